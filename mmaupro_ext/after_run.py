@@ -46,13 +46,21 @@ def footnotes(results: dict[str, Any]) -> list[str]:
     Returns
     -------
     list of str
-        The model class's note (random weights, say) and, for a partial download, which part it is;
-        empty for results that have nothing to do with this package.
+        The model class's note (random weights, say), how many items were heard in part, and, for a
+        partial download, which part it is; empty for results that have nothing to do with this
+        package.
     """
     lines = []
-    note = (results.get("config") or {}).get("note")
-    if note:
-        lines.append(f"NOTE: {note}")
+    config = results.get("config") or {}
+    if config.get("note"):
+        lines.append(f"NOTE: {config['note']}")
+    heard = config.get("heard") or {}
+    if heard.get("shortened_items"):
+        policy = (config.get("long_audio") or {}).get("policy")
+        lines.append(
+            f"HEARD IN PART: {heard['shortened_items']} of {heard['items']} items with audio, by "
+            f"long_audio={policy}: {heard_line(heard)}"
+        )
     parts = {
         (config.get("metadata") or {}).get("mmaupro_data")
         for task, config in (results.get("configs") or {}).items()
@@ -78,6 +86,11 @@ def summary(results: dict[str, Any]) -> list[str]:
     heard = (results.get("config") or {}).get("heard")
     if heard and heard.get("clips"):
         lines.append(f"Heard: {heard_line(heard)}")
+    if heard and heard.get("mixed_down_clips"):
+        lines.append(
+            f"Heard in mono: {heard['mixed_down_clips']} clip(s) have two or more channels, which were "
+            "mixed; channels=stereo-as-two gives left and right of two-channel files apart."
+        )
     errored = {}
     for task, values in (results.get("results") or {}).items():
         count = round((values.get("errored,none") or 0) * (values.get("sample_len") or 0))

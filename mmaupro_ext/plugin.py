@@ -2,7 +2,7 @@
 
 lm_eval releases after 0.4.13 discover both through the entry points that pyproject.toml declares.
 0.4.13 discovers nothing, so the wheel carries a one-line start-up file (``mmaupro_ext_hook.pth``)
-that calls `install`. It imports nothing of lm_eval: it only watches for the import of four lm_eval
+that calls `install`. It imports nothing of lm_eval: it only watches for the import of five lm_eval
 modules and, when one has been imported, adds what is missing:
 
 =================================  =====================================================
@@ -10,6 +10,7 @@ modules and, when one has been imported, adds what is missing:
 ``lm_eval.tasks.manager``          our task folder joins the built-in one
 ``lm_eval.config.evaluate_config`` a run that asks for MMAU-Pro without its data stops
                                    before the model is loaded
+``lm_eval.loggers``                what was heard joins the samples and the results
 ``lm_eval._cli.run``               our errors end a run with a sentence, not a traceback;
                                    footnotes below the table (random weights, partial data);
                                    after a run, say where its files are
@@ -208,6 +209,35 @@ def _add_footnotes() -> None:
     utils.make_table = make_table
 
 
+def _log_what_was_heard(module: Any) -> None:
+    """Write the record that each answer carries into its sample, and their totals beside the results."""
+    tracker = module.EvaluationTracker
+    if getattr(tracker, "_mmaupro_ext", False):
+        return
+    save_results, save_samples = tracker.save_results_aggregated, tracker.save_results_samples
+
+    def save_results_aggregated(self: Any, results: Any, samples: Any = None) -> None:
+        from mmaupro_ext import heard
+
+        total = heard.totals_of_samples(samples or {})
+        if total is not None:
+            results.setdefault("config", {})["heard"] = total
+        save_results(self, results=results, samples=samples)
+
+    def save_results_samples(self: Any, task_name: str, samples: Any) -> None:
+        from mmaupro_ext import heard
+
+        for sample in samples:
+            record = heard.record_of(sample["resps"])
+            if record is not None:
+                sample["heard"] = record
+        save_samples(self, task_name=task_name, samples=samples)
+
+    tracker.save_results_aggregated = save_results_aggregated
+    tracker.save_results_samples = save_results_samples
+    tracker._mmaupro_ext = True
+
+
 def _log_as_lm_eval_does() -> None:
     """Show our log lines like lm_eval's own: same handlers, format and level."""
     import logging
@@ -237,6 +267,7 @@ WATCHED = {
     "lm_eval.models": _add_models,
     "lm_eval.tasks.manager": _add_tasks,
     "lm_eval.config.evaluate_config": _check_data_first,
+    "lm_eval.loggers": _log_what_was_heard,
     "lm_eval._cli.run": _tidy_the_run,
 }
 

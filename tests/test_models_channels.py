@@ -12,6 +12,7 @@ from mmaupro_ext.models import inputs, loading, prompts
 from mmaupro_ext.models.families import FAMILIES
 from mmaupro_ext.models.hf_audio import HFAudioLM
 from mmaupro_ext.models.items import Question
+from mmaupro_ext.models.long_audio import Recording
 
 QWEN = FAMILIES["qwen2_audio"]
 BLOCK = "<|audio_bos|><|AUDIO|><|audio_eos|>"
@@ -38,8 +39,13 @@ def make(tmp_path, monkeypatch):
     return build
 
 
+def recording(blocks, tracks):
+    edges = [30 * RATE * block for block in range(blocks + 1)]
+    return Recording(edges[-1], RATE, tracks, tuple(zip(edges[:-1], edges[1:], strict=True)))
+
+
 def test_left_and_right_are_told_apart_in_the_prompt():
-    written = prompts.place_audio_blocks("<audio>\nWhere?", [1], QWEN, stereo=[True])
+    written = prompts.place_audio_blocks("<audio>\nWhere?", [recording(1, tracks=2)], QWEN)
     assert written == (
         f"Audio 1: {BLOCK}\nAudio 2: {BLOCK}\n"
         "The recording is stereo, left channel Audio 1 and right channel Audio 2.\nWhere?"
@@ -47,9 +53,8 @@ def test_left_and_right_are_told_apart_in_the_prompt():
 
 
 def test_a_long_stereo_clip_beside_a_mono_clip_keeps_its_channels_together():
-    written = prompts.place_audio_blocks(
-        "<audio><audio>\nWhich?", [2, 1], QWEN, stereo=[True, False]
-    )
+    clips = [recording(2, tracks=2), recording(1, tracks=1)]
+    written = prompts.place_audio_blocks("<audio><audio>\nWhich?", clips, QWEN)
     assert written.count(BLOCK) == 5
     assert written.endswith(
         "Recording 1 is stereo, left channel Audio 1 to Audio 2 and right channel Audio 3 to "
@@ -88,6 +93,9 @@ def test_the_model_hears_both_channels_and_counts_the_seconds_once(make, stereo_
     apart._count_heard([prompt])
     assert apart.heard.as_dict()["seconds_heard"] == 2.0
     assert apart.heard.as_dict()["windows"] == 2
+    assert apart.heard.as_dict()["mixed_down_clips"] == 0
+    mixed._count_heard([mixed.prepare(question)])
+    assert mixed.heard.as_dict()["mixed_down_clips"] == 1
     assert apart.get_model_info()["channels"] == "stereo-as-two"
 
 

@@ -200,8 +200,8 @@ def test_a_batch_does_not_pad_a_second_to_ten_minutes(lm, clip, monkeypatch):
     assert sorted(len(batch) for batch in widths) == [1, 3]
 
 
-def test_nothing_is_decoded_before_its_batch(make, clip, monkeypatch):
-    lm = make(batch_size=2)
+def test_without_workers_nothing_is_decoded_before_its_batch(make, clip, monkeypatch):
+    lm = make(batch_size=2, prefetch_workers=0)
     decoded = []
     generate_batch = HFAudioLM._generate
 
@@ -301,7 +301,7 @@ def test_generation_options_reach_the_model(lm, clip, monkeypatch):
 def test_shared_prefix_scores_equal_full_passes(lm, clip):
     continuations = ["A", "B is right", " the first one", "D"]
     batch = [
-        lm._prepare_choices(
+        lm.prepare_choices(
             Question(
                 f"<audio>\nWhich {'x' * 7 * number}?\nAnswer:",
                 {"audio": [clip(f"{number}.wav", seconds=seconds, frequency=300 * (number + 1))]},
@@ -639,8 +639,11 @@ def test_the_results_say_what_was_heard_and_that_it_was_chance(make, clip, caplo
         "files": 2,
         "clips": 3,
         "windows": 4,
+        "audio_tokens": 37 + 37 + 750 + 25,
         "seconds_in_files": 34.0,
         "seconds_heard": 34.0,
+        "shortened_items": 0,
+        "mixed_down_clips": 0,
         "errored_items": 1,
         "process": 0,
         "processes": 1,

@@ -1,31 +1,56 @@
 """Prompts of audio models: every clip in its place, and the reader told what belongs together."""
 
+import dataclasses
+
 import pytest
 
 from mmaupro_ext.models import prompts
 from mmaupro_ext.models.families import FAMILIES, find_family
+from mmaupro_ext.models.long_audio import Recording
 
 QWEN = FAMILIES["qwen2_audio"]
+RATE = 16_000
 BLOCK = "<|audio_bos|><|AUDIO|><|audio_eos|>"
 
 
+def recordings(*counts, tracks=1):
+    """Recordings of this many whole 30-second blocks."""
+    return [
+        Recording(
+            n * 30 * RATE,
+            RATE,
+            tracks,
+            tuple((i * 30 * RATE, (i + 1) * 30 * RATE) for i in range(n)),
+        )
+        for n in counts
+    ]
+
+
+def spread(seconds, *starts, tracks=1):
+    spans = tuple((start * RATE, (start + 30) * RATE) for start in starts)
+    return Recording(seconds * RATE, RATE, tracks, spans)
+
+
 def test_a_short_clip_gets_its_numbered_block_and_not_a_word_more():
-    written = prompts.place_audio_blocks("<audio>\nWhich animal?", [1], QWEN)
+    written = prompts.place_audio_blocks("<audio>\nWhich animal?", recordings(1), QWEN)
     assert written == f"Audio 1: {BLOCK}\nWhich animal?"
 
 
 @pytest.mark.parametrize("between", ["", "\n"])
 def test_marks_side_by_side_do_not_run_into_each_other(between):
-    written = prompts.place_audio_blocks(f"<audio>{between}<audio>\nWhich?", [1, 1], QWEN)
+    written = prompts.place_audio_blocks(f"<audio>{between}<audio>\nWhich?", recordings(1, 1), QWEN)
     assert written == f"Audio 1: {BLOCK}\nAudio 2: {BLOCK}\nWhich?"
 
 
 def test_a_mark_at_the_very_end_adds_no_line():
-    assert prompts.place_audio_blocks("Listen: <audio>", [1], QWEN) == f"Listen: Audio 1: {BLOCK}"
+    assert (
+        prompts.place_audio_blocks("Listen: <audio>", recordings(1), QWEN)
+        == f"Listen: Audio 1: {BLOCK}"
+    )
 
 
 def test_a_long_clip_is_not_left_unexplained():
-    written = prompts.place_audio_blocks("<audio>\nWhich animal?", [3], QWEN)
+    written = prompts.place_audio_blocks("<audio>\nWhich animal?", recordings(3), QWEN)
     assert written == (
         f"Audio 1: {BLOCK}\nAudio 2: {BLOCK}\nAudio 3: {BLOCK}\n"
         "The recording is Audio 1 to Audio 3, consecutive 30-second parts.\n"
@@ -34,7 +59,9 @@ def test_a_long_clip_is_not_left_unexplained():
 
 
 def test_blocks_of_several_clips_are_not_mixed_up():
-    written = prompts.place_audio_blocks("<audio>\n<audio>\nWhich is louder?", [3, 1], QWEN)
+    written = prompts.place_audio_blocks(
+        "<audio>\n<audio>\nWhich is louder?", recordings(3, 1), QWEN
+    )
     assert written.count(BLOCK) == 4
     assert written.endswith(
         f"\nAudio 4: {BLOCK}\nRecording 1 is Audio 1 to Audio 3, consecutive 30-second parts; "
@@ -44,7 +71,7 @@ def test_blocks_of_several_clips_are_not_mixed_up():
 
 def test_blocks_from_a_chat_template_are_renumbered_not_labelled_twice():
     rendered = f"<|im_start|>user\nAudio 1: {BLOCK}\nAudio 2: {BLOCK}\nWhich?<|im_end|>\n"
-    written = prompts.place_audio_blocks(rendered, [2, 1], QWEN)
+    written = prompts.place_audio_blocks(rendered, recordings(2, 1), QWEN)
     assert written == (
         f"<|im_start|>user\nAudio 1: {BLOCK}\nAudio 2: {BLOCK}\nAudio 3: {BLOCK}\n"
         "Recording 1 is Audio 1 to Audio 2, consecutive 30-second parts; recording 2 is Audio 3.\n"
@@ -53,14 +80,55 @@ def test_blocks_from_a_chat_template_are_renumbered_not_labelled_twice():
 
 
 def test_a_prompt_that_numbers_its_marks_itself_is_not_labelled_twice():
-    written = prompts.place_audio_blocks("Audio 1: <audio>\nWhich?", [1], QWEN)
+    written = prompts.place_audio_blocks("Audio 1: <audio>\nWhich?", recordings(1), QWEN)
     assert written == f"Audio 1: {BLOCK}\nWhich?"
 
 
 @pytest.mark.parametrize("blocks", [[], [1, 1]])
 def test_a_clip_without_a_place_is_refused_not_dropped(blocks):
     with pytest.raises(ValueError, match="places for 1 clips"):
-        prompts.place_audio_blocks("<audio>\nWhich?", blocks, QWEN)
+        prompts.place_audio_blocks("<audio>\nWhich?", recordings(*blocks), QWEN)
+
+
+def test_the_only_block_has_no_label_where_the_template_writes_none():
+    quiet = dataclasses.replace(QWEN, label_alone=False)
+    written = prompts.place_audio_blocks("<audio>\nWhich?", recordings(1), quiet)
+    assert written == f"{BLOCK}\nWhich?"
+    written = prompts.place_audio_blocks("<audio><audio>\nWhich?", recordings(1, 1), quiet)
+    assert written == f"Audio 1: {BLOCK}\nAudio 2: {BLOCK}\nWhich?"
+
+
+def test_what_is_left_out_is_said_with_its_times():
+    written = prompts.place_audio_blocks("<audio>\nWhich?", [spread(600, 0, 285, 570)], QWEN)
+    assert written.endswith(
+        "The recording is 10:00 long and given in part, Audio 1 from 0:00 to 0:30, Audio 2 from "
+        "4:45 to 5:15, Audio 3 from 9:30 to 10:00.\nWhich?"
+    )
+    stereo = prompts.block_sentence([spread(600, 0, 570, tracks=2)])
+    assert stereo == (
+        "The recording is stereo, 10:00 long and given in part, left channel Audio 1 from 0:00 to "
+        "0:30, Audio 2 from 9:30 to 10:00 and right channel Audio 3 from 0:00 to 0:30, Audio 4 from "
+        "9:30 to 10:00."
+    )
+
+
+def test_joined_clips_are_announced_and_keep_one_place():
+    text = prompts.keep_first_place("<audio><audio>\n<audio>\nWhich is louder?", QWEN)
+    assert text == "<audio>\nWhich is louder?"
+    short = Recording(20 * RATE, RATE, 1, ((0, 20 * RATE),), joined=3)
+    assert prompts.place_audio_blocks(text, [short], QWEN) == (
+        f"Audio 1: {BLOCK}\n3 recordings are joined in their order, with 2 seconds of silence between "
+        "them.\nWhich is louder?"
+    )
+    (cut,) = recordings(2)
+    sentence = prompts.block_sentence([dataclasses.replace(cut, joined=2)])
+    assert sentence.endswith("; the whole is Audio 1 to Audio 2, consecutive 30-second parts.")
+
+
+def test_text_between_joined_clips_is_kept():
+    assert prompts.keep_first_place("A: <audio> B: <audio>\nWhich?", QWEN) == (
+        "A: <audio> B: \nWhich?"
+    )
 
 
 def test_typed_parts_keep_the_order_of_text_and_media():

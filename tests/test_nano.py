@@ -163,13 +163,12 @@ def test_training_prompts_are_what_hf_audio_sends(hearing, skill):
         samples, rate = soundfile.read(reference["path"], dtype="float32", always_2d=True)
         clips.append(samples[:, 0] if samples.shape[1] == 1 else samples.T)
         rates.append(rate)
-    blocks, samples, counts = data.hear(clips, rates)
+    blocks, samples, recordings = data.hear(clips, rates)
     example = data.Example(
         skill=skill,
         blocks=blocks,
         samples=tuple(samples),
-        counts=tuple(counts),
-        stereo=tuple(clip.ndim == 2 for clip in clips),
+        recordings=tuple(recordings),
         question=doc["question"],
         choices=tuple(doc["choices"]),
         answer=doc["answer"],
@@ -196,7 +195,7 @@ def test_labels_of_a_scene_stand_where_the_sound_is():
         scene = data.make_scene(data.stream(5, "scene", number))
         kind, spoken, _, _, _, bed, _ = scene.labels
         inside = kind >= 0
-        assert inside.sum() == data.FAMILY.audio_tokens(scene.samples)
+        assert inside.sum() == data.FAMILY.count_tokens([scene.samples])[0]
         assert ((spoken > 0) <= np.isin(kind, [1, 2])).all()
         if bed.max() <= 0 and (kind == 0).any() and (kind > 0).any():
             mel = scene.block.astype(float).max(axis=0).reshape(-1, 4).mean(axis=1)

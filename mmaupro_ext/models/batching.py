@@ -55,6 +55,7 @@ def collate(
     prompts: Sequence[Mapping[str, torch.Tensor]],
     pad_token_id: int,
     side: Literal["left", "right"] = "left",
+    padded_inputs: Mapping[str, int] | None = None,
 ) -> Inputs:
     """Put the inputs of several prompts into one batch.
 
@@ -67,6 +68,8 @@ def collate(
         Fills `input_ids`; the other inputs per token are filled with 0.
     side : {"left", "right"}
         Where shorter prompts are padded.
+    padded_inputs : mapping, optional
+        Name of another input -> the axis along which zeros may be added at its end.
 
     Returns
     -------
@@ -87,10 +90,23 @@ def collate(
         if name in PER_TOKEN_INPUTS:
             value = pad_token_id if name == "input_ids" else 0
             tensors = [pad(tensor, longest, value, side) for tensor in tensors]
-        elif len({tensor.shape[1:] for tensor in tensors}) != 1:
+        elif name in (padded_inputs or {}):
+            tensors = _equally_long(tensors, (padded_inputs or {})[name])
+        if len({tensor.shape[1:] for tensor in tensors}) != 1:
             raise UnbatchableError(f"{name} of different shapes")
         batch[name] = torch.cat(tensors, dim=0)
     return batch
+
+
+def _equally_long(tensors: Sequence[torch.Tensor], axis: int) -> list[torch.Tensor]:
+    """Add zeros at the end of one axis until all are as long as the longest."""
+    longest = max(tensor.shape[axis] for tensor in tensors)
+    padded = []
+    for tensor in tensors:
+        sides = [0] * (2 * tensor.ndim)
+        sides[2 * (tensor.ndim - 1 - axis) + 1] = longest - tensor.shape[axis]
+        padded.append(torch.nn.functional.pad(tensor, sides))
+    return padded
 
 
 @contextmanager

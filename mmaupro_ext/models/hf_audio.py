@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import dataclasses
 import json
 import logging
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import jinja2
@@ -29,22 +30,28 @@ from lm_eval.models.utils import (
 from lm_eval.models.utils_hf import clear_torch_cache, stop_sequences_criteria
 from tqdm import tqdm
 
-from mmaupro_ext import features, native
+from mmaupro_ext import features, heard, native
 from mmaupro_ext.errors import AudioError, ConfigError
+from mmaupro_ext.heard import Reply
 from mmaupro_ext.models import batching, inputs, likelihood, loading, prompts
 from mmaupro_ext.models.families import FAMILIES, Family, find_family
 from mmaupro_ext.models.items import Choices, PreparedPrompt, Question
 from mmaupro_ext.models.likelihood import Score
-from mmaupro_ext.models.preparing import Preparer
+from mmaupro_ext.models.long_audio import NO_LIMIT, POLICIES, LongAudio, Recording
+from mmaupro_ext.models.prefetch import Prefetcher, default_workers
+from mmaupro_ext.models.preparing import MULTI_AUDIO, Preparer, check_context
 from mmaupro_ext.replies import error_reply, parse_error
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 R = TypeVar("R")
+N = TypeVar("N", int, float)
 
 FRONTENDS = {"native": "native", "stock": "soxr"}  # frontend -> resampler
 AUTO_BATCH_SIZE = 8
+# A float32 sample, and its share of 128 float32 features every 160 samples, both twice while copied.
+BYTES_PER_SAMPLE = 2 * (4 + 4 * 128 / 160)
 NO_SCORE: Score = (math.nan, False)
 
 
@@ -86,8 +93,26 @@ class HFAudioLM(HFLM):
         How files with two channels are heard: mixed to one, or as two labelled recordings, left
         and right. "auto" follows `mmaupro_channels` in the checkpoint's configuration, and is
         "mono" without it. Files with other numbers of channels are always mixed.
+    long_audio : {"auto", "native", "windows", "uniform", "truncate"}
+        What is done with audio that is longer than what the model takes at once: its own way
+        (longer clips are errors), consecutive windows, as many evenly spread windows as the context
+        holds, or the first window alone. "auto" is its own way where that hears everything, else
+        consecutive blocks. Only "uniform" and "truncate" leave audio out, and the results say so.
+    window_s : float, optional
+        Length of a window in seconds, if not the model's.
+    max_audio_tokens : int, optional
+        Bound on the audio tokens of a prompt with `long_audio=uniform`; default: what the context
+        leaves.
+    multi_audio : {"list", "concat"}
+        Several clips one by one, numbered; or joined into one, with 2 s of silence between them and
+        a sentence that says so.
     audio_cache_mb : float
         Bound on decoded audio kept in memory for requests that share a clip, in MiB.
+    prefetch_workers : int, optional
+        Threads that prepare the next items while the model works; 0 for none. Default: a few, by
+        the number of processors.
+    prefetch_mb : float
+        Bound on items prepared ahead, in MiB.
     frontend_cache : str, optional
         Folder in which decoded audio outlives the run; pays for compressed files that are read by
         several runs.
@@ -115,19 +140,35 @@ class HFAudioLM(HFLM):
         seed: int = 0,
         processor: str | transformers.ProcessorMixin | None = None,
         channels: str = "auto",
+        long_audio: str = "auto",
+        window_s: float | None = None,
+        max_audio_tokens: int | None = None,
+        multi_audio: str = "list",
         audio_cache_mb: float = 512,
+        prefetch_workers: int | None = None,
+        prefetch_mb: float = 512,
         frontend_cache: str | None = None,
         device: str | None = None,
         **kwargs: Any,
     ) -> None:
-        if frontend not in FRONTENDS:
-            raise ConfigError(
-                f"frontend={frontend!r} is unknown. Use one of: {', '.join(FRONTENDS)}."
-            )
+        _require_choice("frontend", frontend, FRONTENDS)
+        _require_choice("long_audio", long_audio, POLICIES)
+        _require_choice("multi_audio", multi_audio, MULTI_AUDIO)
         self.frontend = frontend
+        self.long_audio = LongAudio(
+            long_audio,
+            _positive("window_s", window_s, float),
+            _positive("max_audio_tokens", max_audio_tokens, int),
+        )
+        self.multi_audio = multi_audio
+        self.prefetch_workers = (
+            default_workers() if prefetch_workers is None else int(prefetch_workers)
+        )
+        self.prefetch_bytes = int(float(prefetch_mb) * 2**20)
+        self.waited_s = self.prepared_s = 0.0
         self.family: Family | None = None
         self.processor: Any = None
-        self.heard = inputs.Heard()
+        self.heard = heard.Totals()
         self._processor_source = processor
         self._processor_problem: str | None = None
         self._note: str | None = None
@@ -147,6 +188,10 @@ class HFAudioLM(HFLM):
         if self.family is not None:
             extractor = getattr(self.processor, self.family.extractor)
             self.family = loading.fit_window(self.family, extractor)
+            if self.family.adapt_processor is not None:
+                self.family.adapt_processor(self.processor)
+            if self.family.adapt_model is not None:
+                self.family.adapt_model(self.model)
             self._reader = inputs.AudioReader(
                 self._use_frontend(self.family),
                 resampler=FRONTENDS[frontend],
@@ -154,7 +199,14 @@ class HFAudioLM(HFLM):
                 channels=self.channels,
                 cache=frontend_cache,
             )
-        self._preparer = Preparer(self.processor, self.family, self._reader, self.add_bos_token)
+        self._preparer = Preparer(
+            self.processor,
+            self.family,
+            self._reader,
+            self.add_bos_token,
+            self.long_audio,
+            self.multi_audio,
+        )
 
     # ---- loading ------------------------------------------------------------------------------
 
@@ -179,7 +231,7 @@ class HFAudioLM(HFLM):
             chosen = {name: kwargs.get(name) for name in ("revision", "subfolder")}
             trust = kwargs.get("trust_remote_code")
             self.processor, self._processor_problem = loading.load_processor(
-                source, trust_remote_code=trust, **chosen
+                source, self.config.model_type, trust_remote_code=trust, **chosen
             )
         else:
             self.processor = source
@@ -187,7 +239,7 @@ class HFAudioLM(HFLM):
             self.processor.tokenizer = self.tokenizer
         elif self.family is not None:
             raise ConfigError(
-                f"the model of type {self.family.model_type!r} needs its processor, and none can "
+                f"the model of type {self.family.name!r} needs its processor, and none can "
                 f"be loaded from {source} ({self._processor_problem}). Give processor=NAME_OR_PATH "
                 "in --model_args."
             )
@@ -233,7 +285,7 @@ class HFAudioLM(HFLM):
         with_media = any(prompts.has_marks(message["content"]) for message in chat_history)
         if self.processor is None or not (with_media or self._template_takes_parts()):
             return super().apply_chat_template(chat_history, add_generation_prompt)
-        audio_end = self.family.block_end if self.family else ""
+        audio_end = self.family.template_block_end if self.family else ""
         typed = [
             {**message, "content": prompts.content_parts(message["content"], audio_end)}
             for message in chat_history
@@ -295,7 +347,14 @@ class HFAudioLM(HFLM):
         if self.frontend == "native":
             info["native"] = native.info()
         info["channels"] = self.channels
-        info["audio_family"] = self.family.model_type if self.family else None
+        info["long_audio"] = dataclasses.asdict(self.long_audio)
+        info["multi_audio"] = self.multi_audio
+        info["audio_family"] = self.family.name if self.family else None
+        info["prefetch"] = {
+            "workers": self.prefetch_workers,
+            "waited_s": round(self.waited_s, 3),
+            "prepared_s": round(self.prepared_s, 3),
+        }
         info["heard"] = {
             **self.heard.as_dict(),
             "process": self.rank,
@@ -415,13 +474,15 @@ class HFAudioLM(HFLM):
 
     # ---- preparing ----------------------------------------------------------------------------
 
-    def prepare(self, question: Question) -> PreparedPrompt:
+    def prepare(self, question: Question, room: int = NO_LIMIT) -> PreparedPrompt:
         """Decode the media of one prompt and turn both into the model's inputs.
 
         Parameters
         ----------
         question : Question
             The prompt and its references.
+        room : int
+            How many tokens the prompt may have; looked at where audio is to fill the context.
 
         Returns
         -------
@@ -433,7 +494,7 @@ class HFAudioLM(HFLM):
         AudioError, OSError, ItemError
             When this item cannot be served.
         """
-        return self._preparer.prepare(question)
+        return self._preparer.prepare(question, room)
 
     def _hint_at_chat_template(self, requests: Sequence[Instance]) -> None:
         if self._hinted or self.rank != 0:
@@ -447,17 +508,6 @@ class HFAudioLM(HFLM):
             logger.warning(
                 "this checkpoint has a chat template that is not in use; if it was tuned for "
                 "chats, add --apply_chat_template"
-            )
-
-    def _check_context(self, prompt: PreparedPrompt, more: int, what: str) -> None:
-        needed = prompt.length + more
-        if needed > self.max_length:
-            raise inputs.ItemError(
-                f"prompt and {what} need {needed} tokens ({prompt.length} + {more}), the model "
-                f"takes {self.max_length}",
-                file=prompt.files,
-                fix="Use a model with a longer context, or set max_length in --model_args if this "
-                "one takes more. Nothing was cut.",
             )
 
     def _attempt(self, question: Question, task: Callable[[], R]) -> R | str:
@@ -474,7 +524,6 @@ class HFAudioLM(HFLM):
 
     def _failure(self, question: Question, problem: str, file: str, fix: str | None) -> str:
         logger.error("%s, %s: %s. %s", question.item, file, problem, fix or "")
-        self.heard.errored_items += 1
         return error_reply(problem, item=question.item, file=file, fix=fix)
 
     def _out_of_memory(self, question: Question) -> str:
@@ -501,23 +550,32 @@ class HFAudioLM(HFLM):
     def _size_of(self, question: Question) -> int:
         """Estimate the length of a prompt in tokens, without decoding."""
         size = 1 + len(question.context) // 4
-        if self.family is not None and self._reader is not None:
-            for reference in question.media.get("audio", []):
-                samples = int(self._reader.seconds(reference) * self._reader.sampling_rate)
-                size += max(0, self.family.audio_tokens(samples))
-        return size
+        if self.family is None or self._reader is None:
+            return size
+        rate = self._reader.sampling_rate
+        recordings = [
+            Recording(max(1, int(self._reader.seconds(reference) * rate)), rate)
+            for reference in question.media.get("audio", [])
+        ]
+        with contextlib.suppress(inputs.ItemError):  # preparing the item will say what is wrong
+            recordings = self.long_audio.plan(recordings, self.family, self.max_length)
+        blocks = [end - start for entry in recordings for start, end in entry.spans]
+        return size + sum(self.family.count_tokens(blocks))
 
     def _in_batches(
         self,
         questions: Sequence[Question],
-        prepare: Callable[[Question], T | str],
+        prepare: Callable[[Preparer, Question], T],
         forward: Callable[[list[T]], list[R]],
         on_failure: Callable[[str], R],
         bar: tqdm,
     ) -> Iterator[tuple[Question, R]]:
-        """Prepare and run questions batch by batch, longest audio first."""
+        """Prepare and run questions batch by batch, longest audio first.
+
+        Worker threads prepare the next questions meanwhile, in the same order.
+        """
         sizes = {id(question): self._size_of(question) for question in questions}
-        waiting = sorted(
+        ordered = sorted(
             questions,
             key=lambda question: (
                 -sizes[id(question)],
@@ -525,28 +583,54 @@ class HFAudioLM(HFLM):
                 question.context,
             ),
         )
+        lengths = [sizes[id(question)] for question in ordered]
         limit = self._media_batch_size()
-        while waiting:
-            count = batching.batch_length([sizes[id(entry)] for entry in waiting[:limit]], limit)
-            chosen, waiting = waiting[:count], waiting[count:]
-            ready: list[tuple[Question, T]] = []
-            for question in chosen:
-                prepared = prepare(question)
-                if isinstance(prepared, str):
-                    yield question, on_failure(prepared)
-                    bar.update(len(question.members))
-                else:
-                    ready.append((question, prepared))
-            if not ready:
-                continue
-            answers, fitting = self._forward_or_halve([entry for _, entry in ready], forward)
-            limit = min(limit, fitting)
-            for (question, _), answer in zip(ready, answers, strict=True):
-                if answer is None:
-                    yield question, on_failure(self._out_of_memory(question))
-                else:
-                    yield question, answer
-                bar.update(len(question.members))
+        prefetcher = Prefetcher(
+            ordered,
+            self._preparer.clone if self.prefetch_workers else lambda: self._preparer,
+            lambda preparer, question: self._attempt(question, lambda: prepare(preparer, question)),
+            self._bytes_of,
+            self.prefetch_workers,
+            self.prefetch_bytes,
+        )
+        try:
+            with prefetcher:
+                start = 0
+                while start < len(ordered):
+                    count = batching.batch_length(lengths[start : start + limit], limit)
+                    start += count
+                    ready: list[tuple[Question, T]] = []
+                    for question, prepared in prefetcher.take(count):
+                        if isinstance(prepared, str):
+                            self.heard.errored_items += 1
+                            yield question, on_failure(prepared)
+                            bar.update(len(question.members))
+                        else:
+                            ready.append((question, prepared))
+                    if not ready:
+                        continue
+                    answers, fitting = self._forward_or_halve(
+                        [entry for _, entry in ready], forward
+                    )
+                    limit = min(limit, fitting)
+                    for (question, _), answer in zip(ready, answers, strict=True):
+                        if answer is None:
+                            self.heard.errored_items += 1
+                            yield question, on_failure(self._out_of_memory(question))
+                        else:
+                            yield question, answer
+                        bar.update(len(question.members))
+        finally:
+            self.waited_s += prefetcher.waited_s
+            self.prepared_s += prefetcher.prepared_s
+
+    def _bytes_of(self, question: Question) -> int:
+        """Estimate what a question occupies from its decoding to its forward pass."""
+        size = 1 << 16
+        if self._reader is not None:
+            seconds = sum(map(self._reader.seconds, question.media.get("audio", [])))
+            size += int(seconds * self._reader.sampling_rate * BYTES_PER_SAMPLE)
+        return size
 
     def _forward_or_halve(
         self, batch: list[T], forward: Callable[[list[T]], list[R]]
@@ -574,6 +658,18 @@ class HFAudioLM(HFLM):
             name: value.to(self.device, dtype if value.is_floating_point() else None)
             for name, value in tensors.items()
         }
+
+    def _before_forward(self, kinds: frozenset[str]) -> None:
+        if self.family is not None and self.family.before_forward is not None:
+            self.family.before_forward(self.model, kinds)
+
+    def _model_call(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+        self._before_forward(frozenset())
+        return super()._model_call(*args, **kwargs)
+
+    def _model_generate(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+        self._before_forward(frozenset())
+        return super()._model_generate(*args, **kwargs)
 
     def _precision(self) -> contextlib.AbstractContextManager[Any]:
         return torch.autocast(
@@ -625,13 +721,12 @@ class HFAudioLM(HFLM):
         if not options["do_sample"]:
             options.pop("temperature", None)
 
-        def prepare(question: Question) -> PreparedPrompt | str:
-            def task() -> PreparedPrompt:
-                prompt = self.prepare(question)
-                self._check_context(prompt, max_gen_toks, "reply")
-                return prompt
+        max_length = self.max_length
 
-            return self._attempt(question, task)
+        def prepare(preparer: Preparer, question: Question) -> PreparedPrompt:
+            prompt = preparer.prepare(question, max_length - max_gen_toks)
+            check_context(prompt, max_gen_toks, "reply", max_length)
+            return prompt
 
         def forward(batch: list[PreparedPrompt]) -> list[str]:
             return self._generate(batch, until, max_gen_toks, options)
@@ -647,7 +742,9 @@ class HFAudioLM(HFLM):
     ) -> list[str]:
         try:
             tensors = batching.collate(
-                [prompt.tensors for prompt in batch], self.tokenizer.pad_token_id
+                [prompt.tensors for prompt in batch],
+                self.tokenizer.pad_token_id,
+                padded_inputs=self.family.padded_inputs if self.family is not None else None,
             )
         except batching.UnbatchableError:
             return [
@@ -659,6 +756,7 @@ class HFAudioLM(HFLM):
         criteria = stop_sequences_criteria(
             self.tokenizer, [stop for stop in until if stop], width, len(batch)
         )
+        self._before_forward(frozenset().union(*(prompt.kinds for prompt in batch)))
         with (
             torch.inference_mode(),
             self._precision(),
@@ -673,7 +771,10 @@ class HFAudioLM(HFLM):
                 **options,
             )
         self._count_heard(batch)
-        return [self._reply(tokens, until) for tokens in generated[:, width:].tolist()]
+        return [
+            Reply(self._reply(tokens, until), prompt.heard)
+            for prompt, tokens in zip(batch, generated[:, width:].tolist(), strict=True)
+        ]
 
     def _reply(self, tokens: list[int], until: list[str]) -> str:
         """Decode a reply without its thoughts and without stop strings and what follows them."""
@@ -688,8 +789,8 @@ class HFAudioLM(HFLM):
 
     def _count_heard(self, batch: Sequence[PreparedPrompt]) -> None:
         for prompt in batch:
-            if prompt.clips and self._reader is not None:
-                self.heard.add(prompt.clips, prompt.blocks, self._reader.sampling_rate)
+            if prompt.heard is not None:
+                self.heard.add(prompt.heard)
 
     # ---- log-likelihood -----------------------------------------------------------------------
 
@@ -711,12 +812,17 @@ class HFAudioLM(HFLM):
         shared = self.family is not None and self.family.shared_prefix
         forward = self.score_shared if shared else self.score_full
 
+        max_length = self.max_length
+
+        def prepare(preparer: Preparer, question: Question) -> Choices:
+            return preparer.prepare_choices(question, max_length)
+
         def no_scores(_: str) -> list[Score]:
             return []
 
         with self._progress(len(requests), "Scoring items with media", disable_tqdm) as bar:
             for question, answers in self._in_batches(
-                list(questions.values()), self._prepare_choices, forward, no_scores, bar
+                list(questions.values()), prepare, forward, no_scores, bar
             ):
                 if not answers:
                     answers = [NO_SCORE] * len(question.members)
@@ -726,25 +832,9 @@ class HFAudioLM(HFLM):
                         self.cache_hook.add_partial("loglikelihood", requests[position].args, score)
         return [scores[position] for position in range(len(requests))]
 
-    def _prepare_choices(self, question: Question) -> Choices | str:
-        def task() -> Choices:
-            # lm_eval moves blanks at the end of the context to the continuation, so that words
-            # keep their usual tokens; the ids come from encoding both together.
-            context = question.context.rstrip()
-            blanks = question.context[len(context) :]
-            prompt = self.prepare(Question(context, question.media))
-            continuations = [
-                self._encode_pair(prompt.text, blanks + continuation)[1]
-                for continuation in question.continuations
-            ]
-            if not all(continuations):
-                raise inputs.ItemError("a continuation has no token", fix="Give every choice text.")
-            longest = max(len(tokens) for tokens in continuations)
-            # The last token is predicted, not read.
-            self._check_context(prompt, longest - 1, "continuation")
-            return Choices(prompt, continuations)
-
-        return self._attempt(question, task)
+    def prepare_choices(self, question: Question) -> Choices:
+        """Prepare one prompt and the token ids of its continuations (see `Preparer`)."""
+        return self._preparer.prepare_choices(question, self.max_length)
 
     def score_shared(self, batch: Sequence[Choices]) -> list[list[Score]]:
         """Score continuations on the key-value cache of their prompts."""
@@ -760,10 +850,34 @@ class HFAudioLM(HFLM):
     def _score(
         self, score: Callable[..., list[list[Score]]], batch: Sequence[Choices]
     ) -> list[list[Score]]:
+        self._before_forward(frozenset().union(*(choices.prompt.kinds for choices in batch)))
         with torch.inference_mode(), self._precision():
-            scores = score(self.model, batch, self.tokenizer.pad_token_id, self._to_device)
+            scores = score(
+                self.model, batch, self.tokenizer.pad_token_id, self._to_device, self.family
+            )
         self._count_heard([choices.prompt for choices in batch])
-        return scores
+        return [
+            [heard.Score(score, choices.prompt.heard) for score in row]
+            for choices, row in zip(batch, scores, strict=True)
+        ]
+
+
+def _require_choice(name: str, value: str, known: Iterable[str]) -> None:
+    if value not in known:
+        raise ConfigError(f"{name}={value!r} is unknown. Use one of: {', '.join(known)}.")
+
+
+def _positive(name: str, value: Any, kind: Callable[[Any], N]) -> N | None:
+    """Return a number given by the user, None where there is none."""
+    if value is None:
+        return None
+    try:
+        number = kind(value)
+    except ValueError:
+        number = kind(0)
+    if number <= 0:
+        raise ConfigError(f"{name}={value!r} is not a number greater than 0.")
+    return number
 
 
 def _is_failure(answer: Any) -> bool:

@@ -11,8 +11,10 @@ import io
 import json
 import logging
 import os
+import threading
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +23,6 @@ import numpy.typing as npt
 
 from mmaupro_ext import audio
 from mmaupro_ext.errors import AudioError, MMAUProError
-from mmaupro_ext.models.families import Family
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -29,6 +30,10 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 Samples = npt.NDArray[np.float32]
+_Key = tuple[str, int, int]  # path, time of change, size
+
+# Between clips that are joined into one: what the paper of MMAU-Pro did for models that take one clip.
+JOIN_SILENCE_S = 2.0
 
 STEREO_AS_TWO = "stereo-as-two"
 CHANNELS = ("mono", STEREO_AS_TWO)
@@ -112,11 +117,17 @@ class Clip:
         right where the model takes stereo as two.
     seconds_in_file : float
         Length that the file states, in seconds.
+    channels_in_file : int
+        1 for an array.
+    sampling_rate_in_file : int
+        In Hz.
     """
 
     name: str
     samples: Samples
     seconds_in_file: float
+    channels_in_file: int
+    sampling_rate_in_file: int
 
     @property
     def tracks(self) -> list[Samples]:
@@ -125,7 +136,7 @@ class Clip:
 
 
 class AudioReader:
-    """Decode clips for one model, keeping recent ones.
+    """Decode clips for one model, keeping recent ones. Threads may share it: each clip is decoded once.
 
     Parameters
     ----------
@@ -157,8 +168,10 @@ class AudioReader:
         self.cache_bytes = cache_bytes
         self.decoded = 0
         self.resamplers_used: set[str] = set()
-        self._kept: OrderedDict[tuple[str, int, int], Clip] = OrderedDict()
+        self._kept: OrderedDict[_Key, Clip] = OrderedDict()
         self._kept_bytes = 0
+        self._coming: dict[_Key, Future[Clip]] = {}
+        self._lock = threading.Lock()
 
     def read(self, reference: Any) -> Clip:
         """Return the clip that a reference stands for.
@@ -184,12 +197,28 @@ class AudioReader:
             # `load` words this case; ask it, so that every caller gets the same message.
             return self._load(path)
         key = (path, state.st_mtime_ns, state.st_size)
-        if key in self._kept:
-            self._kept.move_to_end(key)
-            return self._kept[key]
-        clip = self._load(path)
-        self._keep(key, clip)
-        return clip
+        with self._lock:
+            if key in self._kept:
+                self._kept.move_to_end(key)
+                return self._kept[key]
+            coming = self._coming.get(key)
+            mine: Future[Clip] = Future()
+            if coming is None:
+                self._coming[key] = mine
+        if coming is not None:
+            return coming.result()
+        try:
+            clip = self._load(path)
+        except BaseException as error:
+            mine.set_exception(error)
+            raise
+        else:
+            self._keep(key, clip)
+            mine.set_result(clip)
+            return clip
+        finally:
+            with self._lock:
+                del self._coming[key]
 
     def seconds(self, reference: Any) -> float:
         """Return the stated length in seconds without decoding; 0.0 for what cannot be read.
@@ -215,9 +244,10 @@ class AudioReader:
             cache=self.cache,
         )
         info = audio.probe(path)
-        self.decoded += 1
+        with self._lock:
+            self.decoded += 1
         self._note_resampler(info.sampling_rate)
-        return Clip(path, samples, info.seconds)
+        return Clip(path, samples, info.seconds, info.channels, info.sampling_rate)
 
     def _from_array(self, reference: Mapping[str, Any]) -> Clip:
         name = name_of(reference)
@@ -233,18 +263,19 @@ class AudioReader:
         rate = int(reference["sampling_rate"])
         samples = audio.resample(array, rate, self.sampling_rate, resampler=self.resampler)
         self._note_resampler(rate)
-        return Clip(name, samples, array.size / rate)
+        return Clip(name, samples, array.size / rate, 1, rate)
 
     def _note_resampler(self, rate: int) -> None:
         # The native resampler leaves some pairs of rates to soxr.
         self.resamplers_used.add(audio.resampler_used(rate, self.sampling_rate, self.resampler))
 
-    def _keep(self, key: tuple[str, int, int], clip: Clip) -> None:
-        self._kept[key] = clip
-        self._kept_bytes += clip.samples.nbytes
-        while self._kept_bytes > self.cache_bytes and len(self._kept) > 1:
-            _, dropped = self._kept.popitem(last=False)
-            self._kept_bytes -= dropped.samples.nbytes
+    def _keep(self, key: _Key, clip: Clip) -> None:
+        with self._lock:
+            self._kept[key] = clip
+            self._kept_bytes += clip.samples.nbytes
+            while self._kept_bytes > self.cache_bytes and len(self._kept) > 1:
+                _, dropped = self._kept.popitem(last=False)
+                self._kept_bytes -= dropped.samples.nbytes
 
 
 def _path_of(reference: Any) -> str:
@@ -257,39 +288,34 @@ def _path_of(reference: Any) -> str:
     return str(os.fspath(path))
 
 
-def blocks_in(seconds: float, family: Family) -> int:
-    """Return how many blocks a clip of this many seconds takes."""
-    if family.window_s is None:
-        return 1
-    return max(1, int(np.ceil(seconds / family.window_s)))
-
-
-def cut_blocks(samples: Samples, sampling_rate: int, family: Family) -> list[Samples]:
-    """Cut a clip into the consecutive blocks that a model hears, losing nothing.
+def join(clips: Sequence[Clip], sampling_rate: int) -> Samples:
+    """Return clips one after the other, with silence between them.
 
     Parameters
     ----------
-    samples : numpy.ndarray
-        Shape `(samples,)`, float32.
+    clips : sequence of Clip
+        At least one.
     sampling_rate : int
-        In Hz.
-    family : Family
-        Gives the longest and the shortest block.
+        Of their samples, in Hz.
 
     Returns
     -------
-    list of numpy.ndarray
-        In order. A block too short to leave any audio token is followed by silence.
+    numpy.ndarray
+        float32, shape `(samples,)`; `(2, samples)` if some clip is heard in two channels, where a
+        mono clip is the same in both.
     """
-    blocks = [samples]
-    if family.window_s is not None and len(samples) > family.window_s * sampling_rate:
-        blocks = list(audio.windows(samples, sampling_rate, family.window_s, tail="keep"))
-    if sum(len(block) for block in blocks) != len(samples):
-        raise AssertionError("the windows of a clip do not add up to the clip")
-    return [
-        np.pad(block, (0, max(0, family.min_samples - len(block)))).astype(np.float32, copy=False)
-        for block in blocks
-    ]
+    tracks = max(len(clip.tracks) for clip in clips)
+    silence = np.zeros((tracks, round(JOIN_SILENCE_S * sampling_rate)), np.float32)
+    pieces: list[Samples] = []
+    for clip in clips:
+        pieces += [np.broadcast_to(clip.samples, (tracks, clip.samples.shape[-1])), silence]
+    joined = np.concatenate(pieces[:-1], axis=1)
+    return joined if tracks == 2 else joined[0]
+
+
+def padded(block: Samples, least: int) -> Samples:
+    """Follow a block that is too short for one audio token by silence, up to `least` samples."""
+    return np.pad(block, (0, max(0, least - len(block)))).astype(np.float32, copy=False)
 
 
 def read_image(reference: Any) -> Image:
@@ -322,37 +348,3 @@ def read_image(reference: Any) -> Image:
         )
     with Image.open(source) as image:
         return image.convert("RGB")
-
-
-class Heard:
-    """What the model was given to hear in this run, counted per item that it served."""
-
-    def __init__(self) -> None:
-        self.items = 0
-        self.clips = 0
-        self.windows = 0
-        self.seconds_in_files = 0.0
-        self.seconds_heard = 0.0
-        self.errored_items = 0
-        self._files: set[str] = set()
-
-    def add(self, clips: Sequence[Clip], blocks: Sequence[int], sampling_rate: int) -> None:
-        """Count one served item with its clips and the number of blocks of each."""
-        self.items += 1
-        self.clips += len(clips)
-        self.windows += sum(blocks)
-        self.seconds_in_files += sum(clip.seconds_in_file for clip in clips)
-        self.seconds_heard += sum(len(clip.tracks[0]) for clip in clips) / sampling_rate
-        self._files.update(clip.name for clip in clips)
-
-    def as_dict(self) -> dict[str, float | int]:
-        """Return the counts; seconds are rounded to milliseconds."""
-        return {
-            "items": self.items,
-            "files": len(self._files),
-            "clips": self.clips,
-            "windows": self.windows,
-            "seconds_in_files": round(self.seconds_in_files, 3),
-            "seconds_heard": round(self.seconds_heard, 3),
-            "errored_items": self.errored_items,
-        }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from mmaupro_ext.heard import Record
 from mmaupro_ext.models.batching import Inputs
 from mmaupro_ext.models.inputs import Clip
 
@@ -47,9 +48,13 @@ class PreparedPrompt:
     clips : list of Clip
         What was decoded for it.
     blocks : list of int
-        How many audio blocks each clip takes.
+        How many audio blocks each recording takes (a clip, or clips joined).
     files : str
         The names of its media, for messages.
+    heard : dict or None
+        The record of what is given of its clips; None without audio.
+    kinds : frozenset of str
+        Kinds of its media.
     """
 
     text: str
@@ -57,6 +62,8 @@ class PreparedPrompt:
     clips: list[Clip]
     blocks: list[int]
     files: str
+    heard: Record | None = None
+    kinds: frozenset[str] = frozenset()
 
     @property
     def length(self) -> int:

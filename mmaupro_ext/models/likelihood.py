@@ -6,13 +6,16 @@ once for all choices, and by one whole pass per choice, which any model allows.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+from transformers.cache_utils import DynamicLayer
 
 from mmaupro_ext.models import batching
 from mmaupro_ext.models.batching import Inputs
+from mmaupro_ext.models.families import Family
 from mmaupro_ext.models.items import Choices
 
 Score = tuple[float, bool]
@@ -20,20 +23,26 @@ ToDevice = Callable[[Inputs], Inputs]
 
 
 def score_shared(
-    model: Any, batch: Sequence[Choices], pad_token_id: int, to_device: ToDevice
+    model: Any,
+    batch: Sequence[Choices],
+    pad_token_id: int,
+    to_device: ToDevice,
+    family: Family | None = None,
 ) -> list[list[Score]]:
     """Score continuations on the key-value cache of their prompts.
 
     Parameters
     ----------
     model : transformers.PreTrainedModel
-        Decoder-only, with plain positions 0, 1, 2, ...
+        Decoder-only.
     batch : sequence of Choices
         Prompts with the token ids of their continuations.
     pad_token_id : int
         Fills shorter prompts and continuations.
     to_device : callable
         Puts inputs where the model is, in its dtype.
+    family : Family, optional
+        Says how positions are counted and what may be padded; default: plain positions, nothing.
 
     Returns
     -------
@@ -46,16 +55,28 @@ def score_shared(
     UnbatchableError
         When the media of the prompts have different shapes.
     """
+    padded_inputs = family.padded_inputs if family is not None else {}
+    several_axes = family is not None and family.positions == "mrope"
     tensors = to_device(
-        batching.collate([choices.prompt.tensors for choices in batch], pad_token_id)
+        batching.collate(
+            [choices.prompt.tensors for choices in batch],
+            pad_token_id,
+            padded_inputs=padded_inputs,
+        )
     )
     mask = tensors["attention_mask"]
     lengths = mask.sum(dim=1, keepdim=True)
-    positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
+    # With several axes the model itself works out where images and audio stand.
+    positions = None if several_axes else (mask.cumsum(dim=1) - 1).clamp(min=0)
     with batching.last_positions_only(model, 1):
         output = model(**tensors, position_ids=positions, use_cache=True)
     first = output.logits[:, -1:].float().log_softmax(dim=-1)
     cache = output.past_key_values
+    # Layers that keep a window or a state cannot be taken back to where the prompt ended.
+    can_crop = all(type(layer) is DynamicLayer for layer in cache.layers)
+    after = lengths
+    if several_axes:
+        after = lengths + output.rope_deltas.to(lengths.device)
     scores: list[list[Score]] = [[] for _ in batch]
     for turn in range(max(len(choices.continuations) for choices in batch)):
         # A prompt that has no more continuations repeats its last one, unrecorded.
@@ -67,15 +88,18 @@ def score_shared(
         if width:
             # The last token is predicted, not read.
             read, read_mask = _pad_right([tokens[:-1] for tokens in current], width, pad_token_id)
-            steps = torch.arange(width, device=lengths.device)
+            next_positions = after + torch.arange(width, device=lengths.device)
+            if several_axes:
+                next_positions = next_positions[None].expand(3, -1, -1)
             more = model(
                 input_ids=read.to(mask.device),
                 attention_mask=torch.cat([mask, read_mask.to(mask.device)], dim=1),
-                position_ids=lengths + steps,
-                past_key_values=cache,
+                position_ids=next_positions,
+                past_key_values=cache if can_crop else copy.deepcopy(cache),
                 use_cache=True,
             )
-            cache.crop(-width)  # back to the prompt, for the next continuation
+            if can_crop:
+                cache.crop(-width)  # back to the prompt, for the next continuation
             logprobs = torch.cat([first, more.logits.float().log_softmax(dim=-1)], dim=1)
         for row, choices in enumerate(batch):
             if turn < len(choices.continuations):
@@ -84,7 +108,11 @@ def score_shared(
 
 
 def score_full(
-    model: Any, batch: Sequence[Choices], pad_token_id: int, to_device: ToDevice
+    model: Any,
+    batch: Sequence[Choices],
+    pad_token_id: int,
+    to_device: ToDevice,
+    family: Family | None = None,
 ) -> list[list[Score]]:
     """Score continuations by one whole pass each.
 
@@ -98,7 +126,9 @@ def score_full(
     ]
     scores: list[Score] = []
     for start in range(0, len(rows), len(batch)):
-        scores.extend(_score_rows(model, rows[start : start + len(batch)], pad_token_id, to_device))
+        scores.extend(
+            _score_rows(model, rows[start : start + len(batch)], pad_token_id, to_device, family)
+        )
     remaining = iter(scores)
     return [[next(remaining) for _ in choices.continuations] for choices in batch]
 
@@ -108,14 +138,22 @@ def _score_rows(
     rows: Sequence[tuple[Inputs, list[int]]],
     pad_token_id: int,
     to_device: ToDevice,
+    family: Family | None,
 ) -> list[Score]:
     # Padding on the right leaves the position of every token as it is without padding, whatever
     # the model does with positions.
     try:
-        tensors = batching.collate([entry for entry, _ in rows], pad_token_id, side="right")
+        tensors = batching.collate(
+            [entry for entry, _ in rows],
+            pad_token_id,
+            side="right",
+            padded_inputs=family.padded_inputs if family is not None else {},
+        )
     except batching.UnbatchableError:
         return [
-            score for row in rows for score in _score_rows(model, [row], pad_token_id, to_device)
+            score
+            for row in rows
+            for score in _score_rows(model, [row], pad_token_id, to_device, family)
         ]
     lengths = [entry["input_ids"].shape[1] for entry, _ in rows]
     starts = [length - len(tokens) for length, (_, tokens) in zip(lengths, rows, strict=True)]

@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import logging
 from typing import Any
 
 import transformers
-from transformers.models.auto import modeling_auto
+from transformers.models.auto import modeling_auto, processing_auto
 
 from mmaupro_ext.errors import ConfigError
-from mmaupro_ext.models.families import Family
+from mmaupro_ext.models.families import REFUSED, Family
 from mmaupro_ext.models.inputs import CHANNELS
 
 logger = logging.getLogger(__name__)
+
+# Tables of transformers that list models which turn speech into text and do nothing else.
+_SPEECH_TABLES = (
+    "MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING_NAMES",
+    "MODEL_FOR_CTC_MAPPING_NAMES",
+    "MODEL_FOR_RNNT_MAPPING_NAMES",
+    "MODEL_FOR_TDT_MAPPING_NAMES",
+)
 
 
 def loader_for(model_type: str | None, family: Family | None) -> Any:
@@ -34,10 +43,19 @@ def loader_for(model_type: str | None, family: Family | None) -> Any:
     Raises
     ------
     ConfigError
-        For encoder-decoder models.
+        For models that only transcribe, for encoder-decoder models, and for families that this
+        transformers does not have or whose packages are missing.
     """
     if family is not None:
-        return getattr(transformers, family.loader)
+        _require(family)
+        loader = getattr(transformers, family.loader, None)
+        if loader is None:
+            raise ConfigError(
+                f"transformers {transformers.__version__} has no {family.loader}, which models of "
+                f"type {model_type!r} need. Install transformers 5.23 or newer."
+            )
+        return loader
+    _refuse_transcribers(model_type)
     for table, loader in (
         ("MODEL_FOR_MULTIMODAL_LM_MAPPING_NAMES", "AutoModelForMultimodalLM"),
         ("MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES", "AutoModelForImageTextToText"),
@@ -54,6 +72,34 @@ def loader_for(model_type: str | None, family: Family | None) -> Any:
     return transformers.AutoModelForCausalLM
 
 
+def _refuse_transcribers(model_type: str | None) -> None:
+    if model_type in REFUSED:
+        reason = REFUSED[model_type]
+    elif any(model_type in getattr(modeling_auto, table, {}) for table in _SPEECH_TABLES):
+        reason = "it transcribes speech and answers no questions"
+    else:
+        return
+    raise ConfigError(
+        f"a model of type {model_type!r} cannot take this benchmark: {reason}. Use a model that is "
+        "tuned to answer questions about audio (see docs/models.md)."
+    )
+
+
+def _require(family: Family) -> None:
+    """Import what the model itself cannot do without: installed is not enough, it must load."""
+    missing = []
+    for package, why in family.requires:
+        try:
+            importlib.import_module(package)
+        except Exception as error:  # a broken binary may raise anything
+            missing.append(f"{package} ({why}; {type(error).__name__}: {error})")
+    if missing:
+        names = " ".join(package for package, _ in family.requires)
+        raise ConfigError(
+            f"models of type {family.name!r} need {', '.join(missing)}. Install: pip install {names}"
+        )
+
+
 def fit_window(family: Family, extractor: Any) -> Family:
     """Return the family with the window of a checkpoint whose extractor hears less at once.
 
@@ -65,10 +111,11 @@ def fit_window(family: Family, extractor: Any) -> Family:
         The checkpoint's feature extractor; `n_samples` is the longest block that it takes.
     """
     longest = getattr(extractor, "n_samples", None)
-    if family.window_s is None or not longest:
+    if not family.extractor_window or not longest:
         return family
-    window_s = min(family.window_s, longest / extractor.sampling_rate)
-    return dataclasses.replace(family, window_s=window_s)
+    seconds = longest / extractor.sampling_rate
+    whole = seconds if family.whole_s is None else min(family.whole_s, seconds)
+    return dataclasses.replace(family, whole_s=whole, window_s=min(family.window_s, seconds))
 
 
 def channels_for(wanted: str, config: Any) -> str:
@@ -95,28 +142,86 @@ def channels_for(wanted: str, config: Any) -> str:
     return str(chosen)
 
 
-def load_processor(source: str, **options: Any) -> tuple[Any, str | None]:
-    """Load the processor of a checkpoint.
+def load_processor(
+    source: str, model_type: str | None = None, **options: Any
+) -> tuple[Any, str | None]:
+    """Load the processor of a checkpoint, without what this machine has no packages for.
 
     Parameters
     ----------
     source : str
         Name on the hub, or a folder.
+    model_type : str, optional
+        `config.model_type`: says which processor to load in part.
     **options
-        For `AutoProcessor.from_pretrained`; empty values are left out.
+        For `from_pretrained`; empty values are left out.
 
     Returns
     -------
     processor : transformers.ProcessorMixin or None
         None for models that have a tokenizer only.
     problem : str or None
-        Why it could not be loaded, if it could not.
+        Why it, or some part of it, could not be loaded, if so.
     """
     given = {name: value for name, value in options.items() if value}
     try:
         processor = transformers.AutoProcessor.from_pretrained(source, **given)
     except (OSError, ValueError, ImportError) as error:
         logger.info("no processor from %s: %s", source, error)
-        return None, str(error).strip()
+        problem = str(error).strip()
+        if not isinstance(error, ImportError):
+            return None, problem
+        return _load_in_part(source, model_type, given), problem
     # AutoProcessor answers with a bare tokenizer where a model has no processor.
     return (processor if isinstance(processor, transformers.ProcessorMixin) else None), None
+
+
+# Parts of a processor that audio and text do without.
+_DISPENSABLE = ("image_processor", "video_processor")
+
+
+def _load_in_part(source: str, model_type: str | None, options: dict[str, Any]) -> Any:
+    """Return the processor with None for the image or video part that cannot be loaded here."""
+    name = processing_auto.PROCESSOR_MAPPING_NAMES.get(model_type or "")
+    kind = getattr(transformers, name, None) if name else None
+    if kind is None:
+        return None
+    options = {key: value for key, value in options.items() if key != "trust_remote_code"}
+    try:
+        return _without_missing_parts(kind).from_pretrained(source, **options)
+    except (OSError, ValueError, ImportError) as error:
+        logger.info("no part of the processor from %s: %s", source, error)
+        return None
+
+
+def _without_missing_parts(kind: Any) -> Any:
+    """Return a subclass of a processor class that leaves out the parts that cannot be loaded."""
+
+    def load_parts(cls: Any, source: Any, processor_dict: Any = None, **options: Any) -> list[Any]:
+        parts = []
+        for name in kind.get_attributes():
+            one_part = {"get_attributes": classmethod(lambda _, n=name: [n])}
+            alone: Any = type(kind.__name__, (kind,), one_part)
+            try:
+                parts += alone._get_arguments_from_pretrained(source, processor_dict, **options)
+            except ImportError as error:
+                if name not in _DISPENSABLE:
+                    raise
+                logger.warning("%s of %s is left out: %s", name, source, str(error).strip())
+                parts.append(None)
+        return parts
+
+    def check(self: Any, name: str, part: Any) -> Any:
+        if part is None and name in _DISPENSABLE:
+            return type(None)
+        return kind.check_argument_for_proper_class(self, name, part)
+
+    return type(
+        kind.__name__,
+        (kind,),
+        {
+            "__module__": kind.__module__,
+            "_get_arguments_from_pretrained": classmethod(load_parts),
+            "check_argument_for_proper_class": check,
+        },
+    )

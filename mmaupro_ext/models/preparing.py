@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from lm_eval.models.utils import has_bos_prefix
 
+from mmaupro_ext import heard
 from mmaupro_ext.errors import ConfigError
 from mmaupro_ext.models import inputs, prompts
 from mmaupro_ext.models.batching import Inputs
 from mmaupro_ext.models.families import Family
-from mmaupro_ext.models.items import PreparedPrompt, Question
+from mmaupro_ext.models.items import Choices, PreparedPrompt, Question
+from mmaupro_ext.models.long_audio import NO_LIMIT, LongAudio, Recording
+
+MULTI_AUDIO = ("list", "concat")
 
 
 class Preparer:
     """Decode the media of a question and turn prompt and media into a model's inputs.
 
-    Holds nothing of the model and no state but the cache of decoded clips, so that batches can be
-    prepared ahead of the forward pass.
+    Holds nothing of the model, so that batches can be prepared ahead of the forward pass. A
+    tokenizer is not to be shared between threads: each thread takes a `clone`.
 
     Parameters
     ----------
@@ -31,6 +37,10 @@ class Preparer:
         None for models without audio.
     add_bos_token : bool or None
         As in HFLM: None leaves it to the tokenizer.
+    long_audio : LongAudio
+        What is done with audio that does not fit into one block.
+    multi_audio : {"list", "concat"}
+        Whether several clips are given one by one, or joined into one recording.
     """
 
     def __init__(
@@ -39,19 +49,31 @@ class Preparer:
         family: Family | None,
         reader: inputs.AudioReader | None,
         add_bos_token: bool | None,
+        long_audio: LongAudio | None = None,
+        multi_audio: str = "list",
     ) -> None:
         self.processor = processor
         self.family = family
         self.reader = reader
         self.add_bos_token = add_bos_token
+        self.long_audio = long_audio or LongAudio()
+        self.multi_audio = multi_audio
 
-    def prepare(self, question: Question) -> PreparedPrompt:
+    def clone(self) -> Preparer:
+        """Return a preparer with a processor of its own and the same reader."""
+        other = copy.copy(self)
+        other.processor = copy.deepcopy(self.processor)
+        return other
+
+    def prepare(self, question: Question, room: int = NO_LIMIT) -> PreparedPrompt:
         """Prepare one prompt.
 
         Parameters
         ----------
         question : Question
             The prompt and its references.
+        room : int
+            How many tokens the prompt may have; looked at where audio is to fill the context.
 
         Returns
         -------
@@ -66,57 +88,197 @@ class Preparer:
         text = question.context
         options: dict[str, Any] = {}
         clips: list[inputs.Clip] = []
-        # Per clip, per track: left and right where stereo is given as two, else one.
-        blocks: list[list[list[inputs.Samples]]] = []
+        recordings: list[Recording] = []
+        blocks: list[inputs.Samples] = []
         if self.family is not None and self.reader is not None:
-            rate = self.reader.sampling_rate
             clips = [self.reader.read(entry) for entry in question.media.get("audio", [])]
+            text, signals, recordings = self._recordings(text, clips, question)
+            budget = room - len(self.encode_text(text)) if self._fills_the_context else NO_LIMIT
+            recordings = self.long_audio.plan(
+                recordings, self.family, budget, self._tokens_beside(budget)
+            )
+            if recordings:
+                text = prompts.place_audio_blocks(text, recordings, self.family)
             blocks = [
-                [inputs.cut_blocks(track, rate, self.family) for track in clip.tracks]
-                for clip in clips
+                inputs.padded(track[start:end], self.family.min_samples)
+                for signal, entry in zip(signals, recordings, strict=True)
+                for track in np.atleast_2d(signal)
+                for start, end in entry.spans
             ]
-            text = self._write_audio(text, blocks, question)
-            if clips:
-                options["audio"] = [
-                    block for tracks in blocks for track in tracks for block in track
-                ]
-                options["audio_kwargs"] = {"sampling_rate": rate}
+            self._check_placeholders(text, len(blocks), question)
         elif "audio" in question.media:
             raise ConfigError("audio for a model of which hf-audio knows no way to put audio in")
         if references := question.media.get("visual"):
             options["images"] = [inputs.read_image(reference) for reference in references]
             text = self._write_images(text, len(references), question)
-        bos_token = self.processor.tokenizer.bos_token
-        if has_bos_prefix(text, bos_token):
-            options["text_kwargs"] = {"add_special_tokens": False}
-        elif self.add_bos_token is not None:
-            options["text_kwargs"] = {"add_special_tokens": self.add_bos_token}
-        encoded = self.processor(text=[text], return_tensors="pt", **options)
-        tensors = {name: value for name, value in encoded.items() if torch.is_tensor(value)}
-        self._check_audio_tokens(tensors, options.get("audio", []))
-        counts = [sum(len(track) for track in tracks) for tracks in blocks]
-        return PreparedPrompt(text, tensors, clips, counts, inputs.names_of(question.media))
+        if text_options := self._text_options(text):
+            options["text_kwargs"] = text_options
+        tensors = self._encode(text, blocks, options)
+        return PreparedPrompt(
+            text,
+            tensors,
+            clips,
+            [entry.blocks for entry in recordings],
+            inputs.names_of(question.media),
+            self._record(clips, recordings, tensors, blocks) if clips else None,
+            frozenset(question.media),
+        )
 
-    def _write_audio(
-        self, text: str, blocks: Sequence[Sequence[Sequence[inputs.Samples]]], question: Question
-    ) -> str:
-        """Write one numbered placeholder per audio block."""
+    def prepare_choices(self, question: Question, max_length: int) -> Choices:
+        """Prepare one prompt and the token ids of its continuations.
+
+        Parameters
+        ----------
+        question : Question
+            With its continuations.
+        max_length : int
+            Tokens that the model takes.
+
+        Returns
+        -------
+        Choices
+            For this prompt alone.
+
+        Raises
+        ------
+        AudioError, OSError, ItemError
+            When this item cannot be served.
+        """
+        # lm_eval moves blanks at the end of the context to the continuation, so that words keep
+        # their usual tokens; the ids come from encoding both together.
+        context = question.context.rstrip()
+        blanks = question.context[len(context) :]
+        before = len(self.encode_text(context))
+        continuations = [
+            self.encode_text(context + blanks + continuation)[before:]
+            for continuation in question.continuations
+        ]
+        if not all(continuations):
+            raise inputs.ItemError("a continuation has no token", fix="Give every choice text.")
+        # The last token is predicted, not read.
+        more = max(len(tokens) for tokens in continuations) - 1
+        prompt = self.prepare(Question(context, question.media), max_length - more)
+        check_context(prompt, more, "continuation", max_length)
+        return Choices(prompt, continuations)
+
+    def encode_text(self, text: str) -> list[int]:
+        """Return the token ids of a text with the model's control tokens in it."""
+        if self.family is not None and self.family.tokenize is not None:
+            return self.family.tokenize(self.processor, text)
+        return self.processor.tokenizer.encode(text, **self._text_options(text))
+
+    def _text_options(self, text: str) -> dict[str, bool]:
+        if has_bos_prefix(text, self.processor.tokenizer.bos_token):
+            return {"add_special_tokens": False}
+        return {} if self.add_bos_token is None else {"add_special_tokens": self.add_bos_token}
+
+    # ---- audio into the prompt ----------------------------------------------------------------
+
+    def _recordings(
+        self, text: str, clips: Sequence[inputs.Clip], question: Question
+    ) -> tuple[str, list[inputs.Samples], list[Recording]]:
+        """Return prompt, signals and recordings: one a clip, or one of all clips joined."""
         assert self.family is not None
+        assert self.reader is not None
+        rate = self.reader.sampling_rate
         places = prompts.count_clips(text, self.family)
-        if places != len(blocks):
-            raise _wrong_places(places, len(blocks), "clips", prompts.AUDIO_MARK, question)
-        if blocks:
-            counts = [len(tracks[0]) for tracks in blocks]
-            stereo = [len(tracks) == 2 for tracks in blocks]
-            text = prompts.place_audio_blocks(text, counts, self.family, stereo)
-        written = sum(len(track) for tracks in blocks for track in tracks)
-        if text.count(self.family.audio_token) != written:
+        if places != len(clips):
+            raise _wrong_places(places, len(clips), "clips", prompts.AUDIO_MARK, question)
+        signals = [clip.samples for clip in clips]
+        joined = 1
+        if self.multi_audio == "concat" and len(clips) > 1:
+            joined = len(clips)
+            signals = [inputs.join(clips, rate)]
+            text = prompts.keep_first_place(text, self.family)
+        recordings = [
+            Recording(signal.shape[-1], rate, len(np.atleast_2d(signal)), joined=joined)
+            for signal in signals
+        ]
+        return text, signals, recordings
+
+    @property
+    def _fills_the_context(self) -> bool:
+        return self.long_audio.policy == "uniform"
+
+    def _tokens_beside(self, budget: int) -> int:
+        """Return how many text tokens an audio block brings with it, its times included."""
+        if budget == NO_LIMIT or self.family is None:
+            return 0
+        label = self.family.block_label.format(number=10) + self.family.block_end
+        return len(self.encode_text(label + " Audio 10 from 10:00 to 10:30,")) + 2
+
+    def _check_placeholders(self, text: str, blocks: int, question: Question) -> None:
+        assert self.family is not None
+        if text.count(self.family.audio_token) != blocks:
             raise inputs.ItemError(
                 f"the text of the prompt contains the model's own token {self.family.audio_token}",
                 file=inputs.names_of(question.media),
                 fix="Take it out of the question.",
             )
-        return text
+
+    def _encode(
+        self, text: str, blocks: Sequence[inputs.Samples], options: dict[str, Any]
+    ) -> Inputs:
+        """Let the processor make tensors of text, audio and images, and check that it took all."""
+        if self.family is not None and blocks:
+            assert self.reader is not None
+            options["audio_kwargs"] = {
+                "sampling_rate": self.reader.sampling_rate,
+                **self.family.audio_options,
+            }
+            options["audio"] = list(blocks)
+        if self.family is not None and self.family.encode is not None:
+            encoded = self.family.encode(self.processor, text, options)
+        else:
+            encoded = self.processor(text=[text], return_tensors="pt", **options)
+        tensors = {name: value for name, value in encoded.items() if torch.is_tensor(value)}
+        if self.family is not None and blocks:
+            found = self._audio_tokens(tensors)
+            wanted = sum(self.family.count_tokens([len(block) for block in blocks]))
+            if found != wanted:
+                raise AssertionError(f"{wanted} audio tokens expected, the processor wrote {found}")
+        return tensors
+
+    def _audio_tokens(self, tensors: Inputs) -> int:
+        assert self.family is not None
+        token = self.processor.tokenizer.convert_tokens_to_ids(self.family.audio_token)
+        return int((tensors["input_ids"] == token).sum())
+
+    def _record(
+        self,
+        clips: Sequence[inputs.Clip],
+        recordings: Sequence[Recording],
+        tensors: Inputs,
+        blocks: Sequence[inputs.Samples],
+    ) -> heard.Record:
+        """Return the record of what is given of each clip."""
+        assert self.reader is not None
+        rate = self.reader.sampling_rate
+        listed = [
+            heard.ClipHeard(
+                clip.name,
+                clip.seconds_in_file,
+                # The last fraction of a sample is not lost: resampling rounds up.
+                min(samples / rate, clip.seconds_in_file) if whole else samples / rate,
+                clip.channels_in_file,
+                len(clip.tracks),
+                clip.sampling_rate_in_file,
+            )
+            for clip, (samples, whole) in zip(
+                clips, _heard_of_each(clips, recordings, rate), strict=True
+            )
+        ]
+        return heard.record(
+            listed,
+            sampling_rate=rate,
+            windows=len(blocks),
+            audio_tokens=self._audio_tokens(tensors),
+            long_audio=self.long_audio.policy,
+            multi_audio=self.multi_audio,
+            channels=self.reader.channels,
+        )
+
+    # ---- images -------------------------------------------------------------------------------
 
     def _write_images(self, text: str, images: int, question: Question) -> str:
         """Write the model's placeholder for every image."""
@@ -126,15 +288,50 @@ class Preparer:
             raise _wrong_places(places, images, "images", prompts.IMAGE_MARK, question)
         return text
 
-    def _check_audio_tokens(self, tensors: Inputs, blocks: Sequence[inputs.Samples]) -> None:
-        """Fail loudly if the processor did not take every block whole."""
-        if self.family is None or not blocks:
-            return
-        token = self.processor.tokenizer.convert_tokens_to_ids(self.family.audio_token)
-        found = int((tensors["input_ids"] == token).sum())
-        wanted = sum(self.family.audio_tokens(len(block)) for block in blocks)
-        if found != wanted:
-            raise AssertionError(f"{wanted} audio tokens expected, the processor wrote {found}")
+
+def check_context(prompt: PreparedPrompt, more: int, what: str, max_length: int) -> None:
+    """Raise ItemError if a prompt and what comes after it do not fit into the context.
+
+    Parameters
+    ----------
+    prompt : PreparedPrompt
+        With its audio.
+    more : int
+        Tokens after it.
+    what : str
+        What they are, for the message.
+    max_length : int
+        Tokens that the model takes.
+    """
+    needed = prompt.length + more
+    if needed > max_length:
+        fix = "Use a model with a longer context, or set max_length in --model_args if this one takes more"
+        if prompt.heard is not None:
+            fix += ", or long_audio=uniform to hear as many windows as fit"
+        raise inputs.ItemError(
+            f"prompt and {what} need {needed} tokens ({prompt.length} + {more}), the model takes "
+            f"{max_length}",
+            file=prompt.files,
+            fix=f"{fix}. Nothing was cut.",
+        )
+
+
+def _heard_of_each(
+    clips: Sequence[inputs.Clip], recordings: Sequence[Recording], rate: int
+) -> list[tuple[int, bool]]:
+    """Return how many samples of each clip are given, and whether that is all."""
+    if len(recordings) == len(clips):
+        return [(entry.heard, entry.is_whole) for entry in recordings]
+    (joined,) = recordings
+    given = []
+    start = 0
+    for clip in clips:
+        length = clip.samples.shape[-1]
+        end = start + length
+        samples = sum(max(0, min(end, b) - max(start, a)) for a, b in joined.spans)
+        given.append((samples, samples == length))
+        start = end + round(inputs.JOIN_SILENCE_S * rate)
+    return given
 
 
 def _wrong_places(

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from mmaupro_ext.models.families import Family
+from mmaupro_ext.models.inputs import JOIN_SILENCE_S
+from mmaupro_ext.models.long_audio import Recording
 
 AUDIO_MARK = "<audio>"
 IMAGE_MARK = "<image>"
@@ -60,77 +62,68 @@ def count_clips(prompt: str, family: Family) -> int:
     return len(_mark_pattern(family).findall(prompt))
 
 
-def place_audio_blocks(
-    prompt: str,
-    blocks_per_clip: Sequence[int],
-    family: Family,
-    stereo: Sequence[bool] | None = None,
-) -> str:
-    """Write every clip of a prompt as its numbered audio blocks.
+def keep_first_place(prompt: str, family: Family) -> str:
+    """Return the prompt with the place of its first clip only: for clips joined into one."""
+    before, *after = _mark_pattern(family).split(prompt)
+    between = "".join(text for text in after[:-1] if text.strip())
+    return before + AUDIO_MARK + between + after[-1]
+
+
+def place_audio_blocks(prompt: str, recordings: Sequence[Recording], family: Family) -> str:
+    """Write every recording of a prompt as its numbered audio blocks.
 
     Parameters
     ----------
     prompt : str
-        With one `<audio>` mark, or one block as the model's chat template writes it, per clip.
-    blocks_per_clip : sequence of int
-        How many windows each clip was cut into, in clip order; of a stereo clip, each channel.
+        With one `<audio>` mark, or one block as the model's chat template writes it, per recording.
+    recordings : sequence of Recording
+        In prompt order, with their spans. Of a recording in two tracks all blocks of the left
+        channel come first, then all of the right one.
     family : Family
         Says what a block and its label look like.
-    stereo : sequence of bool, optional
-        Which clips are given as two: all blocks of the left channel, then all of the right one.
 
     Returns
     -------
     str
-        The prompt with its blocks in clip order, numbered from 1. If a clip takes several blocks,
-        one sentence after the last block says which blocks belong together, and which are the
-        channels of a stereo clip.
+        The prompt with its blocks in order, numbered from 1. If blocks need explaining, one sentence
+        after the last one says which belong together, which are the channels of a stereo clip, what
+        was left out, and which clips were joined.
 
     Raises
     ------
     ValueError
-        When the prompt does not have exactly one place per clip.
+        When the prompt does not have exactly one place per recording.
     """
-    if stereo is None:
-        stereo = [False] * len(blocks_per_clip)
     pieces = _mark_pattern(family).split(prompt)
-    if len(pieces) - 1 != len(blocks_per_clip):
+    if len(pieces) - 1 != len(recordings):
         raise ValueError(
-            f"the prompt has places for {len(pieces) - 1} clips, the item has "
-            f"{len(blocks_per_clip)}"
+            f"the prompt has places for {len(pieces) - 1} clips, the item has {len(recordings)}"
         )
+    total = sum(entry.blocks for entry in recordings)
+    label = family.block_label if family.label_alone or total > 1 else ""
     written = [pieces[0]]
-    tracks: list[list[range]] = []
-    first = 1
-    for count, in_two, text_after in zip(blocks_per_clip, stereo, pieces[1:], strict=True):
-        tracks.append([])
-        for _ in range(2 if in_two else 1):
-            tracks[-1].append(range(first, first + count))
-            first += count
-        numbers = [number for track in tracks[-1] for number in track]
-        written.append(
-            family.block_end.join(
-                family.block_label.format(number=n) + family.audio_block for n in numbers
-            )
-        )
-        is_followed = len(tracks) < len(blocks_per_clip)
+    number = 1
+    for place, (entry, text_after) in enumerate(zip(recordings, pieces[1:], strict=True), start=1):
+        blocks = []
+        for _ in range(entry.blocks):
+            blocks.append(label.format(number=number) + family.audio_block)
+            number += 1
+        written.append(family.block_end.join(blocks))
+        is_followed = place < len(recordings)
         written.append(text_after or (family.block_end if is_followed else ""))
-    if first - 1 > len(blocks_per_clip):
+    if any(entry.blocks > 1 or entry.joined > 1 for entry in recordings):
         question = written.pop().removeprefix("\n")
-        written.append(f"\n{block_sentence(tracks, family)}\n{question}")
+        written.append(f"\n{block_sentence(recordings)}\n{question}")
     return "".join(written)
 
 
-def block_sentence(tracks: Sequence[Sequence[range]], family: Family) -> str:
+def block_sentence(recordings: Sequence[Recording]) -> str:
     """Say which audio blocks make up which recording.
 
     Parameters
     ----------
-    tracks : sequence of sequence of range
-        The numbers of the blocks of each recording: one range, or one each for the left and the
-        right channel.
-    family : Family
-        Gives the length of a block.
+    recordings : sequence of Recording
+        With their spans.
 
     Returns
     -------
@@ -139,16 +132,38 @@ def block_sentence(tracks: Sequence[Sequence[range]], family: Family) -> str:
         is stereo, left channel Audio 4 and right channel Audio 5."
     """
     clauses = []
-    for recording, channels in enumerate(tracks, start=1):
-        name = "the recording" if len(tracks) == 1 else f"recording {recording}"
-        if len(channels) == 1:
-            clauses.append(f"{name} is {_blocks(channels[0])}{_parts(channels[0], family)}")
-            continue
-        left, right = (_blocks(blocks) for blocks in channels)
-        parts = _parts(channels[0], family)
-        clauses.append(f"{name} is stereo, left channel {left} and right channel {right}{parts}")
+    first = 1
+    for place, entry in enumerate(recordings, start=1):
+        name = "the recording" if len(recordings) == 1 else f"recording {place}"
+        numbers = []
+        for _ in range(entry.tracks):
+            numbers.append(range(first, first + len(entry.spans)))
+            first += len(entry.spans)
+        if entry.joined > 1:
+            clauses.append(
+                f"{entry.joined} recordings are joined in their order, with {JOIN_SILENCE_S:g} seconds "
+                f"of silence between them"
+            )
+            if entry.blocks == 1:
+                continue
+            name = "the whole"
+        clauses.append(f"{name} is {_tracks(numbers, entry)}")
     sentence = "; ".join(clauses) + "."
     return sentence[0].upper() + sentence[1:]
+
+
+def _tracks(numbers: Sequence[range], entry: Recording) -> str:
+    if entry.is_whole:
+        parts = _parts(entry)
+        if len(numbers) == 1:
+            return f"{_blocks(numbers[0])}{parts}"
+        left, right = map(_blocks, numbers)
+        return f"stereo, left channel {left} and right channel {right}{parts}"
+    length = clock(entry.length / entry.sampling_rate)
+    if len(numbers) == 1:
+        return f"{length} long and given in part, {_times(numbers[0], entry)}"
+    left, right = (_times(blocks, entry) for blocks in numbers)
+    return f"stereo, {length} long and given in part, left channel {left} and right channel {right}"
 
 
 def _blocks(numbers: range) -> str:
@@ -156,5 +171,22 @@ def _blocks(numbers: range) -> str:
     return first if len(numbers) == 1 else f"{first} to Audio {numbers[-1]}"
 
 
-def _parts(numbers: range, family: Family) -> str:
-    return f", consecutive {family.window_s:g}-second parts" if len(numbers) > 1 else ""
+def _parts(entry: Recording) -> str:
+    if len(entry.spans) == 1:
+        return ""
+    start, end = entry.spans[0]
+    return f", consecutive {(end - start) / entry.sampling_rate:g}-second parts"
+
+
+def _times(numbers: range, entry: Recording) -> str:
+    """Say when each block begins and ends."""
+    return ", ".join(
+        f"Audio {number} from {clock(start / entry.sampling_rate)} to {clock(end / entry.sampling_rate)}"
+        for number, (start, end) in zip(numbers, entry.spans, strict=True)
+    )
+
+
+def clock(seconds: float) -> str:
+    """Return minutes and whole seconds, for example "4:05"."""
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes}:{rest:02d}"

@@ -26,13 +26,14 @@ from mmaupro_ext.data.synth.questions import Item, Skill
 from mmaupro_ext.data.synth.signals import Signal
 from mmaupro_ext.models import inputs, prompts
 from mmaupro_ext.models.families.qwen2_audio import QWEN2_AUDIO
+from mmaupro_ext.models.long_audio import NO_LIMIT, LongAudio, Recording
 
 SAMPLING_RATE = 16000
 WINDOW_S = 4
 N_MELS = 80
 FRAMES = WINDOW_S * 100
 POSITIONS = WINDOW_S * 25  # what the encoder gives per whole block
-FAMILY = replace(QWEN2_AUDIO, window_s=float(WINDOW_S))
+FAMILY = replace(QWEN2_AUDIO, whole_s=float(WINDOW_S), window_s=float(WINDOW_S))
 
 # Clips of three and nine minutes and of 43 s take up to 146 blocks: not trained.
 LONG_SKILLS = tuple(build.LONG_STORAGES)
@@ -57,10 +58,8 @@ class Example:
         Log-mel features of each block, padded to the window.
     samples : tuple of int
         Samples of each block before padding.
-    counts : tuple of int
-        Blocks per clip; per channel where the clip is stereo.
-    stereo : tuple of bool
-        Whether each clip is given as its left and its right channel.
+    recordings : tuple of Recording
+        How each clip is cut into blocks; a stereo clip is given as its left and its right channel.
     question : str
         The question text.
     choices : tuple of str
@@ -72,8 +71,7 @@ class Example:
     skill: str
     blocks: Features
     samples: tuple[int, ...]
-    counts: tuple[int, ...]
-    stereo: tuple[bool, ...]
+    recordings: tuple[Recording, ...]
     question: str
     choices: tuple[str, ...]
     answer: str
@@ -91,15 +89,15 @@ class Example:
             "category": "sound" if shown else "open",
             "question": self.question,
             "choices": shown,
-            "audio_path": [""] * len(self.counts),
+            "audio_path": [""] * len(self.recordings),
         }
         text: str = task_functions().doc_to_text(doc)
-        return prompts.place_audio_blocks(text, self.counts, FAMILY, self.stereo)
+        return prompts.place_audio_blocks(text, self.recordings, FAMILY)
 
     @property
     def positions(self) -> list[int]:
         """Audio tokens of each block."""
-        return [FAMILY.audio_tokens(samples) for samples in self.samples]
+        return FAMILY.count_tokens(self.samples)
 
 
 @lru_cache(maxsize=1)
@@ -120,7 +118,9 @@ def stream(seed: int, *names: str | int) -> Generator:
     return np.random.Generator(np.random.PCG64([seed, int.from_bytes(digest[:8], "little")]))
 
 
-def hear(clips: Sequence[Signal], rates: Sequence[int]) -> tuple[Features, list[int], list[int]]:
+def hear(
+    clips: Sequence[Signal], rates: Sequence[int]
+) -> tuple[Features, list[int], list[Recording]]:
     """Return the features of clips as the native frontend gives them.
 
     Parameters
@@ -136,36 +136,38 @@ def hear(clips: Sequence[Signal], rates: Sequence[int]) -> tuple[Features, list[
         Padded to the window with silence.
     samples : list of int
         Samples of each block before padding.
-    counts : list of int
-        Blocks per clip (per channel of a stereo clip).
+    recordings : list of Recording
+        One per clip, with its spans.
     """
     blocks: list[npt.NDArray[np.float32]] = []
     samples: list[int] = []
-    counts: list[int] = []
+    recordings: list[Recording] = []
     for clip, rate in zip(clips, rates, strict=True):
-        for channel in np.atleast_2d(clip):
-            heard = audio.resample(channel.astype(np.float32), rate, SAMPLING_RATE)
-            cut = inputs.cut_blocks(heard, SAMPLING_RATE, FAMILY)
-            samples += [len(block) for block in cut]
-            blocks += [
-                features.log_mel(block, N_MELS, pad_to=WINDOW_S * SAMPLING_RATE) for block in cut
-            ]
-        counts.append(len(cut))
-    return np.stack(blocks).astype(np.float16), samples, counts
+        tracks = [
+            audio.resample(channel.astype(np.float32), rate, SAMPLING_RATE)
+            for channel in np.atleast_2d(clip)
+        ]
+        whole = Recording(len(tracks[0]), SAMPLING_RATE, len(tracks))
+        recordings += LongAudio().plan([whole], FAMILY, NO_LIMIT)
+        for track in tracks:
+            for start, end in recordings[-1].spans:
+                block = inputs.padded(track[start:end], FAMILY.min_samples)
+                samples.append(len(block))
+                blocks.append(features.log_mel(block, N_MELS, pad_to=WINDOW_S * SAMPLING_RATE))
+    return np.stack(blocks).astype(np.float16), samples, recordings
 
 
 def example_of(item: Item, gain: float = 1.0) -> Example:
     """Return an item of the generator as an example; `gain` scales all its clips."""
     clips = [gain * clip for clip in item.clips]
-    blocks, samples, counts = hear(clips, item.sampling_rates)
+    blocks, samples, recordings = hear(clips, item.sampling_rates)
     if item.answer is None:
         raise ValueError(f"an item of {item.skill!r} has no answer")
     return Example(
         skill=item.skill,
         blocks=blocks,
         samples=tuple(samples),
-        counts=tuple(counts),
-        stereo=tuple(clip.ndim == 2 for clip in item.clips),
+        recordings=tuple(recordings),
         question=item.question,
         choices=item.choices,
         answer=item.answer,
@@ -216,6 +218,8 @@ class Scene:
         Features.
     samples : int
         Length at 16 kHz.
+    recording : Recording
+        The same, as the prompt is written from it.
     labels : ndarray, shape (len(LABELS), 100), int16
         Class of each position, in the order of `LABELS`; -1 beyond the end.
     names : tuple of str
@@ -224,6 +228,7 @@ class Scene:
 
     block: Features
     samples: int
+    recording: Recording
     labels: npt.NDArray[np.int16]
     names: tuple[str, ...]
 
@@ -339,9 +344,9 @@ def make_scene(rng: Generator) -> Scene:
         line = signals.low_pass(line, float(rng.choice([2700.0, 3700.0])), sr)
     line = signals.peak(line, 0.9 * 10.0 ** (-rng.uniform(0, 6) / 20.0))
     labels[rows["bed"]] = bed
-    blocks, samples, _ = hear([line], [sr])
-    labels[:, FAMILY.audio_tokens(samples[0]) :] = -1
-    return Scene(blocks[0], samples[0], labels, tuple(names))
+    blocks, samples, recordings = hear([line], [sr])
+    labels[:, FAMILY.count_tokens(samples)[0] :] = -1
+    return Scene(blocks[0], samples[0], recordings[0], labels, tuple(names))
 
 
 def transcript(rng: Generator) -> Example:
@@ -354,8 +359,7 @@ def transcript(rng: Generator) -> Example:
         skill=TRANSCRIPT,
         blocks=scene.block[None],
         samples=(scene.samples,),
-        counts=(1,),
-        stereo=(False,),
+        recordings=(scene.recording,),
         question=TRANSCRIPT_QUESTION,
         choices=(),
         answer=", ".join(scene.names),

@@ -5,11 +5,29 @@ from __future__ import annotations
 from mmaupro_ext.models.families.family import Family
 from mmaupro_ext.models.families.qwen2_audio import QWEN2_AUDIO
 
-FAMILIES: dict[str, Family] = {family.model_type: family for family in (QWEN2_AUDIO,)}
+__all__ = ["FAMILIES", "REFUSED", "Family", "find_family"]
 
-__all__ = ["FAMILIES", "Family", "find_family"]
+FAMILIES: dict[str, Family] = {
+    model_type: family for family in (QWEN2_AUDIO,) for model_type in family.model_types
+}
+
+# Types of models that take audio and text and cannot serve here, with the reason. What transformers
+# itself lists as speech recognition is refused without being named here.
+REFUSED: dict[str, str] = dict.fromkeys(
+    (
+        "fun_asr_nano",
+        "glmasr",
+        "kyutai_speech_to_text",
+        "moss_transcribe_diarize",
+        "nemo_speechlm",
+        "qwen3_asr",
+        "vibevoice_asr",
+        "voxtral_realtime",
+    ),
+    "it transcribes speech and answers no questions",
+)
 
 
 def find_family(model_type: str | None) -> Family | None:
-    """Return the family of a `config.model_type`, or None when it is not (yet) described."""
+    """Return the family of a `config.model_type`, or None when it is not described."""
     return FAMILIES.get(model_type or "")

@@ -2,58 +2,117 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+CountTokens = Callable[[Sequence[int]], list[int]]
+
+
+def each(count: Callable[[int], int]) -> CountTokens:
+    """Return a token count for all blocks of a prompt from one for a single block."""
+    return lambda lengths: [count(length) for length in lengths]
 
 
 @dataclass(frozen=True)
 class Family:
     """The habits of one family of audio models.
 
-    The adapter asks no question about the model type: whatever differs between families is a
-    field here.
+    The adapter asks no question about the model type: whatever differs between families is a field
+    here. A field that is a function is there because no number or word would do.
 
     Parameters
     ----------
-    model_type : str
-        `config.model_type` of the checkpoints.
+    model_types : tuple of str
+        `config.model_type` of the checkpoints; the first one names the family.
     loader : str
         Name of the class in `transformers` that loads them for generation from text and audio.
+    audio_block : str
+        What the chat template writes, and the processor expects, for one block of audio.
+    audio_token : str
+        The token that the processor repeats once per audio embedding.
+    count_tokens : callable
+        Samples of each block of one prompt (sequence of int) to the number of audio tokens of each
+        (list of int). `each` makes it of a function for one block.
+    whole_s : float or None
+        The longest clip, in seconds, that the processor and model take whole their own way; None
+        when there is no limit.
+    window_s : float
+        Length of a block in seconds where a clip is cut into windows.
     extractor : str
         Attribute of the processor that holds the feature extractor; its `sampling_rate` (Hz) is
         the rate at which the model hears.
-    audio_block : str
-        What the processor expects in the prompt for one block of audio.
-    audio_token : str
-        The token inside `audio_block` that the processor repeats once per audio embedding.
+    extractor_window : bool
+        Whether the extractor's `n_samples` bounds `whole_s` and `window_s`: checkpoints with a
+        shorter window exist.
     block_label : str
-        What the model's chat template writes before each block, with `{number}` for the number
-        of the block, counted from 1 over the whole prompt; "" when it writes nothing.
+        Written before each block, with `{number}` counted from 1 over the whole prompt.
+    label_alone : bool
+        Whether a block that is the only one has its label, too: whether the chat template writes it.
     block_end : str
-        What the template writes after each block.
-    window_s : float or None
-        The longest block that the model hears, in seconds; None when there is no limit.
+        Written after each block that another one follows.
+    template_block_end : str
+        What the chat template writes by itself after an audio part.
     min_samples : int
         The shortest block that leaves at least one audio token; shorter ones are followed by
         silence up to this length.
-    audio_tokens : callable
-        Samples of one block (int) to the number of audio tokens (int).
+    audio_options : mapping
+        For the processor's `audio_kwargs`, beside the sampling rate.
+    positions : {"plain", "mrope"}
+        How a continuation after a cached prompt counts positions (see `likelihood`).
     shared_prefix : bool
-        Whether continuations can be scored on the key-value cache of their common prompt with
-        plain positions 0, 1, 2, ... (false for rotary positions in several dimensions).
+        Whether continuations can be scored on the key-value cache of their prompt.
+    padded_inputs : mapping
+        Name of an input that is not per token -> the axis along which prompts of different audio
+        length may be padded with zeros into one batch. Only where a test shows that a prompt's
+        result does not depend on that padding; all else goes in batches of equal shape.
+    requires : tuple of (str, str)
+        Package to import and why, for what the model itself cannot do without.
+    adapt_processor, adapt_model : callable, optional
+        Mend the loaded object in place where the stock one goes wrong.
+    before_forward : callable, optional
+        `(model, kinds)` before every pass, with the kinds of media in it ("audio", "visual"): for
+        models that switch their adapters.
+    render_chat : callable, optional
+        `(processor, messages, add_generation_prompt)` -> str, for models without a chat template
+        that could be rendered as text.
+    tokenize : callable, optional
+        `(processor, text)` -> token ids, for tokenizers that do not read control tokens in a text.
+    encode : callable, optional
+        `(processor, text, options)` -> inputs of one prompt, for processors that do not take text
+        and audio in one call; `options` are the keyword arguments that others take.
     notes : tuple of str
         What a reader should know about the stock behaviour, with its source.
     """
 
-    model_type: str
+    model_types: tuple[str, ...]
     loader: str
-    extractor: str
     audio_block: str
     audio_token: str
-    block_label: str
-    block_end: str
-    window_s: float | None
-    min_samples: int
-    audio_tokens: Callable[[int], int]
-    shared_prefix: bool
+    count_tokens: CountTokens
+    whole_s: float | None
+    window_s: float = 30.0
+    extractor: str = "feature_extractor"
+    extractor_window: bool = False
+    block_label: str = "Audio {number}: "
+    label_alone: bool = False
+    block_end: str = "\n"
+    template_block_end: str = ""
+    min_samples: int = 1
+    audio_options: Mapping[str, Any] = field(default_factory=dict)
+    positions: Literal["plain", "mrope"] = "plain"
+    shared_prefix: bool = True
+    padded_inputs: Mapping[str, int] = field(default_factory=dict)
+    requires: tuple[tuple[str, str], ...] = ()
+    adapt_processor: Callable[[Any], None] | None = None
+    adapt_model: Callable[[Any], None] | None = None
+    before_forward: Callable[[Any, frozenset[str]], None] | None = None
+    render_chat: Callable[[Any, list[dict[str, Any]], bool], str] | None = None
+    tokenize: Callable[[Any, str], list[int]] | None = None
+    encode: Callable[[Any, str, dict[str, Any]], Mapping[str, Any]] | None = None
     notes: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The first model type: what the results call the family."""
+        return self.model_types[0]

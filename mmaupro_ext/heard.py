@@ -1,0 +1,212 @@
+"""What a model was given to hear: a record that travels with each answer into samples and results.
+
+lm_eval moves strings and tuples from a model to its scorers, between processes and into its response
+cache. `Reply` and `Score` are such strings and tuples, and carry the record of their item with them:
+pickling keeps it, so that cached answers and answers of other processes still say what was heard.
+`plugin` writes the records into the samples and their totals beside the results.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from mmaupro_ext.replies import parse_error
+
+Record = dict[str, Any]
+
+# Two lengths in seconds that differ by less are the same: a resampled clip ends within a sample.
+SAME_SECONDS = 0.01
+
+
+@dataclass(frozen=True)
+class ClipHeard:
+    """What was given of one clip.
+
+    Parameters
+    ----------
+    file : str
+        Path of the file, or a description of audio in memory.
+    seconds_in_file, seconds_heard : float
+        Length of the clip, and how much of it was given, in seconds.
+    channels_in_file, channels_heard : int
+        1 is heard where channels were mixed, 2 where left and right were given apart.
+    sampling_rate_in_file : int
+        In Hz.
+    """
+
+    file: str
+    seconds_in_file: float
+    seconds_heard: float
+    channels_in_file: int
+    channels_heard: int
+    sampling_rate_in_file: int
+
+
+def record(
+    clips: Sequence[ClipHeard],
+    *,
+    sampling_rate: int,
+    windows: int,
+    audio_tokens: int,
+    **policy: str,
+) -> Record:
+    """Return the record of one item as plain JSON.
+
+    Parameters
+    ----------
+    clips : sequence of ClipHeard
+        In order.
+    sampling_rate : int
+        At which the model hears, in Hz.
+    windows : int
+        Blocks of audio in the prompt.
+    audio_tokens : int
+        Tokens of the prompt that stand for audio.
+    **policy : str
+        What decided (`long_audio`, `multi_audio`, `channels`).
+    """
+    listed = [
+        {
+            name: round(value, 3) if isinstance(value, float) else value
+            for name, value in asdict(clip).items()
+        }
+        for clip in clips
+    ]
+    return {
+        "seconds_in_files": round(sum(clip.seconds_in_file for clip in clips), 3),
+        "seconds_heard": round(sum(clip.seconds_heard for clip in clips), 3),
+        "windows": windows,
+        "audio_tokens": audio_tokens,
+        "sampling_rate": sampling_rate,
+        **policy,
+        "clips": listed,
+    }
+
+
+class Reply(str):
+    """A model's reply with the record of its item as `heard` (None for text)."""
+
+    heard: Record | None
+
+    def __new__(cls, text: str, heard: Record | None = None) -> Reply:
+        """Return the reply."""
+        reply = super().__new__(cls, text)
+        reply.heard = heard
+        return reply
+
+    def __reduce__(self) -> Any:
+        return Reply, (str(self), self.heard)
+
+
+class Score(tuple):
+    """A log-likelihood, `(float, bool)` as lm_eval takes it, with the record as `heard`."""
+
+    heard: Record | None
+
+    def __new__(cls, values: Iterable[Any], heard: Record | None = None) -> Score:
+        """Return the score."""
+        score = super().__new__(cls, values)
+        score.heard = heard
+        return score
+
+    def __reduce__(self) -> Any:
+        return Score, (tuple(self), self.heard)
+
+
+def record_of(answers: Any) -> Record | None:
+    """Return the record that one of the (nested) answers to an item carries, or None."""
+    found = getattr(answers, "heard", None)
+    if found is not None or not isinstance(answers, (list, tuple)):
+        return found
+    return next(filter(None, map(record_of, answers)), None)
+
+
+class Totals:
+    """Records added up."""
+
+    def __init__(self) -> None:
+        self.items = 0
+        self.clips = 0
+        self.windows = 0
+        self.audio_tokens = 0
+        self.seconds_in_files = 0.0
+        self.seconds_heard = 0.0
+        self.shortened_items = 0
+        self.mixed_down_clips = 0
+        self.errored_items = 0
+        self._files: set[str] = set()
+
+    def add(self, item: Record) -> None:
+        """Count one served item."""
+        self.items += 1
+        self.clips += len(item["clips"])
+        self.windows += item["windows"]
+        self.audio_tokens += item["audio_tokens"]
+        self.seconds_in_files += item["seconds_in_files"]
+        self.seconds_heard += item["seconds_heard"]
+        self.shortened_items += is_shortened(item)
+        for clip in item["clips"]:
+            self.mixed_down_clips += clip["channels_heard"] < clip["channels_in_file"]
+            self._files.add(clip["file"])
+
+    def as_dict(self) -> dict[str, float | int]:
+        """Return the counts; seconds are rounded to milliseconds."""
+        return {
+            "items": self.items,
+            "files": len(self._files),
+            "clips": self.clips,
+            "windows": self.windows,
+            "audio_tokens": self.audio_tokens,
+            "seconds_in_files": round(self.seconds_in_files, 3),
+            "seconds_heard": round(self.seconds_heard, 3),
+            "shortened_items": self.shortened_items,
+            "mixed_down_clips": self.mixed_down_clips,
+            "errored_items": self.errored_items,
+        }
+
+
+def is_shortened(item: Record) -> bool:
+    """Tell whether some clip of an item was heard in part."""
+    return any(
+        clip["seconds_heard"] < clip["seconds_in_file"] - SAME_SECONDS for clip in item["clips"]
+    )
+
+
+def totals_of_samples(samples: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, Any] | None:
+    """Add up the records of a run's samples, each item once.
+
+    Parameters
+    ----------
+    samples : mapping
+        Task to samples, as lm_eval gathers them from all processes: with `doc_id` and `resps`.
+
+    Returns
+    -------
+    dict or None
+        `Totals.as_dict`; None where no sample has a record or an error of ours.
+    """
+    totals = Totals()
+    for entries in samples.values():
+        seen = set()
+        for sample in entries:
+            if sample["doc_id"] in seen:  # one sample a filter
+                continue
+            seen.add(sample["doc_id"])
+            item = record_of(sample["resps"])
+            if item is not None:
+                totals.add(item)
+            elif _is_errored(sample["resps"]):
+                totals.errored_items += 1
+    return totals.as_dict() if totals.items or totals.errored_items else None
+
+
+def _is_errored(answers: Any) -> bool:
+    """Tell whether some answer is an error reply, or a score that is no number."""
+    if isinstance(answers, (list, tuple)):
+        return any(map(_is_errored, answers))
+    if isinstance(answers, float):
+        return math.isnan(answers)
+    return isinstance(answers, str) and parse_error(answers) is not None

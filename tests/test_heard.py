@@ -1,0 +1,171 @@
+"""What was heard: the record stays with its answer, into the cache, the samples and the results."""
+
+import json
+import pickle
+
+import numpy as np
+import pytest
+import soundfile
+from lm_eval.api.instance import Instance
+from lm_eval.api.model import CachingLM
+from lm_eval.loggers import EvaluationTracker
+
+from mmaupro_ext import after_run, heard, plugin
+from mmaupro_ext.heard import ClipHeard, Reply, Score, Totals
+from mmaupro_ext.models.hf_audio import HFAudioLM
+from mmaupro_ext.replies import error_reply
+
+RATE = 16_000
+
+
+def record(heard_s=10.0, in_file_s=10.0, channels=(1, 1), file="a.wav"):
+    clip = ClipHeard(file, in_file_s, heard_s, channels[0], channels[1], 44_100)
+    return heard.record(
+        [clip],
+        sampling_rate=RATE,
+        windows=1,
+        audio_tokens=250,
+        long_audio="auto",
+        multi_audio="list",
+        channels="mono",
+    )
+
+
+# ---- answers -----------------------------------------------------------------------------------
+
+
+def test_a_reply_is_a_string_and_a_score_a_pair():
+    reply, score = Reply("B", record()), Score((-1.5, True), record())
+    assert reply == "B"
+    assert json.dumps([reply, score]) == '["B", [-1.5, true]]'
+    (values, greedy) = zip(score, score, strict=True)
+    assert values == (-1.5, -1.5)
+    assert greedy == (True, True)
+
+
+@pytest.mark.parametrize("answer", [Reply("B", record()), Score((-1.5, True), record())])
+def test_pickling_keeps_the_record(answer):
+    again = pickle.loads(pickle.dumps(answer))
+    assert again == answer
+    assert again.heard == record()
+
+
+def test_the_record_is_found_however_answers_are_nested():
+    assert heard.record_of([["text"], [Reply("B", record())]]) == record()
+    assert heard.record_of([[Score((0.0, True), record())]]) == record()
+    assert heard.record_of([["text"], [(0.0, True)], []]) is None
+
+
+# ---- totals ------------------------------------------------------------------------------------
+
+
+def test_each_item_counts_once_though_it_has_a_sample_a_filter():
+    sample = {"doc_id": 3, "resps": [[Reply("B", record())]]}
+    other = {"doc_id": 4, "resps": [[Reply("C", record(heard_s=4.0, file="b.wav"))]]}
+    totals = heard.totals_of_samples({"task": [sample, sample, other], "text": []})
+    assert totals["items"] == totals["files"] == 2
+    assert totals["seconds_in_files"] == 20.0
+    assert totals["seconds_heard"] == 14.0
+    assert totals["shortened_items"] == 1
+
+
+def test_the_same_number_in_two_tasks_is_two_items():
+    sample = {"doc_id": 0, "resps": [[Reply("B", record())]]}
+    assert heard.totals_of_samples({"a": [sample], "b": [sample]})["items"] == 2
+
+
+def test_errors_are_counted_and_text_is_not():
+    samples = [
+        {"doc_id": 0, "resps": [[error_reply("no such file")]]},
+        {"doc_id": 1, "resps": [["Paris"]]},
+        {"doc_id": 2, "resps": [[(float("nan"), False)], [(float("nan"), False)]]},
+    ]
+    assert heard.totals_of_samples({"task": samples})["errored_items"] == 2
+    assert heard.totals_of_samples({"task": samples[1:2]}) is None
+
+
+@pytest.mark.parametrize(("missing", "shortened"), [(0.0, False), (0.005, False), (0.02, True)])
+def test_a_fraction_of_a_sample_is_not_a_cut(missing, shortened):
+    assert heard.is_shortened(record(heard_s=10.0 - missing)) is shortened
+
+
+def test_mixed_channels_are_counted():
+    totals = Totals()
+    for channels in ((1, 1), (2, 1), (2, 2), (6, 1)):
+        totals.add(record(channels=channels))
+    assert totals.as_dict()["mixed_down_clips"] == 2
+
+
+# ---- through lm_eval ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def lm(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return HFAudioLM("tiny-random", device="cpu", batch_size=2, long_audio="truncate")
+
+
+@pytest.fixture
+def clip(tmp_path):
+    path = tmp_path / "clip.wav"
+    soundfile.write(path, np.random.default_rng(0).normal(0, 0.1, (45 * RATE, 2)), RATE)
+    return {"audio": [{"path": str(path)}]}
+
+
+def test_a_cached_answer_still_says_what_was_heard(lm, clip, tmp_path):
+    generated = Instance("generate_until", {}, ("<audio>\nWhat?", {"until": []}, clip), 0)
+    scored = Instance("loglikelihood", {}, ("<audio>\nWhat?", "A", clip), 0)
+    first = CachingLM(lm, str(tmp_path / "answers.db"))
+    fresh = [*first.generate_until([generated]), *first.loglikelihood([scored])]
+    again = CachingLM(lm, str(tmp_path / "answers.db"))
+    cached = [*again.generate_until([generated]), *again.loglikelihood([scored])]
+    assert cached == fresh
+    for answer in fresh + cached:
+        assert answer.heard["seconds_heard"] == 30.0
+        assert answer.heard["clips"][0]["channels_in_file"] == 2
+    assert lm.heard.as_dict()["items"] == 2
+
+
+def test_samples_and_results_on_disk_hold_the_records(tmp_path, monkeypatch):
+    monkeypatch.delenv(plugin.OFF_SWITCH, raising=False)
+    plugin.install()
+    tracker = EvaluationTracker(output_path=str(tmp_path))
+    tracker.general_config_tracker.model_name_sanitized = "model"
+    item = record(heard_s=4.0, channels=(2, 1))
+    sample = {
+        "doc_id": 0,
+        "arguments": [("<audio>", {})],
+        "resps": [[Reply("B", item)]],
+        "filtered_resps": ["B"],
+        "target": "B",
+        **dict.fromkeys(("doc_hash", "prompt_hash", "target_hash"), "0"),
+    }
+    text = {**sample, "doc_id": 1, "resps": [["Paris"]]}
+    results = {"config": {"heard": {"items": 0}, "long_audio": {"policy": "truncate"}}}
+    samples = {"mmaupro_sound": [sample, text]}
+    tracker.save_results_aggregated(results=results, samples=samples)
+    tracker.save_results_samples(task_name="mmaupro_sound", samples=samples["mmaupro_sound"])
+    (results_file,) = tmp_path.glob("model/results_*.json")
+    (samples_file,) = tmp_path.glob("model/samples_*.jsonl")
+    saved = json.loads(results_file.read_text(encoding="utf-8"))
+    assert saved["config"]["heard"]["shortened_items"] == 1
+    lines = [json.loads(line) for line in samples_file.read_text(encoding="utf-8").splitlines()]
+    assert lines[0]["heard"] == item
+    assert lines[0]["resps"] == [["B"]]
+    assert "heard" not in lines[1]
+    assert after_run.footnotes(saved) == [
+        "HEARD IN PART: 1 of 1 items with audio, by long_audio=truncate: 1 clips, 10.0 s in the files, "
+        "4.0 s given to the model in 1 windows"
+    ]
+    saved["results"] = {}
+    assert "Heard in mono: 1 clip(s)" in "\n".join(after_run.summary(saved))
+
+
+def test_results_without_samples_keep_what_the_process_counted(tmp_path, monkeypatch):
+    monkeypatch.delenv(plugin.OFF_SWITCH, raising=False)
+    plugin.install()
+    tracker = EvaluationTracker(output_path=str(tmp_path))
+    tracker.general_config_tracker.model_name_sanitized = "model"
+    results = {"config": {"heard": {"items": 7}}}
+    tracker.save_results_aggregated(results=results, samples=None)
+    assert results["config"]["heard"] == {"items": 7}
