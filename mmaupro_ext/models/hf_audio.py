@@ -230,8 +230,9 @@ class HFAudioLM(HFLM):
         if isinstance(source, str):
             chosen = {name: kwargs.get(name) for name in ("revision", "subfolder")}
             trust = kwargs.get("trust_remote_code")
+            model_types = self.family.model_types if self.family else (self.config.model_type,)
             self.processor, self._processor_problem = loading.load_processor(
-                source, self.config.model_type, trust_remote_code=trust, **chosen
+                source, model_types, trust_remote_code=trust, **chosen
             )
         else:
             self.processor = source

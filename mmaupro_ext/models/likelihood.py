@@ -76,7 +76,7 @@ def score_shared(
     can_crop = all(type(layer) is DynamicLayer for layer in cache.layers)
     after = lengths
     if several_axes:
-        after = lengths + output.rope_deltas.to(lengths.device)
+        after = lengths + _rope_deltas(model).to(lengths.device)
     scores: list[list[Score]] = [[] for _ in batch]
     for turn in range(max(len(choices.continuations) for choices in batch)):
         # A prompt that has no more continuations repeats its last one, unrecorded.
@@ -105,6 +105,15 @@ def score_shared(
             if turn < len(choices.continuations):
                 scores[row].append(_score(logprobs[row], current[row]))
     return scores
+
+
+def _rope_deltas(model: Any) -> torch.Tensor:
+    """Return by how much the position after each prompt of the last pass differs from its length."""
+    return next(
+        module.rope_deltas
+        for module in model.modules()
+        if getattr(module, "rope_deltas", None) is not None
+    )
 
 
 def score_full(

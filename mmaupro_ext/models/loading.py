@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import logging
+from collections.abc import Iterable
 from typing import Any
 
 import transformers
@@ -143,7 +144,7 @@ def channels_for(wanted: str, config: Any) -> str:
 
 
 def load_processor(
-    source: str, model_type: str | None = None, **options: Any
+    source: str, model_types: Iterable[str] = (), **options: Any
 ) -> tuple[Any, str | None]:
     """Load the processor of a checkpoint, without what this machine has no packages for.
 
@@ -151,8 +152,8 @@ def load_processor(
     ----------
     source : str
         Name on the hub, or a folder.
-    model_type : str, optional
-        `config.model_type`: says which processor to load in part.
+    model_types : iterable of str
+        Names under which transformers may know its processor, to load it in part.
     **options
         For `from_pretrained`; empty values are left out.
 
@@ -171,7 +172,7 @@ def load_processor(
         problem = str(error).strip()
         if not isinstance(error, ImportError):
             return None, problem
-        return _load_in_part(source, model_type, given), problem
+        return _load_in_part(source, model_types, given), problem
     # AutoProcessor answers with a bare tokenizer where a model has no processor.
     return (processor if isinstance(processor, transformers.ProcessorMixin) else None), None
 
@@ -180,10 +181,11 @@ def load_processor(
 _DISPENSABLE = ("image_processor", "video_processor")
 
 
-def _load_in_part(source: str, model_type: str | None, options: dict[str, Any]) -> Any:
+def _load_in_part(source: str, model_types: Iterable[str], options: dict[str, Any]) -> Any:
     """Return the processor with None for the image or video part that cannot be loaded here."""
-    name = processing_auto.PROCESSOR_MAPPING_NAMES.get(model_type or "")
-    kind = getattr(transformers, name, None) if name else None
+    known = processing_auto.PROCESSOR_MAPPING_NAMES
+    names = [known[model_type] for model_type in model_types if model_type in known]
+    kind = getattr(transformers, names[0], None) if names else None
     if kind is None:
         return None
     options = {key: value for key, value in options.items() if key != "trust_remote_code"}

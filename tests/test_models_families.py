@@ -1,0 +1,378 @@
+"""Every family of audio models, each on a tiny checkpoint in the layout of the hub.
+
+A family is one module in `mmaupro_ext/models/families` and one builder in `tests/tiny`; `CASES` joins
+them. All tests run on all cases.
+"""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import torch
+from lm_eval.api.instance import Instance
+
+from mmaupro_ext import features
+from mmaupro_ext.models import batching
+from mmaupro_ext.models.families import FAMILIES
+from mmaupro_ext.models.hf_audio import HFAudioLM
+from mmaupro_ext.models.items import Question
+from mmaupro_ext.replies import parse_error
+
+RATE = 16_000
+
+
+@dataclass(frozen=True)
+class Case:
+    """One checkpoint.
+
+    Parameters
+    ----------
+    builder : str
+        Module in `tests/tiny`.
+    sees : bool
+        Whether its processor takes images in this environment.
+    has_stock : bool
+        Whether the stock feature extractor runs in this environment.
+    tolerance : float
+        Bound on differences of log-probabilities that come from float32 alone: other batches, other
+        order of operations, features that differ in the last bits.
+    """
+
+    builder: str
+    sees: bool = False
+    has_stock: bool = True
+    tolerance: float = 1e-3
+
+
+CASES = [Case("qwen2_audio"), Case("qwen2_5_omni", sees=True)]
+
+
+@pytest.fixture(scope="session")
+def checkpoint_of(tmp_path_factory):
+    """Build each checkpoint once."""
+    built: dict[str, str] = {}
+
+    def build(name: str) -> str:
+        if name not in built:
+            folder = tmp_path_factory.mktemp(name)
+            importlib.import_module(f"tiny.{name}").build(folder)
+            built[name] = str(folder)
+        return built[name]
+
+    return build
+
+
+@pytest.fixture(params=CASES, ids=[case.builder for case in CASES])
+def case(request):
+    return request.param
+
+
+@pytest.fixture
+def make(case, checkpoint_of):
+    def load(**arguments) -> HFAudioLM:
+        return HFAudioLM(
+            checkpoint_of(case.builder), **{"device": "cpu", "batch_size": 4} | arguments
+        )
+
+    return load
+
+
+@pytest.fixture
+def lm(make):
+    return make()
+
+
+def sound(seconds: float, seed: int = 0) -> dict:
+    """Noise that changes with time, as a reference in memory."""
+    rng = np.random.default_rng(seed)
+    samples = rng.normal(0, 0.1, round(seconds * RATE))
+    samples *= 1 + np.sin(np.arange(samples.size) / (900 + 300 * seed))
+    return {"array": samples.astype(np.float32), "sampling_rate": RATE}
+
+
+def chat(lm: HFAudioLM, content: str) -> str:
+    return lm.apply_chat_template([{"role": "user", "content": content}])
+
+
+def generate(context, *sounds, tokens=6):
+    arguments = (context, {"until": [], "max_gen_toks": tokens})
+    return Instance(
+        "generate_until", {}, arguments + (({"audio": list(sounds)},) if sounds else ()), 0
+    )
+
+
+def score(context, continuation, *sounds):
+    arguments = (context, continuation)
+    return Instance(
+        "loglikelihood", {}, arguments + (({"audio": list(sounds)},) if sounds else ()), 0
+    )
+
+
+CHOICES = ("A", "B is right", " the first one")
+
+
+def scores(lm: HFAudioLM, context: str, *sounds, choices=CHOICES) -> list[float]:
+    requests = [score(context, choice, *sounds) for choice in choices]
+    values = [value for value, _ in lm.loglikelihood(requests, disable_tqdm=True)]
+    assert np.isfinite(values).all()
+    return values
+
+
+def differ(first, second, case) -> bool:
+    return np.abs(np.subtract(first, second)).max() > 10 * case.tolerance
+
+
+# ---- what goes in ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "samples", [1, 159, 400, 641, 1280, 1281, 15_999, 16_000, 16_001, 77_777, 480_000, 500_001]
+)
+def test_the_token_count_is_the_processors(lm, samples):
+    # `prepare` itself compares what the processor wrote with the family's formula
+    reference = {"array": sound(32)["array"][:samples], "sampling_rate": RATE}
+    prompt = lm.prepare(Question(chat(lm, "<audio>\nWhat?"), {"audio": [reference]}))
+    assert prompt.heard["audio_tokens"] > 0
+
+
+def test_two_clips_of_different_length_have_their_tokens(lm):
+    media = {"audio": [sound(3.2), sound(1.7)]}
+    prompt = lm.prepare(Question(chat(lm, "<audio>\n<audio>\nWhich?"), media))
+    assert prompt.blocks == [1, 1]
+    label = lm.family.block_label
+    assert prompt.text.index(label.format(number=1)) < prompt.text.index(label.format(number=2))
+
+
+def test_the_prompt_is_what_the_models_own_template_and_processor_make(case, make):
+    if not case.has_stock:
+        pytest.fail(
+            "give this case a reason why its stock extractor cannot run, and a job where it can"
+        )
+    lm = make(frontend="stock")
+    clip = sound(3.3)
+    prompt = lm.prepare(Question(chat(lm, "<audio>\nWhich?"), {"audio": [clip]}))
+    expected = own_way(lm, [clip["array"]], "\nWhich?")
+    assert torch.equal(prompt.tensors["input_ids"], expected["input_ids"])
+    assert set(prompt.tensors) == {k for k, v in expected.items() if torch.is_tensor(v)}
+    with torch.no_grad():
+        ours = lm.model(**prompt.tensors).logits[:, -1]
+        theirs = lm.model(**expected).logits[:, -1]
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=case.tolerance)
+
+
+def own_way(lm: HFAudioLM, waves: list[np.ndarray], question: str) -> dict:
+    """Return the inputs that the model's own chat template and processor make of audio and text."""
+    module = importlib.import_module(f"tiny.{lm.family.name}")
+    if hasattr(module, "own_way"):
+        return module.own_way(lm.processor, waves, question)
+    content = [{"type": "audio", "audio": wave} for wave in waves]
+    question = question.removeprefix(lm.family.template_block_end)
+    return lm.processor.apply_chat_template(
+        [{"role": "user", "content": [*content, {"type": "text", "text": question}]}],
+        add_generation_prompt=True,
+        tokenize=True,
+        return_dict=True,
+        return_tensors="pt",
+        processor_kwargs={"audio_kwargs": {"sampling_rate": RATE}},
+    )
+
+
+def test_native_and_stock_features_give_the_same_prompt_and_logits(case, make):
+    native, stock = make(), make(frontend="stock")
+    extractor = getattr(native.processor, native.family.extractor)
+    assert type(extractor) is not type(getattr(stock.processor, stock.family.extractor))
+    media = {"audio": [sound(3.3), sound(1.1, seed=1)]}
+    question = Question(chat(native, "<audio><audio>\nWhich?"), media)
+    ours, theirs = native.prepare(question), stock.prepare(question)
+    assert torch.equal(ours.tensors["input_ids"], theirs.tensors["input_ids"])
+    assert ours.heard == theirs.heard
+    with torch.no_grad():
+        first = native.model(**ours.tensors).logits[:, -1].log_softmax(-1)
+        second = stock.model(**theirs.tensors).logits[:, -1].log_softmax(-1)
+    torch.testing.assert_close(first, second, rtol=0, atol=10 * case.tolerance)
+    questions = [generate(question.context, *media["audio"])]
+    assert native.generate_until(questions, disable_tqdm=True) == stock.generate_until(
+        questions, disable_tqdm=True
+    )
+
+
+# ---- what is heard -----------------------------------------------------------------------------
+
+
+def test_the_sound_moves_the_scores(case, lm):
+    context = chat(lm, "<audio>\nWhich?")
+    assert differ(scores(lm, context, sound(2)), scores(lm, context, sound(2, seed=1)), case)
+
+
+def test_clips_are_heard_in_their_order(case, lm):
+    context = chat(lm, "<audio><audio>\nWhich?")
+    first, second = sound(2), sound(2.5, seed=1)
+    assert differ(scores(lm, context, first, second), scores(lm, context, second, first), case)
+
+
+@pytest.mark.parametrize("seconds", [35, 95])
+def test_the_end_of_a_clip_beyond_the_window_is_heard(case, lm, seconds):
+    context = chat(lm, "<audio>\nWhich?")
+    whole = sound(seconds)
+    changed = {**whole, "array": whole["array"].copy()}
+    changed["array"][-RATE // 2 :] = 0.3 * np.sign(changed["array"][-RATE // 2 :])
+    prompt = lm.prepare(Question(context, {"audio": [whole]}))
+    assert prompt.heard["seconds_heard"] == seconds
+    ends = [prompt, lm.prepare(Question(context, {"audio": [changed]}))]
+    with torch.no_grad():
+        first, second = (lm.model(**end.tensors).logits[:, -1] for end in ends)
+    assert (first - second).abs().max() > 0
+    # and the difference is not the arithmetic's: the same clip twice gives the same logits
+    with torch.no_grad():
+        again = lm.model(**lm.prepare(Question(context, {"audio": [whole]})).tensors).logits[:, -1]
+    assert torch.equal(first, again)
+
+
+def test_left_and_right_can_be_told_apart(case, make, tmp_path):
+    import soundfile
+
+    lm = make(channels="stereo-as-two")
+    left, right = sound(2)["array"], 0.2 * sound(2, seed=1)["array"]
+    for name, channels in (("a.wav", (left, right)), ("b.wav", (right, left))):
+        soundfile.write(tmp_path / name, np.stack(channels, axis=1), RATE, subtype="FLOAT")
+    context = chat(lm, "<audio>\nWhere?")
+    first, second = (scores(lm, context, str(tmp_path / name)) for name in ("a.wav", "b.wav"))
+    assert differ(first, second, case)
+
+
+# ---- scores and replies ------------------------------------------------------------------------
+
+
+def batch_of(lm):
+    """Prompts of different lengths, with different numbers of continuations."""
+    lengths = (0.6, 2.0, 2.0, 33.0)
+    return [
+        lm.prepare_choices(
+            Question(
+                chat(lm, f"<audio>\nWhich {'x' * 7 * number}?"),
+                {"audio": [sound(seconds, seed=number)]},
+                continuations=list(CHOICES[: 3 - number % 2]),
+            )
+        )
+        for number, seconds in enumerate(lengths)
+    ]
+
+
+def values(rows):
+    return [value for row in rows for value, _ in row]
+
+
+def test_scores_on_the_shared_prompt_equal_full_passes(case, lm):
+    batch = batch_of(lm)
+    full = values(lm.score_full(batch))
+    if lm.family.shared_prefix:
+        assert values(lm.score_shared(batch)) == pytest.approx(full, abs=case.tolerance)
+    one_by_one = [value for choices in batch for value in values(lm.score_full([choices]))]
+    assert full == pytest.approx(one_by_one, abs=case.tolerance)
+
+
+def test_scores_equal_a_plain_forward_pass(case, lm):
+    context = chat(lm, "<audio>\nWhich?") + "Answer:"
+    prompt = lm.prepare(Question(context, {"audio": [sound(2)]}))
+    encode = lm._preparer.encode_text
+    tokens = torch.tensor([encode(context + " B is right")[len(encode(context)) :]])
+    extended = dict(prompt.tensors)
+    for name in batching.PER_TOKEN_INPUTS:
+        if name in extended:
+            more = {"input_ids": tokens, "attention_mask": torch.ones_like(tokens)}
+            added = more.get(name, torch.zeros_like(tokens))
+            extended[name] = torch.cat([extended[name], added], dim=1)
+    lm._before_forward(frozenset({"audio"}))
+    with torch.no_grad():
+        logits = lm.model(**extended).logits[:, -tokens.shape[1] - 1 : -1].float()
+    expected = logits.log_softmax(-1).gather(2, tokens[..., None]).sum().item()
+    assert scores(lm, context, sound(2), choices=(" B is right",)) == pytest.approx(
+        [expected], abs=case.tolerance
+    )
+
+
+def test_answers_do_not_depend_on_the_batch(case, make):
+    alone, together = make(batch_size=1), make(batch_size=4)
+    requests, choices = [generate("One plus one is")], [score("One plus one is", " two")]
+    for number, seconds in enumerate((0.6, 2.0, 1.4, 33.0, 2.0)):
+        context = chat(alone, f"<audio>\nQuestion {'x' * number}?")
+        requests.append(generate(context, sound(seconds, seed=number)))
+        choices.append(score(context, "B is right", sound(seconds, seed=number)))
+    one, four = (
+        (
+            lm.generate_until(requests, disable_tqdm=True),
+            lm.loglikelihood(choices, disable_tqdm=True),
+        )
+        for lm in (alone, together)
+    )
+    assert all(parse_error(reply) is None for reply in one[0])
+    assert one[0] == four[0]
+    assert [value for value, _ in one[1]] == pytest.approx(
+        [value for value, _ in four[1]], abs=case.tolerance
+    )
+
+
+def test_greedy_replies_are_what_the_forward_pass_prefers(case, lm):
+    context = chat(lm, "<audio>\nWhich?")
+    prompt = lm.prepare(Question(context, {"audio": [sound(2)]}))
+    lm._before_forward(frozenset({"audio"}))
+    with torch.no_grad():
+        best = int(lm.model(**prompt.tensors).logits[0, -1].argmax())
+    (reply,) = lm.generate_until([generate(context, sound(2), tokens=1)], disable_tqdm=True)
+    assert reply == lm.tok_decode([best])
+
+
+def test_text_alone_is_served_and_equals_a_plain_forward_pass(case, lm):
+    context, continuation = "One plus one is", " two"
+    tokens = lm.tok_encode(context + continuation)
+    count = len(tokens) - len(lm.tok_encode(context))
+    lm._before_forward(frozenset())
+    with torch.no_grad():
+        logits = lm.model(input_ids=torch.tensor([tokens])).logits[0].float()
+    logprobs = logits[-count - 1 : -1].log_softmax(-1)
+    expected = sum(float(row[token]) for row, token in zip(logprobs, tokens[-count:], strict=True))
+    assert scores(lm, context, choices=(continuation,)) == pytest.approx(
+        [expected], abs=case.tolerance
+    )
+    (reply,) = lm.generate_until([generate(context)], disable_tqdm=True)
+    assert parse_error(reply) is None
+
+
+def test_audio_without_a_chat_template_is_served(case, lm):
+    assert differ(
+        scores(lm, "<audio>\nQ: Which?\nA:", sound(2)),
+        scores(lm, "<audio>\nQ: Which?\nA:", sound(2, seed=1)),
+        case,
+    )
+
+
+def test_images_and_sounds_are_served_together(case, lm):
+    from PIL import Image
+
+    pixels = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
+    pictures = [Image.fromarray(pixels), Image.fromarray(255 - pixels)]
+    media = [{"visual": [picture], "audio": [sound(2)]} for picture in pictures]
+    context = chat(lm, "<image><audio>\nWhat?")
+    requests = [Instance("loglikelihood", {}, (context, "A", entry), 0) for entry in media]
+    if not case.sees:
+        assert getattr(lm.processor, "image_processor", None) is None
+        return
+    first, second = (value for value, _ in lm.loglikelihood(requests, disable_tqdm=True))
+    assert np.isfinite([first, second]).all()
+    assert differ([first], [second], case)
+
+
+# ---- the list ----------------------------------------------------------------------------------
+
+
+def test_every_family_has_a_case():
+    covered = {importlib.import_module(f"tiny.{case.builder}").__name__ for case in CASES}
+    assert {f"tiny.{family.name}" for family in FAMILIES.values()} <= covered
+
+
+def test_every_family_has_a_native_frontend(lm):
+    stock = getattr(lm.processor, lm.family.extractor)
+    assert features.native_extractor(stock) is stock  # what is native already stays as it is

@@ -1,0 +1,59 @@
+"""What the builders of tiny checkpoints share."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
+
+
+def byte_tokenizer(
+    special: Sequence[str],
+    named: Mapping[str, str] | None = None,
+    *,
+    pad: str,
+    eos: str,
+    bos: str | None = None,
+    first: Sequence[str] = (),
+) -> PreTrainedTokenizerFast:
+    """Return a tokenizer with a token a byte and special tokens.
+
+    `named` gives attributes such as `audio_token`; tokens of `first` get the lowest ids.
+    """
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocabulary = {token: number for number, token in enumerate([*first, *alphabet])}
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens(
+        [AddedToken(token, special=True, normalized=False) for token in [*first, *special]]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token=pad,
+        eos_token=eos,
+        bos_token=bos,
+        extra_special_tokens=dict(named or {}),
+    )
+
+
+def save_model(folder: Path, kind: Any, config: Any, seed: int = 0, scale: float = 1.0) -> None:
+    """Save a model with seeded weights; `scale` multiplies all that are matrices."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = kind(config).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim > 1:
+                parameter *= scale
+    model.generation_config.eos_token_id = None  # replies are as long as they may be
+    model.save_pretrained(folder)
+
+
+def save_json(path: Path, content: Any) -> None:
+    path.write_text(json.dumps(content, indent=2), encoding="utf-8")
