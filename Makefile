@@ -1,5 +1,5 @@
 # make eval   set up, then run the embedded sample through lm_eval
-# make test   set up, then lint, type-check and test
+# make test   set up, then lint, type-check and test, in both environments
 # make help   the other targets
 
 PYTHON ?= python3
@@ -8,21 +8,26 @@ BIN := $(VENV)/bin
 RESULTS ?= results
 WORKERS ?= 2
 BENCHMARKS ?= benchmarks
+# Some models need torchvision, torchaudio, timm or mistral-common; of torchvision there is no build for the torch
+# that constraints.txt pins. Their tests have an environment of their own, of 7 GB.
+MEDIA_VENV ?= .venv-media
 
 PIP := $(BIN)/python -m pip --disable-pip-version-check
+MEDIA_PIP := $(MEDIA_VENV)/bin/python -m pip --disable-pip-version-check
 SOURCES := $(shell find csrc mmaupro_ext tasks -type f ! -name '*.so' ! -name '*.pyc' ! -path '*/native/_*.c') \
-           setup.py pyproject.toml constraints.txt MANIFEST.in README.md
+           setup.py pyproject.toml constraints.txt constraints-media.txt MANIFEST.in README.md
 
-.PHONY: help eval test lint bench clean
+.PHONY: help eval test test-core test-media lint bench clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo 'make eval    set up, then run the embedded sample through lm_eval (no download of models or data)'
-	@echo 'make test    set up, then lint, type-check and test'
+	@echo 'make test    set up, then lint, type-check and test: test-core and test-media'
+	@echo 'make test-core   without the models that need torchvision and the like (saves a 7-GB environment)'
 	@echo 'make lint    ruff and mypy only'
 	@echo 'make bench   time the frontend against its peers (slow; leave the machine alone)'
 	@echo 'make clean   remove the environment and everything built'
-	@echo 'Variables: PYTHON (3.10 or newer), VENV, RESULTS, WORKERS, BENCHMARKS'
+	@echo 'Variables: PYTHON (3.10 or newer), VENV, MEDIA_VENV, RESULTS, WORKERS, BENCHMARKS'
 
 # One thread: more only get in each other's way on a model this small.
 eval: $(VENV)/.installed
@@ -34,8 +39,14 @@ eval: $(VENV)/.installed
 	@echo "  $(BIN)/lm_eval --model hf-audio --model_args pretrained=Qwen/Qwen2-Audio-7B-Instruct,dtype=bfloat16 \\"
 	@echo "      --tasks 'mmaupro-sample_*' --apply_chat_template --output_path $(RESULTS) --log_samples"
 
-test: $(VENV)/.installed-dev lint
+test: test-core test-media
+
+test-core: $(VENV)/.installed-dev lint
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS)
+
+# Here a family whose packages are missing is a failure, not a case less.
+test-media: $(MEDIA_VENV)/.installed-dev
+	OMP_NUM_THREADS=1 MMAUPRO_TEST_ALL_FAMILIES=1 $(MEDIA_VENV)/bin/pytest -n $(WORKERS) tests/test_models_families.py
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
@@ -69,6 +80,18 @@ $(VENV)/.installed-dev: $(SOURCES) $(VENV)/.build-tools
 	$(PIP) install -q -c constraints.txt --no-build-isolation '.[dev]'
 	@touch $(VENV)/.installed $@
 
+$(MEDIA_VENV)/.installed-dev: $(SOURCES) | $(BIN)/python
+	@echo 'Installing mmaupro-ext with what its models may need into $(MEDIA_VENV) (7 GB) ...'
+	@test -x $(MEDIA_VENV)/bin/python || $(PYTHON) -m venv $(MEDIA_VENV)
+	@mkdir -p build
+	@grep -vE '^(torch|numpy|numba|scipy)==' constraints.txt > build/constraints-common.txt
+	@rm -rf build/lib* build/bdist*
+	$(MEDIA_PIP) install -q -c build/constraints-common.txt -c constraints-media.txt \
+	    'setuptools>=77' 'cython>=3.0' wheel torch torchvision
+	$(MEDIA_PIP) install -q -c build/constraints-common.txt -c constraints-media.txt --no-build-isolation \
+	    '.[dev,models]'
+	@touch $@
+
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(MEDIA_VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
 	find mmaupro_ext/native -name '_*.c' -o -name '*.so' | xargs rm -f

@@ -9,7 +9,9 @@ from mmaupro_ext.models.families.qwen2_audio import QWEN2_AUDIO
 __all__ = ["FAMILIES", "REFUSED", "Family", "find_family"]
 
 FAMILIES: dict[str, Family] = {
-    model_type: family for family in (QWEN2_AUDIO, QWEN2_5_OMNI) for model_type in family.model_types
+    model_type: family
+    for family in (QWEN2_AUDIO, QWEN2_5_OMNI)
+    for model_type in family.model_types
 }
 
 # Types of models that take audio and text and cannot serve here, with the reason. What transformers
