@@ -186,8 +186,7 @@ class HFAudioLM(HFLM):
         self._reader: inputs.AudioReader | None = None
         self.channels = loading.channels_for(channels, self.config)
         if self.family is not None:
-            extractor = getattr(self.processor, self.family.extractor)
-            self.family = loading.fit_window(self.family, extractor)
+            self.family = loading.fit_family(self.family, self.processor)
             if self.family.adapt_processor is not None:
                 self.family.adapt_processor(self.processor)
             if self.family.adapt_model is not None:
@@ -284,18 +283,20 @@ class HFAudioLM(HFLM):
             clips are decoded.
         """
         with_media = any(prompts.has_marks(message["content"]) for message in chat_history)
-        if self.processor is None or not (with_media or self._template_takes_parts()):
+        own_way = self.family is not None and self.family.render_chat is not None
+        if not own_way and (
+            self.processor is None or not (with_media or self._template_takes_parts())
+        ):
             return super().apply_chat_template(chat_history, add_generation_prompt)
-        audio_end = self.family.template_block_end if self.family else ""
-        typed = [
-            {**message, "content": prompts.content_parts(message["content"], audio_end)}
+        messages = [
+            {**message, "content": prompts.chat_content(message["content"], self.family)}
             for message in chat_history
         ]
         try:
-            return self._render(typed, add_generation_prompt)
+            return self._render(messages, add_generation_prompt)
         except jinja2.exceptions.TemplateError:
             logger.warning("the chat template refuses a system message: it is left out")
-            without = [message for message in typed if message["role"] != "system"]
+            without = [message for message in messages if message["role"] != "system"]
             return self._render(without, add_generation_prompt)
 
     def _template_takes_parts(self) -> bool:
@@ -309,7 +310,11 @@ class HFAudioLM(HFLM):
         return own is None or own == getattr(self.processor, "chat_template", None)
 
     def _render(self, messages: list[dict[str, Any]], add_generation_prompt: bool) -> str:
-        return self.processor.apply_chat_template(
+        if self.family is not None and self.family.render_chat is not None:
+            return self.family.render_chat(self.processor, messages, add_generation_prompt)
+        # Checkpoints may have their template with the tokenizer alone.
+        with_template = getattr(self.processor, "chat_template", None) is not None
+        return (self.processor if with_template else self.tokenizer).apply_chat_template(
             messages,
             tokenize=False,
             add_generation_prompt=add_generation_prompt,

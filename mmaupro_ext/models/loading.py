@@ -101,6 +101,27 @@ def _require(family: Family) -> None:
         )
 
 
+def fit_family(family: Family, processor: Any) -> Family:
+    """Return the family as a checkpoint has it: its window, its limit, its audio token.
+
+    Parameters
+    ----------
+    family : Family
+        As checkpoints of its type usually are.
+    processor : transformers.ProcessorMixin
+        The checkpoint's processor.
+    """
+    family = fit_window(family, getattr(processor, family.extractor))
+    limit = getattr(processor, family.processor_limit, None) if family.processor_limit else None
+    if limit:
+        family = dataclasses.replace(family, whole_s=float(limit))
+    token = getattr(processor, "audio_token", None)
+    if isinstance(token, str) and token != family.audio_token:
+        block = family.audio_block.replace(family.audio_token, token)
+        family = dataclasses.replace(family, audio_token=token, audio_block=block)
+    return family
+
+
 def fit_window(family: Family, extractor: Any) -> Family:
     """Return the family with the window of a checkpoint whose extractor hears less at once.
 

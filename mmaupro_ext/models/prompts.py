@@ -50,6 +50,26 @@ def content_parts(text: str, audio_end: str = "") -> list[dict[str, Any]]:
     return parts
 
 
+def chat_content(text: str, family: Family | None) -> str | list[dict[str, Any]]:
+    """Return a message as the chat template of a family takes it.
+
+    Parameters
+    ----------
+    text : str
+        With `<audio>` and `<image>` marks.
+    family : Family or None
+        None for models without audio, whose templates take parts.
+
+    Returns
+    -------
+    str or list of dict
+        A text with the family's audio blocks, where its template takes text; else typed parts.
+    """
+    if family is not None and family.template_content == "text":
+        return text.replace(AUDIO_MARK, family.audio_block)
+    return content_parts(text, family.template_block_end if family is not None else "")
+
+
 def _mark_pattern(family: Family) -> re.Pattern[str]:
     """Match one clip's place: a bare mark or the template's block, with or without its label."""
     label = re.escape(family.block_label).replace(re.escape("{number}"), r"\d+")

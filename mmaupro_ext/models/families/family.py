@@ -39,6 +39,8 @@ class Family:
         when there is no limit.
     window_s : float
         Length of a block in seconds where a clip is cut into windows.
+    processor_limit : str or None
+        Attribute of the processor that says `whole_s` for a checkpoint, in seconds.
     extractor : str
         Attribute of the processor that holds the feature extractor; its `sampling_rate` (Hz) is
         the rate at which the model hears.
@@ -53,6 +55,9 @@ class Family:
         Written after each block that another one follows.
     template_block_end : str
         What the chat template writes by itself after an audio part.
+    template_content : {"parts", "text"}
+        How the chat template gets a message: as typed parts, or as one text with `audio_block`
+        where audio stands, for templates that take text only or do not leave audio in its place.
     min_samples : int
         The shortest block that leaves at least one audio token; shorter ones are followed by
         silence up to this length.
@@ -92,12 +97,14 @@ class Family:
     count_tokens: CountTokens
     whole_s: float | None
     window_s: float = 30.0
+    processor_limit: str | None = None
     extractor: str = "feature_extractor"
     extractor_window: bool = False
     block_label: str = "Audio {number}: "
     label_alone: bool = False
     block_end: str = "\n"
     template_block_end: str = ""
+    template_content: Literal["parts", "text"] = "parts"
     min_samples: int = 1
     audio_options: Mapping[str, Any] = field(default_factory=dict)
     positions: Literal["plain", "mrope"] = "plain"
