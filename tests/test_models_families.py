@@ -49,7 +49,12 @@ class Case:
     tolerance: float = 1e-3
 
 
-CASES = [Case("qwen2_audio"), Case("qwen2_5_omni", sees=True)]
+CASES = [
+    Case("qwen2_audio"),
+    Case("qwen2_5_omni", sees=True),
+    Case("audioflamingo3"),
+    Case("musicflamingo"),
+]
 
 
 def can_run(case: Case) -> bool:

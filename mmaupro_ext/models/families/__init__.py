@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from mmaupro_ext.models.families.audioflamingo3 import AUDIOFLAMINGO3
 from mmaupro_ext.models.families.family import Family
+from mmaupro_ext.models.families.musicflamingo import MUSICFLAMINGO
 from mmaupro_ext.models.families.qwen2_5_omni import QWEN2_5_OMNI
 from mmaupro_ext.models.families.qwen2_audio import QWEN2_AUDIO
 
@@ -10,7 +12,12 @@ __all__ = ["FAMILIES", "REFUSED", "Family", "find_family"]
 
 FAMILIES: dict[str, Family] = {
     model_type: family
-    for family in (QWEN2_AUDIO, QWEN2_5_OMNI)
+    for family in (
+        AUDIOFLAMINGO3,
+        MUSICFLAMINGO,
+        QWEN2_AUDIO,
+        QWEN2_5_OMNI,
+    )
     for model_type in family.model_types
 }
 
