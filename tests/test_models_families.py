@@ -38,6 +38,8 @@ class Case:
     needs : tuple of str
         Packages without which it cannot be tested. `make test-media` has them all and sets
         MMAUPRO_TEST_ALL_FAMILIES, with which a missing one is a failure.
+    stock_needs : tuple of str
+        Likewise, of what has to do with the stock frontend.
     tolerance : float
         Bound on differences of log-probabilities that come from float32 alone: other batches, other
         order of operations, features that differ in the last bits.
@@ -46,6 +48,7 @@ class Case:
     builder: str
     sees: bool = False
     needs: tuple[str, ...] = ()
+    stock_needs: tuple[str, ...] = ()
     tolerance: float = 1e-3
 
 
@@ -54,21 +57,30 @@ CASES = [
     Case("qwen2_5_omni", sees=True),
     Case("audioflamingo3"),
     Case("musicflamingo"),
+    Case("granite_speech", stock_needs=("torchaudio",)),
+    Case("granite_speech_plus", stock_needs=("torchaudio",)),
 ]
 
 
-def can_run(case: Case) -> bool:
+def have(packages: tuple[str, ...]) -> bool:
     if os.environ.get("MMAUPRO_TEST_ALL_FAMILIES"):
         return True
     try:
-        for package in case.needs:
+        for package in packages:
             importlib.import_module(package)
     except ImportError:
         return False
     return True
 
 
-RUN_HERE = [case for case in CASES if can_run(case)]
+RUN_HERE = [case for case in CASES if have(case.needs)]
+STOCK_HERE = [case for case in RUN_HERE if have(case.stock_needs)]
+
+
+def with_stock_frontend(test):
+    """Run a test on the cases whose stock frontend can be had here."""
+    names = [case.builder for case in STOCK_HERE]
+    return pytest.mark.parametrize("case", STOCK_HERE, ids=names, indirect=True)(test)
 
 
 @pytest.fixture(scope="session")
@@ -167,6 +179,7 @@ def test_two_clips_of_different_length_have_their_tokens(lm):
     assert prompt.text.index(label.format(number=1)) < prompt.text.index(label.format(number=2))
 
 
+@with_stock_frontend
 def test_the_prompt_is_what_the_models_own_template_and_processor_make(case, make):
     lm = make(frontend="stock")
     clip = sound(3.3)
@@ -197,6 +210,7 @@ def own_way(lm: HFAudioLM, waves: list[np.ndarray], question: str) -> dict:
     )
 
 
+@with_stock_frontend
 def test_native_and_stock_features_give_the_same_prompt_and_logits(case, make):
     native, stock = make(), make(frontend="stock")
     extractor = getattr(native.processor, native.family.extractor)

@@ -106,6 +106,11 @@ def native_extractor(stock: Any) -> Any:
     return native
 
 
+def is_native(extractor: Any) -> bool:
+    """Tell whether an extractor computes with the native kernel."""
+    return isinstance(extractor, (_NativeWhisper, families.NativeFamily))
+
+
 class _NativeWhisper:
     """The part of the drop-in that stands before WhisperFeatureExtractor."""
 

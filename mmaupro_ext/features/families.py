@@ -244,6 +244,30 @@ def drop_in(stock: Any) -> Any:
     return module.drop_in(stock)
 
 
+def from_settings(settings: Mapping[str, Any]) -> Any | None:
+    """Return the native extractor of a checkpoint whose stock one cannot be made here.
+
+    Parameters
+    ----------
+    settings : mapping
+        The checkpoint's preprocessor_config.json, or its part of processor_config.json.
+
+    Returns
+    -------
+    transformers.SequenceFeatureExtractor or None
+        None where the stock class has no native form that does without the packages it asks for.
+
+    Raises
+    ------
+    ConfigError
+        If a setting is one that the kernel does not compute.
+    """
+    name = MODULES.get(settings.get("feature_extractor_type", ""))
+    module = importlib.import_module(f"mmaupro_ext.features.{name}") if name else None
+    make = getattr(module, "from_settings", None)
+    return None if make is None else make(settings)
+
+
 class NativeFamily:
     """The part that all drop-ins share; it stands before the stock class."""
 

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +20,9 @@ from mmaupro_ext.errors import AudioError
 from mmaupro_ext.features import families
 from mmaupro_ext.features.waveform import as_waveform
 from mmaupro_ext.native.stft_mel import Plan
+
+if TYPE_CHECKING:
+    from transformers.feature_extraction_utils import BatchFeature
 
 SAMPLING_RATE = 16000  # Hz
 WIN_LENGTH = 400  # samples, 25 ms
@@ -101,12 +105,54 @@ def drop_in(stock: Any) -> Any:
     """Return the native drop-in of a ``GraniteSpeechFeatureExtractor``."""
     families.check_settings(stock, {"sampling_rate": SAMPLING_RATE})
     settings = stock.melspec_kwargs
-    filters = np.asarray(stock.mel_filters.mel_scale.fb, np.float64)
+    if hasattr(stock, "mel_filters"):
+        filters = np.asarray(stock.mel_filters.mel_scale.fb, np.float64)
+    else:  # made by from_settings
+        filters = families.mel_filters(
+            settings["n_fft"], settings["n_mels"], 0.0, SAMPLING_RATE / 2, scale="htk"
+        )
     plan = families.build_plan(
         stock, **_arguments(settings["win_length"], settings["hop_length"], settings["n_fft"]),
         filters=filters,
     )  # fmt: skip
     return families.make_drop_in(stock, NativeGranite, plan)
+
+
+def from_settings(settings: Mapping[str, Any]) -> Any:
+    """Return the native extractor of a checkpoint where the stock one cannot be made.
+
+    The stock class computes with torchaudio and refuses to be made without it.
+
+    Parameters
+    ----------
+    settings : mapping
+        The checkpoint's preprocessor_config.json; what it leaves out is as in the stock class.
+
+    Returns
+    -------
+    transformers.GraniteSpeechFeatureExtractor
+        What :func:`drop_in` makes of the stock extractor, without its torchaudio module.
+    """
+    from transformers import GraniteSpeechFeatureExtractor, SequenceFeatureExtractor
+
+    given = dict(settings)
+    melspec = {
+        "n_fft": N_FFT, "win_length": WIN_LENGTH, "hop_length": HOP_LENGTH, "n_mels": N_MELS
+    }  # fmt: skip
+    melspec = {name: given.pop(name, default) for name, default in melspec.items()}
+    rate = given.pop("sampling_rate", SAMPLING_RATE)
+    stock = GraniteSpeechFeatureExtractor.__new__(GraniteSpeechFeatureExtractor)
+    SequenceFeatureExtractor.__init__(
+        stock,
+        feature_size=given.pop("feature_size", None) or melspec["n_mels"],
+        sampling_rate=rate,
+        padding_value=given.pop("padding_value", 0.0),
+        **given,
+    )
+    stock.melspec_kwargs = {"sample_rate": rate, **melspec}
+    stock.projector_window_size = settings.get("projector_window_size", 15)
+    stock.projector_downsample_rate = settings.get("projector_downsample_rate", 5)
+    return drop_in(stock)
 
 
 def _padded(samples: npt.NDArray[Any], pad_to: int | None) -> int:
@@ -155,9 +201,26 @@ def _plan() -> Plan:
 class NativeGranite(families.NativeFamily):
     """The part of the drop-in that stands before the stock class.
 
-    The stock class collects the audios, counts the placeholders and makes the mask; only the
-    features are computed here.
+    The stock class collects the audios and counts the placeholders.
     """
+
+    def __call__(self: Any, audios: Any, device: str | None = "cpu") -> BatchFeature:
+        """Return the features of one audio or a batch; arguments as in the stock class.
+
+        ``device`` is ignored: the work is done on the processor.
+        """
+        import torch
+        from transformers.feature_extraction_utils import BatchFeature
+
+        padded, lengths = self._get_audios_and_audio_lengths(audios)
+        sizes = self._get_num_audio_features(lengths)
+        mask = torch.arange(max(sizes)) < torch.tensor(sizes)[:, None]
+        data = {
+            "input_features": self._extract_mel_spectrograms(padded),
+            "audio_embed_sizes": sizes,
+            "input_features_mask": mask,
+        }
+        return BatchFeature(data=data)
 
     def _extract_mel_spectrograms(self: Any, audio: Any, device: str | None = "cpu") -> Any:
         """Return the features of zero-padded audios, a tensor of shape (batch, samples)."""

@@ -190,7 +190,7 @@ class HFAudioLM(HFLM):
             if self.family.adapt_processor is not None:
                 self.family.adapt_processor(self.processor)
             if self.family.adapt_model is not None:
-                self.family.adapt_model(self.model)
+                self._add_note(self.family.adapt_model(self.model))
             self._reader = inputs.AudioReader(
                 self._use_frontend(self.family),
                 resampler=FRONTENDS[frontend],
@@ -244,9 +244,24 @@ class HFAudioLM(HFLM):
                 "in --model_args."
             )
 
+    def _create_model(self, *args: Any, **kwargs: Any) -> None:
+        options = self.family.load_options if self.family is not None else {}
+        super()._create_model(*args, **{**options, **kwargs})
+
+    def _add_note(self, note: str | None) -> None:
+        """Keep a sentence that must stand by the scores."""
+        if note is not None:
+            logger.warning("%s", note)
+            self._note = note if self._note is None else f"{self._note}; {note}"
+
     def _use_frontend(self, family: Family) -> int:
         """Put the chosen extractor into the processor and return its sampling rate in Hz."""
         stock = getattr(self.processor, family.extractor)
+        if self.frontend == "stock" and features.is_native(stock):
+            raise ConfigError(
+                f"frontend=stock: {type(stock).__name__} of transformers cannot be made here. "
+                "Install what it asks for (torchaudio), or leave frontend out for the native one."
+            )
         if self.frontend == "native":
             setattr(self.processor, family.extractor, features.native_extractor(stock))
         return int(stock.sampling_rate)
@@ -844,10 +859,7 @@ class HFAudioLM(HFLM):
 
     def score_shared(self, batch: Sequence[Choices]) -> list[list[Score]]:
         """Score continuations on the key-value cache of their prompts."""
-        try:
-            return self._score(likelihood.score_shared, batch)
-        except batching.UnbatchableError:
-            return [row for choices in batch for row in self.score_shared([choices])]
+        return self._score(likelihood.score_shared, batch)
 
     def score_full(self, batch: Sequence[Choices]) -> list[list[Score]]:
         """Score continuations by one whole pass each."""
@@ -856,7 +868,18 @@ class HFAudioLM(HFLM):
     def _score(
         self, score: Callable[..., list[list[Score]]], batch: Sequence[Choices]
     ) -> list[list[Score]]:
-        self._before_forward(frozenset().union(*(choices.prompt.kinds for choices in batch)))
+        try:
+            return self._score_together(score, batch)
+        except batching.UnbatchableError:
+            return [row for choices in batch for row in self._score_together(score, [choices])]
+
+    def _score_together(
+        self, score: Callable[..., list[list[Score]]], batch: Sequence[Choices]
+    ) -> list[list[Score]]:
+        kinds = {choices.prompt.kinds for choices in batch}
+        if len(kinds) > 1:  # the model may have other adapters for each
+            raise batching.UnbatchableError("prompts with different kinds of media")
+        self._before_forward(*kinds)
         with torch.inference_mode(), self._precision():
             scores = score(
                 self.model, batch, self.tokenizer.pad_token_id, self._to_device, self.family

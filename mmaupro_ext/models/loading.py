@@ -11,6 +11,7 @@ from typing import Any
 import transformers
 from transformers.models.auto import modeling_auto, processing_auto
 
+from mmaupro_ext import features
 from mmaupro_ext.errors import ConfigError
 from mmaupro_ext.models.families import REFUSED, Family
 from mmaupro_ext.models.inputs import CHANNELS
@@ -169,6 +170,8 @@ def load_processor(
 ) -> tuple[Any, str | None]:
     """Load the processor of a checkpoint, without what this machine has no packages for.
 
+    A feature extractor that cannot be made for want of a package is a native one where there is one.
+
     Parameters
     ----------
     source : str
@@ -193,7 +196,11 @@ def load_processor(
         problem = str(error).strip()
         if not isinstance(error, ImportError):
             return None, problem
-        return _load_in_part(source, model_types, given), problem
+        processor = _load_in_part(source, model_types, given)
+        whole = processor is not None and all(
+            getattr(processor, name) is not None for name in type(processor).get_attributes()
+        )
+        return processor, None if whole else problem
     # AutoProcessor answers with a bare tokenizer where a model has no processor.
     return (processor if isinstance(processor, transformers.ProcessorMixin) else None), None
 
@@ -203,7 +210,7 @@ _DISPENSABLE = ("image_processor", "video_processor")
 
 
 def _load_in_part(source: str, model_types: Iterable[str], options: dict[str, Any]) -> Any:
-    """Return the processor with None for the image or video part that cannot be loaded here."""
+    """Return the processor with None or a native extractor for what cannot be loaded here."""
     known = processing_auto.PROCESSOR_MAPPING_NAMES
     names = [known[model_type] for model_type in model_types if model_type in known]
     kind = getattr(transformers, names[0], None) if names else None
@@ -217,8 +224,14 @@ def _load_in_part(source: str, model_types: Iterable[str], options: dict[str, An
         return None
 
 
+def _native_extractor(source: str, options: dict[str, Any]) -> Any | None:
+    """Return a native feature extractor that does without the packages of the stock one, if any."""
+    settings, _ = transformers.FeatureExtractionMixin.get_feature_extractor_dict(source, **options)
+    return features.from_settings(settings)
+
+
 def _without_missing_parts(kind: Any) -> Any:
-    """Return a subclass of a processor class that leaves out the parts that cannot be loaded."""
+    """Return a subclass of a processor class that does without the parts that cannot be loaded."""
 
     def load_parts(cls: Any, source: Any, processor_dict: Any = None, **options: Any) -> list[Any]:
         parts = []
@@ -228,10 +241,15 @@ def _without_missing_parts(kind: Any) -> Any:
             try:
                 parts += alone._get_arguments_from_pretrained(source, processor_dict, **options)
             except ImportError as error:
-                if name not in _DISPENSABLE:
+                if name in _DISPENSABLE:
+                    logger.warning("%s of %s is left out: %s", name, source, str(error).strip())
+                    parts.append(None)
+                    continue
+                native = _native_extractor(source, options)
+                if native is None:
                     raise
-                logger.warning("%s of %s is left out: %s", name, source, str(error).strip())
-                parts.append(None)
+                logger.info("%s of %s is the native one: %s", name, source, str(error).strip())
+                parts.append(native)
         return parts
 
     def check(self: Any, name: str, part: Any) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from mmaupro_ext.models.families.audioflamingo3 import AUDIOFLAMINGO3
 from mmaupro_ext.models.families.family import Family
+from mmaupro_ext.models.families.granite_speech import GRANITE_SPEECH, GRANITE_SPEECH_PLUS
 from mmaupro_ext.models.families.musicflamingo import MUSICFLAMINGO
 from mmaupro_ext.models.families.qwen2_5_omni import QWEN2_5_OMNI
 from mmaupro_ext.models.families.qwen2_audio import QWEN2_AUDIO
@@ -14,6 +15,8 @@ FAMILIES: dict[str, Family] = {
     model_type: family
     for family in (
         AUDIOFLAMINGO3,
+        GRANITE_SPEECH,
+        GRANITE_SPEECH_PLUS,
         MUSICFLAMINGO,
         QWEN2_AUDIO,
         QWEN2_5_OMNI,

@@ -73,8 +73,13 @@ class Family:
         result does not depend on that padding; all else goes in batches of equal shape.
     requires : tuple of (str, str)
         Package to import and why, for what the model itself cannot do without.
-    adapt_processor, adapt_model : callable, optional
-        Mend the loaded object in place where the stock one goes wrong.
+    load_options : mapping
+        For the model's `from_pretrained`, beside the user's.
+    adapt_processor : callable, optional
+        Mend the loaded processor in place where the stock one goes wrong.
+    adapt_model : callable, optional
+        Mend the loaded model likewise, and return what must stand by its scores, or None: for
+        example that a package was missing and what is lost without it.
     before_forward : callable, optional
         `(model, kinds)` before every pass, with the kinds of media in it ("audio", "visual"): for
         models that switch their adapters.
@@ -111,8 +116,9 @@ class Family:
     shared_prefix: bool = True
     padded_inputs: Mapping[str, int] = field(default_factory=dict)
     requires: tuple[tuple[str, str], ...] = ()
+    load_options: Mapping[str, Any] = field(default_factory=dict)
     adapt_processor: Callable[[Any], None] | None = None
-    adapt_model: Callable[[Any], None] | None = None
+    adapt_model: Callable[[Any], str | None] | None = None
     before_forward: Callable[[Any, frozenset[str]], None] | None = None
     render_chat: Callable[[Any, list[dict[str, Any]], bool], str] | None = None
     tokenize: Callable[[Any, str], list[int]] | None = None
