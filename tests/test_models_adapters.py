@@ -171,7 +171,11 @@ def test_nothing_is_said_lost_where_nothing_is(checkpoints, request):
 @pytest.mark.parametrize("name", ["qwen2_audio", "granite_speech_plus", "audioflamingo3"])
 def test_a_users_adapter_works_for_audio_and_text(name, checkpoints, user_adapter):
     adapter, merged = user_adapter(checkpoints(name))
-    lm, expected, plain = load(checkpoints(name), peft=adapter), load(merged), load(checkpoints(name))
+    lm, expected, plain = (
+        load(checkpoints(name), peft=adapter),
+        load(merged),
+        load(checkpoints(name)),
+    )
     assert audio_scores(lm) == pytest.approx(audio_scores(expected), **CLOSE)
     assert text_scores(lm) == pytest.approx(text_scores(expected), **CLOSE)
     assert replies(lm) == replies(expected)

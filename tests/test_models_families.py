@@ -372,6 +372,23 @@ def test_text_alone_is_served_and_equals_a_plain_forward_pass(case, lm):
     assert parse_error(reply) is None
 
 
+def test_attention_implementations_agree(case, make):
+    context = chat(make(), "<audio>\nWhich?")
+    eager, sdpa = (make(attn_implementation=name) for name in ("eager", "sdpa"))
+    assert eager.model.config._attn_implementation == "eager"
+    assert scores(eager, context, sound(2)) == pytest.approx(
+        scores(sdpa, context, sound(2)), abs=case.tolerance
+    )
+
+
+def test_half_precision_is_served(case, make):
+    lm = make(dtype="bfloat16")
+    context = chat(lm, "<audio>\nWhich?")
+    (reply,) = lm.generate_until([generate(context, sound(2))], disable_tqdm=True)
+    assert parse_error(reply) is None
+    assert differ(scores(lm, context, sound(2)), scores(lm, context, sound(2, seed=1)), case)
+
+
 def test_audio_without_a_chat_template_is_served(case, lm):
     assert differ(
         scores(lm, "<audio>\nQ: Which?\nA:", sound(2)),

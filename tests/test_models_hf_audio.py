@@ -602,6 +602,34 @@ def test_constructor_arguments_reach_transformers(make):
     assert lm.max_length == 1234
 
 
+@pytest.mark.parametrize(
+    ("given", "arrives"),
+    [
+        ({"load_in_8bit": True}, {"load_in_8bit": True}),
+        (
+            {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4"},
+            {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4"},
+        ),
+        ({"quantization_config": {"quant_method": "hqq"}}, {"quant_method": "hqq"}),
+    ],
+)
+def test_quantization_reaches_transformers(make, monkeypatch, given, arrives):
+    class Arrived(Exception):  # noqa: N818 - the end of the test, not an error
+        pass
+
+    def from_pretrained(*_, **options):
+        raise Arrived(options)
+
+    kind = transformers.Qwen2AudioForConditionalGeneration
+    monkeypatch.setattr(kind, "from_pretrained", from_pretrained)
+    with pytest.raises(Arrived) as arrived:
+        make(**given, attn_implementation="eager")
+    (options,) = arrived.value.args
+    assert options["quantization_config"] == arrives
+    assert options["attn_implementation"] == "eager"
+    assert not set(options) & {"load_in_8bit", "load_in_4bit", "bnb_4bit_quant_type"}
+
+
 def test_half_precision_models_take_audio(make, clip):
     lm = make(dtype="bfloat16")
     path = clip("a.wav")

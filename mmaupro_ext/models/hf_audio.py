@@ -118,6 +118,8 @@ class HFAudioLM(HFLM):
         several runs.
     device : str, optional
         As in `HFLM`; without it CUDA where there is one, else the CPU.
+    quantization_config : mapping or transformers.utils.quantization_config.QuantizationConfigMixin
+        For `from_pretrained`; `load_in_8bit=True` and the like become one.
     **kwargs
         Everything that `HFLM` takes: `dtype`, `batch_size`, `max_length`, `parallelize`, `peft`,
         `attn_implementation`, `trust_remote_code`, ...
@@ -149,6 +151,7 @@ class HFAudioLM(HFLM):
         prefetch_mb: float = 512,
         frontend_cache: str | None = None,
         device: str | None = None,
+        quantization_config: Any = None,
         **kwargs: Any,
     ) -> None:
         _require_choice("frontend", frontend, FRONTENDS)
@@ -169,6 +172,7 @@ class HFAudioLM(HFLM):
         self.family: Family | None = None
         self.processor: Any = None
         self.heard = heard.Totals()
+        self._quantization_config = quantization_config
         self._processor_source = processor
         self._processor_problem: str | None = None
         self._note: str | None = None
@@ -245,8 +249,11 @@ class HFAudioLM(HFLM):
             )
 
     def _create_model(self, *args: Any, **kwargs: Any) -> None:
-        options = self.family.load_options if self.family is not None else {}
-        super()._create_model(*args, **{**options, **kwargs})
+        options = dict(self.family.load_options) if self.family is not None else {}
+        options |= kwargs
+        if self._quantization_config is not None:  # HFLM would pass it twice
+            options["quantization_config"] = self._quantization_config
+        super()._create_model(*args, **loading.with_quantization(options))
 
     def _add_note(self, note: str | None) -> None:
         """Keep a sentence that must stand by the scores."""

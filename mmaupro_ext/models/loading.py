@@ -141,6 +141,30 @@ def fit_window(family: Family, extractor: Any) -> Family:
     return dataclasses.replace(family, whole_s=whole, window_s=min(family.window_s, seconds))
 
 
+def with_quantization(options: dict[str, Any]) -> dict[str, Any]:
+    """Return options for `from_pretrained` with those of bitsandbytes where transformers 5 has them.
+
+    Parameters
+    ----------
+    options : dict
+        Given by the user; `load_in_8bit`, `load_in_4bit`, `bnb_...` and `llm_int8_...` among them.
+
+    Returns
+    -------
+    dict
+        With these in `quantization_config`, unless the user gives one.
+    """
+    mine = {
+        name: value
+        for name, value in options.items()
+        if name in ("load_in_8bit", "load_in_4bit") or name.startswith(("bnb_", "llm_int8_"))
+    }
+    if not mine or options.get("quantization_config") is not None:
+        return options
+    rest = {name: value for name, value in options.items() if name not in mine}
+    return {**rest, "quantization_config": mine}
+
+
 def channels_for(wanted: str, config: Any) -> str:
     """Return how a checkpoint takes files with two channels: "mono" or "stereo-as-two".
 
