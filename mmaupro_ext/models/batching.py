@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
+
+if TYPE_CHECKING:
+    from mmaupro_ext.models.families import Family
 
 # Inputs with one entry per token of the prompt; every other tensor has one row per medium.
 PER_TOKEN_INPUTS = ("input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids")
@@ -96,6 +99,42 @@ def collate(
             raise UnbatchableError(f"{name} of different shapes")
         batch[name] = torch.cat(tensors, dim=0)
     return batch
+
+
+def refuse_to_cross(
+    model: Any, family: Family | None, lengths: Sequence[int], more: int = 0
+) -> bool:
+    """Raise UnbatchableError where prompts together would be turned otherwise than alone.
+
+    Parameters
+    ----------
+    model : transformers.PreTrainedModel
+        With its configuration.
+    family : Family or None
+        Says whether the model turns positions otherwise beyond a limit.
+    lengths : sequence of int
+        Tokens of each prompt.
+    more : int
+        Tokens that may come after each.
+
+    Returns
+    -------
+    bool
+        Whether a prompt (then it is the only one) crosses the limit with what comes after it.
+
+    Raises
+    ------
+    UnbatchableError
+        When the prompts of a batch are not all on one side of the limit.
+    """
+    if family is None or family.rope_limit is None:
+        return False
+    limit = family.rope_limit(model.config)
+    if limit is None or max(lengths) + more <= limit or min(lengths) > limit:
+        return False
+    if len(lengths) > 1:
+        raise UnbatchableError(f"prompts on both sides of {limit} positions")
+    return True
 
 
 def _equally_long(tensors: Sequence[torch.Tensor], axis: int) -> list[torch.Tensor]:

@@ -769,6 +769,9 @@ class HFAudioLM(HFLM):
         options: dict[str, Any],
     ) -> list[str]:
         try:
+            batching.refuse_to_cross(
+                self.model, self.family, [prompt.length for prompt in batch], max_gen_toks
+            )
             tensors = batching.collate(
                 [prompt.tensors for prompt in batch],
                 self.tokenizer.pad_token_id,

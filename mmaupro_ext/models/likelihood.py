@@ -53,8 +53,13 @@ def score_shared(
     Raises
     ------
     UnbatchableError
-        When the media of the prompts have different shapes.
+        When the media of the prompts have different shapes, or the model would turn the positions
+        of one otherwise beside the others.
     """
+    more = max(len(tokens) for choices in batch for tokens in choices.continuations) - 1
+    if batching.refuse_to_cross(model, family, [choices.prompt.length for choices in batch], more):
+        # The keys of the prompt would have to be turned anew.
+        return score_full(model, batch, pad_token_id, to_device, family)
     padded_inputs = family.padded_inputs if family is not None else {}
     several_axes = family is not None and family.positions == "mrope"
     tensors = to_device(
@@ -151,7 +156,9 @@ def _score_rows(
 ) -> list[Score]:
     # Padding on the right leaves the position of every token as it is without padding, whatever
     # the model does with positions.
+    lengths = [entry["input_ids"].shape[1] for entry, _ in rows]
     try:
+        batching.refuse_to_cross(model, family, lengths)
         tensors = batching.collate(
             [entry for entry, _ in rows],
             pad_token_id,
@@ -164,7 +171,6 @@ def _score_rows(
             for row in rows
             for score in _score_rows(model, [row], pad_token_id, to_device, family)
         ]
-    lengths = [entry["input_ids"].shape[1] for entry, _ in rows]
     starts = [length - len(tokens) for length, (_, tokens) in zip(lengths, rows, strict=True)]
     kept = max(lengths) - min(starts)
     with batching.last_positions_only(model, kept):

@@ -65,6 +65,10 @@ class Family:
         For the processor's `audio_kwargs`, beside the sampling rate.
     positions : {"plain", "mrope"}
         How a continuation after a cached prompt counts positions (see `likelihood`).
+    rope_limit : callable, optional
+        The model's configuration -> how many positions its usual rotary embedding is for, or None.
+        In a pass over more, all positions are turned otherwise (LongRoPE): what is on one side of
+        the limit shares no batch with what is on the other.
     shared_prefix : bool
         Whether continuations can be scored on the key-value cache of their prompt.
     padded_inputs : mapping
@@ -113,6 +117,7 @@ class Family:
     min_samples: int = 1
     audio_options: Mapping[str, Any] = field(default_factory=dict)
     positions: Literal["plain", "mrope"] = "plain"
+    rope_limit: Callable[[Any], int | None] | None = None
     shared_prefix: bool = True
     padded_inputs: Mapping[str, int] = field(default_factory=dict)
     requires: tuple[tuple[str, str], ...] = ()
