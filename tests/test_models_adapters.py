@@ -70,7 +70,7 @@ def user_adapter(peft, tmp_path_factory):
             r=4,
             lora_alpha=32,
             # of the language model: audio encoders of some families have such layers, too
-            target_modules=r".*language_model.*\.(q_proj|o_proj)",
+            target_modules=r".*(language_model|model\.layers).*\.(q_proj|qkv_proj|o_proj)",
             init_lora_weights=False,
             task_type="CAUSAL_LM",
         )
@@ -168,7 +168,10 @@ def test_nothing_is_said_lost_where_nothing_is(checkpoints, request):
 # ---- the user's ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["qwen2_audio", "granite_speech_plus", "audioflamingo3"])
+# Of these, phi4_multimodal has LoRAs of its own, which work on.
+@pytest.mark.parametrize(
+    "name", ["qwen2_audio", "granite_speech_plus", "audioflamingo3", "phi4_multimodal"]
+)
 def test_a_users_adapter_works_for_audio_and_text(name, checkpoints, user_adapter):
     adapter, merged = user_adapter(checkpoints(name))
     lm, expected, plain = (

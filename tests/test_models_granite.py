@@ -50,7 +50,9 @@ def test_the_checkpoint_is_served_without_torchaudio(checkpoint):
     assert lm._processor_problem is None
     tensors = prepared(lm)
     assert tensors["input_features"].shape == (2, (NOISE.size // 160 + 1) // 2, 160)
-    assert tensors["input_features_mask"].sum().item() == lm.model.config.window_size // 5 * (10 + 5)
+    assert tensors["input_features_mask"].sum().item() == lm.model.config.window_size // 5 * (
+        10 + 5
+    )
 
 
 @pytest.mark.usefixtures("no_torchaudio")

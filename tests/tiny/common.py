@@ -42,8 +42,18 @@ def byte_tokenizer(
     )
 
 
-def save_model(folder: Path, kind: Any, config: Any, seed: int = 0, scale: float = 1.0) -> None:
-    """Save a model with seeded weights; `scale` multiplies all that are matrices."""
+def save_model(
+    folder: Path,
+    kind: Any,
+    config: Any,
+    seed: int = 0,
+    scale: float = 1.0,
+    unwritten: Sequence[int] = (),
+) -> None:
+    """Save a model with seeded weights; `scale` multiplies all that are matrices.
+
+    Of `unwritten` tokens the logit is 0, so that no reply has them.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = kind(config).eval()
@@ -51,6 +61,8 @@ def save_model(folder: Path, kind: Any, config: Any, seed: int = 0, scale: float
         for parameter in model.parameters():
             if parameter.ndim > 1:
                 parameter *= scale
+        if unwritten:
+            model.get_output_embeddings().weight[list(unwritten)] = 0.0
     model.generation_config.eos_token_id = None  # replies are as long as they may be
     model.save_pretrained(folder)
 

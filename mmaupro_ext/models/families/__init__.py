@@ -6,6 +6,7 @@ from mmaupro_ext.models.families.audioflamingo3 import AUDIOFLAMINGO3
 from mmaupro_ext.models.families.family import Family
 from mmaupro_ext.models.families.granite_speech import GRANITE_SPEECH, GRANITE_SPEECH_PLUS
 from mmaupro_ext.models.families.musicflamingo import MUSICFLAMINGO
+from mmaupro_ext.models.families.phi4_multimodal import PHI4_MULTIMODAL
 from mmaupro_ext.models.families.qwen2_5_omni import QWEN2_5_OMNI
 from mmaupro_ext.models.families.qwen2_audio import QWEN2_AUDIO
 
@@ -18,6 +19,7 @@ FAMILIES: dict[str, Family] = {
         GRANITE_SPEECH,
         GRANITE_SPEECH_PLUS,
         MUSICFLAMINGO,
+        PHI4_MULTIMODAL,
         QWEN2_AUDIO,
         QWEN2_5_OMNI,
     )
