@@ -227,6 +227,8 @@ class HFAudioLM(HFLM):
 
     def _create_tokenizer(self, pretrained: Any, tokenizer: Any, **kwargs: Any) -> None:
         super()._create_tokenizer(pretrained, tokenizer, **kwargs)
+        if self.family is not None and self.family.adapt_tokenizer is not None:
+            self.family.adapt_tokenizer(self.tokenizer)
         source = self._processor_source
         if source is None:
             source = pretrained if isinstance(pretrained, str) else self.model.name_or_path
@@ -305,8 +307,7 @@ class HFAudioLM(HFLM):
             clips are decoded.
         """
         with_media = any(prompts.has_marks(message["content"]) for message in chat_history)
-        own_way = self.family is not None and self.family.render_chat is not None
-        if not own_way and (
+        if self._own_rendering is None and (
             self.processor is None or not (with_media or self._template_takes_parts())
         ):
             return super().apply_chat_template(chat_history, add_generation_prompt)
@@ -321,6 +322,11 @@ class HFAudioLM(HFLM):
             without = [message for message in messages if message["role"] != "system"]
             return self._render(without, add_generation_prompt)
 
+    @property
+    def _own_rendering(self) -> Callable[[Any, list[dict[str, Any]], bool], str] | None:
+        """The function with which the family writes chats, if not by a template."""
+        return self.family.render_chat if self.family is not None else None
+
     def _template_takes_parts(self) -> bool:
         """Tell whether text tasks, too, use the processor's template.
 
@@ -332,8 +338,8 @@ class HFAudioLM(HFLM):
         return own is None or own == getattr(self.processor, "chat_template", None)
 
     def _render(self, messages: list[dict[str, Any]], add_generation_prompt: bool) -> str:
-        if self.family is not None and self.family.render_chat is not None:
-            return self.family.render_chat(self.processor, messages, add_generation_prompt)
+        if self._own_rendering is not None:
+            return self._own_rendering(self.processor, messages, add_generation_prompt)
         # Checkpoints may have their template with the tokenizer alone.
         with_template = getattr(self.processor, "chat_template", None) is not None
         return (self.processor if with_template else self.tokenizer).apply_chat_template(
@@ -345,7 +351,13 @@ class HFAudioLM(HFLM):
         )
 
     def chat_template(self, chat_template: bool | str = False) -> str | None:
-        """Return the chat template in use; the processor's where the tokenizer has none."""
+        """Return the chat template in use; the processor's where the tokenizer has none.
+
+        For a family that writes chats by a function of this package, its name.
+        """
+        render = self._own_rendering
+        if chat_template and render is not None:
+            return f"{render.__module__}.{getattr(render, '__qualname__', '')}"
         own = getattr(self.tokenizer, "chat_template", None)
         if chat_template and own is None and self.processor is not None:
             return getattr(self.processor, "chat_template", None)
@@ -531,7 +543,7 @@ class HFAudioLM(HFLM):
         templates = (
             getattr(holder, "chat_template", None) for holder in (self.tokenizer, self.processor)
         )
-        if not in_use and any(templates):
+        if not in_use and (self._own_rendering is not None or any(templates)):
             self._hinted = True
             logger.warning(
                 "this checkpoint has a chat template that is not in use; if it was tuned for "

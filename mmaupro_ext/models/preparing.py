@@ -163,8 +163,6 @@ class Preparer:
 
     def encode_text(self, text: str) -> list[int]:
         """Return the token ids of a text with the model's control tokens in it."""
-        if self.family is not None and self.family.tokenize is not None:
-            return self.family.tokenize(self.processor, text)
         return self.processor.tokenizer.encode(text, **self._text_options(text))
 
     def _text_options(self, text: str) -> dict[str, bool]:

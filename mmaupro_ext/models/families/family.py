@@ -79,6 +79,8 @@ class Family:
         Package to import and why, for what the model itself cannot do without.
     load_options : mapping
         For the model's `from_pretrained`, beside the user's.
+    adapt_tokenizer : callable, optional
+        Mend the loaded tokenizer in place, before anything is encoded.
     adapt_processor : callable, optional
         Mend the loaded processor in place where the stock one goes wrong.
     adapt_model : callable, optional
@@ -88,10 +90,8 @@ class Family:
         `(model, kinds)` before every pass, with the kinds of media in it ("audio", "visual"): for
         models that switch their adapters.
     render_chat : callable, optional
-        `(processor, messages, add_generation_prompt)` -> str, for models without a chat template
-        that could be rendered as text.
-    tokenize : callable, optional
-        `(processor, text)` -> token ids, for tokenizers that do not read control tokens in a text.
+        `(processor, messages, add_generation_prompt)` -> str, for models without a chat template;
+        the content of messages is typed parts.
     encode : callable, optional
         `(processor, text, options)` -> inputs of one prompt, for processors that do not take text
         and audio in one call; `options` are the keyword arguments that others take.
@@ -122,11 +122,11 @@ class Family:
     padded_inputs: Mapping[str, int] = field(default_factory=dict)
     requires: tuple[tuple[str, str], ...] = ()
     load_options: Mapping[str, Any] = field(default_factory=dict)
+    adapt_tokenizer: Callable[[Any], None] | None = None
     adapt_processor: Callable[[Any], None] | None = None
     adapt_model: Callable[[Any], str | None] | None = None
     before_forward: Callable[[Any, frozenset[str]], None] | None = None
     render_chat: Callable[[Any, list[dict[str, Any]], bool], str] | None = None
-    tokenize: Callable[[Any, str], list[int]] | None = None
     encode: Callable[[Any, str, dict[str, Any]], Mapping[str, Any]] | None = None
     notes: tuple[str, ...] = ()
 
