@@ -62,6 +62,7 @@ CASES = [
     Case("musicflamingo"),
     Case("granite_speech", stock_needs=("torchaudio",)),
     Case("granite_speech_plus", stock_needs=("torchaudio",)),
+    Case("voxtral", stock_needs=("mistral_common",)),
     Case("phi4_multimodal", sees=True, sees_needs=("torchvision",)),
 ]
 

@@ -9,6 +9,7 @@ from mmaupro_ext.models.families.musicflamingo import MUSICFLAMINGO
 from mmaupro_ext.models.families.phi4_multimodal import PHI4_MULTIMODAL
 from mmaupro_ext.models.families.qwen2_5_omni import QWEN2_5_OMNI
 from mmaupro_ext.models.families.qwen2_audio import QWEN2_AUDIO
+from mmaupro_ext.models.families.voxtral import VOXTRAL
 
 __all__ = ["FAMILIES", "REFUSED", "Family", "find_family"]
 
@@ -22,6 +23,7 @@ FAMILIES: dict[str, Family] = {
         PHI4_MULTIMODAL,
         QWEN2_AUDIO,
         QWEN2_5_OMNI,
+        VOXTRAL,
     )
     for model_type in family.model_types
 }
