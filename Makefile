@@ -46,7 +46,8 @@ test-core: $(VENV)/.installed-dev lint
 
 # Here a family whose packages are missing is a failure, not a case less.
 test-media: $(MEDIA_VENV)/.installed-dev
-	OMP_NUM_THREADS=1 MMAUPRO_TEST_ALL_FAMILIES=1 $(MEDIA_VENV)/bin/pytest -n $(WORKERS) tests/test_models_families.py
+	OMP_NUM_THREADS=1 MMAUPRO_TEST_ALL_FAMILIES=1 $(MEDIA_VENV)/bin/pytest -n $(WORKERS) tests/test_models_families.py \
+	    tests/test_models_adapters.py tests/test_models_granite.py tests/test_models_phi4.py tests/test_models_voxtral.py
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
