@@ -98,6 +98,14 @@ def test_a_clip_does_not_attend_to_the_padding_beside_a_longer_one(lm):
     assert errors[0] < errors[1] / 4
 
 
+def test_a_model_object_can_be_served_twice(lm):
+    again = HFAudioLM(
+        lm.model, tokenizer=lm.tokenizer, processor=lm.processor, device="cpu", batch_size=4
+    )
+    prompt = again.prepare(question(again, sound(1), sound(45)))
+    assert all(torch.isfinite(clip).all() for clip in encoded(again.model, prompt))
+
+
 def test_a_placeholder_is_never_written(checkpoint, tmp_path):
     folder = tmp_path / "placeholders"
     shutil.copytree(checkpoint, folder)

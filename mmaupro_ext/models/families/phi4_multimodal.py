@@ -105,6 +105,8 @@ def _starting_anew_at_the_limit(stock: Any, limit: int | None) -> Any:
 
 
 def _additive(mask: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    if mask.dtype != torch.bool:  # of a model that is mended already
+        return mask
     # Half the least number: a bias is added, and a row without audio must stay a number.
     least = torch.finfo(dtype).min / 2
     return torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill(~mask, least)
