@@ -33,7 +33,7 @@ from tqdm import tqdm
 from mmaupro_ext import features, heard, native
 from mmaupro_ext.errors import AudioError, ConfigError
 from mmaupro_ext.heard import Reply
-from mmaupro_ext.models import batching, inputs, likelihood, loading, prompts
+from mmaupro_ext.models import batching, generic, inputs, likelihood, loading, prompts
 from mmaupro_ext.models.families import FAMILIES, Family, find_family
 from mmaupro_ext.models.items import Choices, PreparedPrompt, Question
 from mmaupro_ext.models.likelihood import Score
@@ -171,12 +171,12 @@ class HFAudioLM(HFLM):
         self.heard = heard.Totals()
         self._processor_source = processor
         self._processor_problem: str | None = None
-        self._note: str | None = None
+        self._notes: list[str] = []
         # nano's template writes the bare prompt, so nothing is lost without it.
         self._hinted = isinstance(pretrained, str) and pretrained == "nano"
         if isinstance(pretrained, str) and pretrained in BUILT_IN:
-            pretrained, self._note = BUILT_IN[pretrained](int(seed))
-            logger.warning("%s", self._note)
+            pretrained, note = BUILT_IN[pretrained](int(seed))
+            self._add_note(note)
         if device is None:
             device = "cuda" if torch.cuda.is_available() else "cpu"
 
@@ -184,6 +184,10 @@ class HFAudioLM(HFLM):
 
         self._take_global_rank()
         self._reader: inputs.AudioReader | None = None
+        if self.family is None and self.processor is not None:
+            self.family = generic.learn(self.config.model_type, self.processor)
+            if self.family is not None:
+                self._add_note(generic.describe(self.family))
         self.channels = loading.channels_for(channels, self.config)
         if self.family is not None:
             extractor = getattr(self.processor, self.family.extractor)
@@ -192,9 +196,10 @@ class HFAudioLM(HFLM):
                 self.family.adapt_processor(self.processor)
             if self.family.adapt_model is not None:
                 self.family.adapt_model(self.model)
+            sampling_rate = self._use_frontend(self.family)
             self._reader = inputs.AudioReader(
-                self._use_frontend(self.family),
-                resampler=FRONTENDS[frontend],
+                sampling_rate,
+                resampler=FRONTENDS[self.frontend],
                 cache_bytes=int(float(audio_cache_mb) * 2**20),
                 channels=self.channels,
                 cache=frontend_cache,
@@ -245,11 +250,24 @@ class HFAudioLM(HFLM):
                 "in --model_args."
             )
 
+    def _add_note(self, note: str) -> None:
+        """Keep what must stand below every table of this model."""
+        self._notes.append(note)
+        logger.warning("%s", note)
+
     def _use_frontend(self, family: Family) -> int:
         """Put the chosen extractor into the processor and return its sampling rate in Hz."""
         stock = getattr(self.processor, family.extractor)
         if self.frontend == "native":
-            setattr(self.processor, family.extractor, features.native_extractor(stock))
+            try:
+                native_extractor = features.native_extractor(stock)
+            except ConfigError as error:
+                if find_family(self.config.model_type) is not None:
+                    raise
+                self.frontend = "stock"
+                self._add_note(f"frontend=stock: {error}")
+            else:
+                setattr(self.processor, family.extractor, native_extractor)
         return int(stock.sampling_rate)
 
     def _take_global_rank(self) -> None:
@@ -361,8 +379,8 @@ class HFAudioLM(HFLM):
             "process": self.rank,
             "processes": self.world_size,
         }
-        if self._note is not None:
-            info["note"] = self._note
+        if self._notes:
+            info["note"] = "; ".join(self._notes)
         return info
 
     # ---- requests -----------------------------------------------------------------------------

@@ -105,7 +105,7 @@ class Preparer:
                 for track in np.atleast_2d(signal)
                 for start, end in entry.spans
             ]
-            self._check_placeholders(text, len(blocks), question)
+            self._check_blocks(text, len(blocks), question)
         elif "audio" in question.media:
             raise ConfigError("audio for a model of which hf-audio knows no way to put audio in")
         if references := question.media.get("visual"):
@@ -207,8 +207,16 @@ class Preparer:
         label = self.family.block_label.format(number=10) + self.family.block_end
         return len(self.encode_text(label + " Audio 10 from 10:00 to 10:30,")) + 2
 
-    def _check_placeholders(self, text: str, blocks: int, question: Question) -> None:
+    def _check_blocks(self, text: str, blocks: int, question: Question) -> None:
         assert self.family is not None
+        most = self.family.max_blocks
+        if most is not None and blocks > most:
+            raise inputs.ItemError(
+                f"the item has {blocks} blocks of audio, and the processor takes {most} in a prompt",
+                file=inputs.names_of(question.media),
+                fix="Set multi_audio=concat to join clips; long_audio=truncate hears the first part "
+                "of what is too long. Nothing was cut.",
+            )
         if text.count(self.family.audio_token) != blocks:
             raise inputs.ItemError(
                 f"the text of the prompt contains the model's own token {self.family.audio_token}",
@@ -235,7 +243,7 @@ class Preparer:
         if self.family is not None and blocks:
             found = self._audio_tokens(tensors)
             wanted = sum(self.family.count_tokens([len(block) for block in blocks]))
-            if found != wanted:
+            if self.family.exact_count and found != wanted:
                 raise AssertionError(f"{wanted} audio tokens expected, the processor wrote {found}")
         return tensors
 
