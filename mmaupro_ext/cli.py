@@ -63,6 +63,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_data_commands(commands)
     _add_score_command(commands)
     _add_frontend_command(commands)
+    _add_doctor_command(commands)
     hook = commands.add_parser(
         "hook",
         help="the start-up hook that lets the bare lm_eval command find us: status, enable, disable",
@@ -97,6 +98,14 @@ def _add_frontend_command(commands: Any) -> None:
     )
     frontend_command.add_frontend_arguments(frontend)
     frontend.set_defaults(run=frontend_command.run_frontend)
+
+
+def _add_doctor_command(commands: Any) -> None:
+    from mmaupro_ext.report import doctor_command
+
+    doctor = commands.add_parser("doctor", help="does a checkpoint listen? a check before a run")
+    doctor_command.add_doctor_arguments(doctor)
+    doctor.set_defaults(run=doctor_command.run_doctor)
 
 
 def _add_data_commands(commands: Any) -> None:
@@ -160,7 +169,7 @@ def main(argv: list[str] | None = None) -> None:
         print(plugin.tasks_dir())
     elif args.command == "hook":
         _hook(args.action)
-    elif args.command in ("data", "score", "frontend"):
+    elif args.command in ("data", "score", "frontend", "doctor"):
         sys.exit(_run(args))
     else:
         parser.print_help()

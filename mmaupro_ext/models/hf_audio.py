@@ -165,6 +165,7 @@ class HFAudioLM(HFLM):
             default_workers() if prefetch_workers is None else int(prefetch_workers)
         )
         self.prefetch_bytes = int(float(prefetch_mb) * 2**20)
+        self._stock_extractor: Any = None
         self.waited_s = self.prepared_s = 0.0
         self.family: Family | None = None
         self.processor: Any = None
@@ -257,7 +258,7 @@ class HFAudioLM(HFLM):
 
     def _use_frontend(self, family: Family) -> int:
         """Put the chosen extractor into the processor and return its sampling rate in Hz."""
-        stock = getattr(self.processor, family.extractor)
+        stock = self._stock_extractor = getattr(self.processor, family.extractor)
         if self.frontend == "native":
             try:
                 native_extractor = features.native_extractor(stock)
@@ -315,6 +316,14 @@ class HFAudioLM(HFLM):
             logger.warning("the chat template refuses a system message: it is left out")
             without = [message for message in typed if message["role"] != "system"]
             return self._render(without, add_generation_prompt)
+
+    @property
+    def has_chat_template(self) -> bool:
+        """Whether the checkpoint was made for chats, as far as its files tell."""
+        if self.family is not None and self.family.render_chat is not None:
+            return True
+        holders = (self.tokenizer, self.processor)
+        return any(getattr(holder, "chat_template", None) for holder in holders)
 
     def _template_takes_parts(self) -> bool:
         """Tell whether text tasks, too, use the processor's template.
@@ -515,14 +524,53 @@ class HFAudioLM(HFLM):
         """
         return self._preparer.prepare(question, room)
 
+    def preparer(self, frontend: str) -> Preparer:
+        """Return a preparer for this model with the other frontend, to compare the two.
+
+        Parameters
+        ----------
+        frontend : {"native", "stock"}
+            Who turns files into features.
+        """
+        if self.family is None or self._reader is None:
+            raise ConfigError("a model that takes no audio has no frontend")
+        other = self._preparer.clone()
+        extractor = self._stock_extractor
+        if frontend == "native":
+            extractor = features.native_extractor(extractor)
+        setattr(other.processor, self.family.extractor, extractor)
+        other.reader = inputs.AudioReader(
+            self._reader.sampling_rate, FRONTENDS[frontend], 0, self.channels
+        )
+        return other
+
+    def next_token_logprobs(self, prompt: PreparedPrompt) -> torch.Tensor:
+        """Return what the model expects after a prompt.
+
+        Parameters
+        ----------
+        prompt : PreparedPrompt
+            From `prepare`.
+
+        Returns
+        -------
+        torch.Tensor
+            Log-probabilities (natural logarithm), float32, shape `(vocabulary,)`, on the CPU.
+        """
+        self._before_forward(prompt.kinds)
+        with (
+            torch.inference_mode(),
+            self._precision(),
+            batching.last_positions_only(self.model, 1),
+        ):
+            logits = self.model(**self._to_device(prompt.tensors)).logits[0, -1]
+        return logits.float().log_softmax(dim=-1).cpu()
+
     def _hint_at_chat_template(self, requests: Sequence[Instance]) -> None:
         if self._hinted or self.rank != 0:
             return
         in_use = not any(prompts.has_marks(request.args[0]) for request in requests)
-        templates = (
-            getattr(holder, "chat_template", None) for holder in (self.tokenizer, self.processor)
-        )
-        if not in_use and any(templates):
+        if not in_use and self.has_chat_template:
             self._hinted = True
             logger.warning(
                 "this checkpoint has a chat template that is not in use; if it was tuned for "
@@ -752,6 +800,10 @@ class HFAudioLM(HFLM):
 
         yield from self._in_batches(questions, prepare, forward, str, bar)
 
+    def reply_to(self, batch: Sequence[PreparedPrompt], max_gen_toks: int) -> list[str]:
+        """Return greedy replies of at most so many tokens to prepared prompts."""
+        return self._generate(batch, [], max_gen_toks, {"do_sample": False})
+
     def _generate(
         self,
         batch: Sequence[PreparedPrompt],
@@ -828,9 +880,6 @@ class HFAudioLM(HFLM):
             question.members.append(position)
             question.continuations.append(continuation)
 
-        shared = self.family is not None and self.family.shared_prefix
-        forward = self.score_shared if shared else self.score_full
-
         max_length = self.max_length
 
         def prepare(preparer: Preparer, question: Question) -> Choices:
@@ -841,7 +890,7 @@ class HFAudioLM(HFLM):
 
         with self._progress(len(requests), "Scoring items with media", disable_tqdm) as bar:
             for question, answers in self._in_batches(
-                list(questions.values()), prepare, forward, no_scores, bar
+                list(questions.values()), prepare, self.score_choices, no_scores, bar
             ):
                 if not answers:
                     answers = [NO_SCORE] * len(question.members)
@@ -854,6 +903,12 @@ class HFAudioLM(HFLM):
     def prepare_choices(self, question: Question) -> Choices:
         """Prepare one prompt and the token ids of its continuations (see `Preparer`)."""
         return self._preparer.prepare_choices(question, self.max_length)
+
+    def score_choices(self, batch: Sequence[Choices]) -> list[list[Score]]:
+        """Score continuations in the cheaper way that is right for this family."""
+        if self.family is not None and self.family.shared_prefix:
+            return self.score_shared(batch)
+        return self.score_full(batch)
 
     def score_shared(self, batch: Sequence[Choices]) -> list[list[Score]]:
         """Score continuations on the key-value cache of their prompts."""
