@@ -145,7 +145,8 @@ def test_several_processes_give_the_table_of_one(folder, local_ranks, local_worl
 def _assert_close(ours, theirs):
     """Compare replies, and scores up to the rounding of other batches."""
     if isinstance(theirs, list):
-        for one, other in zip(ours, theirs, strict=True):
+        assert len(ours) >= len(theirs)  # the item that is repeated keeps both of its answers
+        for one, other in zip(ours, theirs, strict=False):
             _assert_close(one, other)
     elif isinstance(theirs, float):
         assert ours == pytest.approx(theirs, abs=1e-4)

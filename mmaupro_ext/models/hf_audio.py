@@ -32,7 +32,7 @@ from tqdm import tqdm
 
 from mmaupro_ext import features, heard, native
 from mmaupro_ext.errors import AudioError, ConfigError
-from mmaupro_ext.heard import Reply
+from mmaupro_ext.heard import LogProb, Reply
 from mmaupro_ext.models import batching, generic, inputs, likelihood, loading, prompts
 from mmaupro_ext.models.families import FAMILIES, Family, find_family
 from mmaupro_ext.models.items import Choices, PreparedPrompt, Question
@@ -931,7 +931,7 @@ class HFAudioLM(HFLM):
             )
         self._count_heard([choices.prompt for choices in batch])
         return [
-            [heard.Score(score, choices.prompt.heard) for score in row]
+            [(LogProb(value, choices.prompt.heard), greedy) for value, greedy in row]
             for choices, row in zip(batch, scores, strict=True)
         ]
 
