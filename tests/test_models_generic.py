@@ -103,6 +103,21 @@ def test_too_many_blocks_are_an_errored_item_with_the_way_out(tmp_path, monkeypa
     assert "multi_audio=concat" in parse_error(reply)["fix"]
 
 
+@pytest.mark.parametrize("exact", [True, False])
+def test_a_processor_that_cuts_after_all_costs_its_items_only(tmp_path, monkeypatch, exact):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    lm = HFAudioLM("tiny-random", device="cpu", prefetch_workers=0)
+    hides_its_limit = {"whole_s": None, "exact_count": exact}
+    lm._preparer.family = families.family.Family(**{**vars(lm.family), **hides_its_limit})
+    requests = [ask(lm, "<audio>\nWhat?", 2.0), ask(lm, "<audio>\nWhat?", 45.0)]
+    short, long = lm.generate_until(requests, disable_tqdm=True)
+    assert parse_error(short) is None
+    assert (
+        "1125 audio tokens stand for these clips, and the processor wrote 750"
+        in (parse_error(long)["problem"])
+    )
+
+
 def test_a_fixed_number_of_tokens_is_taken_for_the_usual_window():
     per_second, whole_s = generic._growth(lambda _: 188)
     assert whole_s == 30.0
