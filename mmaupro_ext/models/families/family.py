@@ -42,6 +42,8 @@ class Family:
         when there is no limit.
     window_s : float
         Length of a block in seconds where a clip is cut into windows.
+    sampling_rate : int
+        At which its checkpoints hear, in Hz, for what is said before one is loaded.
     extractor : str
         Attribute of the processor that holds the feature extractor; its `sampling_rate` (Hz) is
         the rate at which the model hears.
@@ -98,6 +100,7 @@ class Family:
     whole_s: float | None
     exact_count: bool = True
     window_s: float = 30.0
+    sampling_rate: int = 16_000
     extractor: str = "feature_extractor"
     extractor_window: bool = False
     block_label: str = "Audio {number}: "
