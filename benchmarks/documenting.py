@@ -15,15 +15,15 @@ PAGE = DOCS / "performance.md"
 FIGURES = DOCS / "figures"
 
 
-def put(name: str, body: str) -> None:
-    """Replace what stands between the marks of this name in docs/performance.md."""
+def put(name: str, body: str, file: Path = PAGE) -> None:
+    """Replace what stands between the marks of this name in a page of the documentation."""
     begin, end = f"<!-- begin {name} -->", f"<!-- end {name} -->"
-    page = PAGE.read_text(encoding="utf-8")
+    page = file.read_text(encoding="utf-8")
     before, _, rest = page.partition(begin)
     old, found, after = rest.partition(end)
     if not found:
-        raise SystemExit(f"{PAGE}: no marks {begin} … {end}")
-    PAGE.write_text(f"{before}{begin}\n{body.strip()}\n{end}{after}", encoding="utf-8")
+        raise SystemExit(f"{file}: no marks {begin} … {end}")
+    file.write_text(f"{before}{begin}\n{body.strip()}\n{end}{after}", encoding="utf-8")
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:

@@ -63,6 +63,8 @@ def build_parser() -> argparse.ArgumentParser:
     _add_data_commands(commands)
     _add_score_command(commands)
     _add_frontend_command(commands)
+    _add_doctor_command(commands)
+    _add_models_command(commands)
     hook = commands.add_parser(
         "hook",
         help="the start-up hook that lets the bare lm_eval command find us: status, enable, disable",
@@ -97,6 +99,22 @@ def _add_frontend_command(commands: Any) -> None:
     )
     frontend_command.add_frontend_arguments(frontend)
     frontend.set_defaults(run=frontend_command.run_frontend)
+
+
+def _add_doctor_command(commands: Any) -> None:
+    from mmaupro_ext.report import doctor_command
+
+    doctor = commands.add_parser("doctor", help="does a checkpoint listen? a check before a run")
+    doctor_command.add_doctor_arguments(doctor)
+    doctor.set_defaults(run=doctor_command.run_doctor)
+
+
+def _add_models_command(commands: Any) -> None:
+    from mmaupro_ext.report import models_command
+
+    models = commands.add_parser("models", help="the audio models that hf-audio knows")
+    models_command.add_models_arguments(models)
+    models.set_defaults(run=models_command.run_models)
 
 
 def _add_data_commands(commands: Any) -> None:
@@ -160,7 +178,7 @@ def main(argv: list[str] | None = None) -> None:
         print(plugin.tasks_dir())
     elif args.command == "hook":
         _hook(args.action)
-    elif args.command in ("data", "score", "frontend"):
+    elif args.command in ("data", "score", "frontend", "doctor", "models"):
         sys.exit(_run(args))
     else:
         parser.print_help()

@@ -1,7 +1,7 @@
 """What a model was given to hear: a record that travels with each answer into samples and results.
 
-lm_eval moves strings and tuples from a model to its scorers, between processes and into its response
-cache. `Reply` and `Score` are such strings and tuples, and carry the record of their item with them:
+lm_eval moves strings and numbers from a model to its scorers, between processes and into its response
+cache. `Reply` and `LogProb` are such strings and numbers, and carry the record of their item with them:
 pickling keeps it, so that cached answers and answers of other processes still say what was heard.
 `plugin` writes the records into the samples and their totals beside the results.
 """
@@ -9,7 +9,7 @@ pickling keeps it, so that cached answers and answers of other processes still s
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -101,19 +101,23 @@ class Reply(str):
         return Reply, (str(self), self.heard)
 
 
-class Score(tuple):
-    """A log-likelihood, `(float, bool)` as lm_eval takes it, with the record as `heard`."""
+class LogProb(float):
+    """A log-probability (natural logarithm) with the record of its item as `heard`.
+
+    The record is on the number and not on the pair that lm_eval calls a score, because lm_eval makes
+    such pairs anew when it collects samples.
+    """
 
     heard: Record | None
 
-    def __new__(cls, values: Iterable[Any], heard: Record | None = None) -> Score:
-        """Return the score."""
-        score = super().__new__(cls, values)
-        score.heard = heard
-        return score
+    def __new__(cls, value: float, heard: Record | None = None) -> LogProb:
+        """Return the log-probability."""
+        number = super().__new__(cls, value)
+        number.heard = heard
+        return number
 
     def __reduce__(self) -> Any:
-        return Score, (tuple(self), self.heard)
+        return LogProb, (float(self), self.heard)
 
 
 def record_of(answers: Any) -> Record | None:

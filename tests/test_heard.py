@@ -11,7 +11,7 @@ from lm_eval.api.model import CachingLM
 from lm_eval.loggers import EvaluationTracker
 
 from mmaupro_ext import after_run, heard, plugin
-from mmaupro_ext.heard import ClipHeard, Reply, Score, Totals
+from mmaupro_ext.heard import ClipHeard, LogProb, Reply, Totals
 from mmaupro_ext.models.hf_audio import HFAudioLM
 from mmaupro_ext.replies import error_reply
 
@@ -34,16 +34,15 @@ def record(heard_s=10.0, in_file_s=10.0, channels=(1, 1), file="a.wav"):
 # ---- answers -----------------------------------------------------------------------------------
 
 
-def test_a_reply_is_a_string_and_a_score_a_pair():
-    reply, score = Reply("B", record()), Score((-1.5, True), record())
+def test_a_reply_is_a_string_and_a_log_probability_a_number():
+    reply, value = Reply("B", record()), LogProb(-1.5, record())
     assert reply == "B"
-    assert json.dumps([reply, score]) == '["B", [-1.5, true]]'
-    (values, greedy) = zip(score, score, strict=True)
-    assert values == (-1.5, -1.5)
-    assert greedy == (True, True)
+    assert value == -1.5
+    assert json.dumps([reply, (value, True)]) == '["B", [-1.5, true]]'
+    assert str(value) == "-1.5"
 
 
-@pytest.mark.parametrize("answer", [Reply("B", record()), Score((-1.5, True), record())])
+@pytest.mark.parametrize("answer", [Reply("B", record()), LogProb(-1.5, record())])
 def test_pickling_keeps_the_record(answer):
     again = pickle.loads(pickle.dumps(answer))
     assert again == answer
@@ -52,7 +51,7 @@ def test_pickling_keeps_the_record(answer):
 
 def test_the_record_is_found_however_answers_are_nested():
     assert heard.record_of([["text"], [Reply("B", record())]]) == record()
-    assert heard.record_of([[Score((0.0, True), record())]]) == record()
+    assert heard.record_of([[(LogProb(-1.5, record()), True)]]) == record()
     assert heard.record_of([["text"], [(0.0, True)], []]) is None
 
 
@@ -121,8 +120,9 @@ def test_a_cached_answer_still_says_what_was_heard(lm, clip, tmp_path):
     cached = [*again.generate_until([generated]), *again.loglikelihood([scored])]
     assert cached == fresh
     for answer in fresh + cached:
-        assert answer.heard["seconds_heard"] == 30.0
-        assert answer.heard["clips"][0]["channels_in_file"] == 2
+        item = heard.record_of(answer)
+        assert item["seconds_heard"] == 30.0
+        assert item["clips"][0]["channels_in_file"] == 2
     assert lm.heard.as_dict()["items"] == 2
 
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import numpy as np
+import pytest
 import soundfile
 
 PROGRAM = """
@@ -15,6 +16,7 @@ import torch
 torch.set_num_threads(1)
 from lm_eval import simple_evaluate
 from lm_eval.tasks import TaskManager
+from mmaupro_ext import heard
 from mmaupro_ext.models.hf_audio import HFAudioLM
 
 folder = sys.argv[1]
@@ -36,14 +38,29 @@ task = {
     "process_results": lambda doc, results: {"answered": float(len(results[0]) == 1)},
     "metric_list": [{"metric": "answered", "aggregation": "mean", "higher_is_better": True}],
 }
+choices = {
+    **task,
+    "task": "audio_choices",
+    "output_type": "multiple_choice",
+    "doc_to_choice": ["A", "B", " both"],
+    "doc_to_target": 0,
+}
+for name in ("generation_kwargs", "process_results", "metric_list"):
+    del choices[name]
 results = simple_evaluate(
-    model=lm, tasks=[task], task_manager=TaskManager(include_defaults=False), bootstrap_iters=0
+    model=lm,
+    tasks=[task, choices],
+    task_manager=TaskManager(include_defaults=False),
+    bootstrap_iters=0,
 )
 report = {"rank": lm.rank, "world_size": lm.world_size, "items": lm.heard.as_dict()["items"]}
 if results is not None:
-    samples = results["samples"]["audio_questions"]
-    report["docs"] = sorted(sample["doc_id"] for sample in samples)
-    report["answered"] = results["results"]["audio_questions"]["answered,none"]
+    report["table"] = results["results"]
+    report["heard"] = heard.totals_of_samples(results["samples"])
+    report["samples"] = {
+        name: sorted([one["doc_id"], one["resps"], heard.record_of(one["resps"])] for one in samples)
+        for name, samples in results["samples"].items()
+    }
 with open(f"{folder}/report{lm.rank}.json", "w") as file:
     json.dump(report, file)
 """
@@ -55,48 +72,84 @@ def free_port():
         return probe.getsockname()[1]
 
 
-def test_two_nodes_of_one_process_share_the_items(tmp_path):
+@pytest.fixture
+def folder(tmp_path):
     lines = []
     for number in range(5):
-        time = np.arange(8_000) / 16_000
+        time = np.arange(8_000 * (number + 1)) / 16_000
         path = tmp_path / f"{number}.wav"
         soundfile.write(path, 0.3 * np.sin(2 * np.pi * 200 * (number + 1) * time), 16_000)
         lines.append(json.dumps({"question": f"Which {number}?", "path": str(path)}))
     (tmp_path / "docs.jsonl").write_text("\n".join(lines))
+    return tmp_path
+
+
+def run(folder, local_ranks, local_world_size):
+    """Run one process per local rank, as `accelerate launch` on one or more nodes starts them."""
     common = os.environ | {
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(free_port()),
-        "WORLD_SIZE": "2",
-        "LOCAL_WORLD_SIZE": "1",
-        "LOCAL_RANK": "0",  # the first process of its node, on both nodes
+        "WORLD_SIZE": str(len(local_ranks)),
+        "LOCAL_WORLD_SIZE": str(local_world_size),
         "ACCELERATE_USE_CPU": "true",
         "CUDA_VISIBLE_DEVICES": "",
         "OMP_NUM_THREADS": "1",
         "HF_HUB_OFFLINE": "1",
-        "XDG_CACHE_HOME": str(tmp_path / "cache"),
+        "XDG_CACHE_HOME": str(folder / "cache"),
         "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
     }
     processes = [
         subprocess.Popen(
-            [sys.executable, "-c", PROGRAM, str(tmp_path)],
-            env=common | {"RANK": str(rank)},
+            [sys.executable, "-c", PROGRAM, str(folder)],
+            env=common | {"RANK": str(rank), "LOCAL_RANK": str(local_rank)},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
         )
-        for rank in range(2)
+        for rank, local_rank in enumerate(local_ranks)
     ]
     try:
         outputs = [process.communicate(timeout=240)[0] for process in processes]
     finally:
         for process in processes:
             process.kill()
-    assert [process.returncode for process in processes] == [0, 0], "\n".join(outputs)[-4000:]
-    reports = [json.loads((tmp_path / f"report{rank}.json").read_text()) for rank in range(2)]
+    codes = [process.returncode for process in processes]
+    assert codes == [0] * len(processes), "\n".join(outputs)[-4000:]
+    return [json.loads((folder / f"report{r}.json").read_text()) for r in range(len(processes))]
+
+
+@pytest.mark.parametrize(
+    ("local_ranks", "local_world_size"),
+    [([0, 0], 1), ([0, 1], 2)],
+    ids=["two nodes of one process", "one node of two processes"],
+)
+def test_several_processes_give_the_table_of_one(folder, local_ranks, local_world_size):
+    (alone,) = run(folder, [0], 1)
+    reports = run(folder, local_ranks, local_world_size)
     assert [report["rank"] for report in reports] == [0, 1]
     assert [report["world_size"] for report in reports] == [2, 2]
-    assert reports[0]["docs"] == [0, 1, 2, 3, 4]
-    assert reports[0]["answered"] == 1.0
-    # Five items for two: lm_eval lets the shorter rank repeat one, so that both do three.
-    assert [report["items"] for report in reports] == [3, 3]
-    assert "docs" not in reports[1]
+    assert reports[0]["table"] == alone["table"]
+    assert reports[0]["heard"] == alone["heard"]
+    assert alone["heard"]["items"] == 10
+    for name, samples in alone["samples"].items():
+        assert [one[0] for one in samples] == [0, 1, 2, 3, 4]
+        for ours, theirs in zip(reports[0]["samples"][name], samples, strict=True):
+            assert ours[0] == theirs[0]
+            assert ours[2] == theirs[2]
+            _assert_close(ours[1], theirs[1])
+    # Five items for two: lm_eval lets the shorter rank repeat a request, which for choices is one more
+    # continuation of a question that it has.
+    assert [report["items"] for report in reports] == [3 + 3, 3 + 2]
+    assert "table" not in reports[1]
+
+
+def _assert_close(ours, theirs):
+    """Compare replies, and scores up to the rounding of other batches."""
+    if isinstance(theirs, list):
+        assert len(ours) >= len(theirs)  # the item that is repeated keeps both of its answers
+        for one, other in zip(ours, theirs, strict=False):
+            _assert_close(one, other)
+    elif isinstance(theirs, float):
+        assert ours == pytest.approx(theirs, abs=1e-4)
+    else:
+        assert ours == theirs

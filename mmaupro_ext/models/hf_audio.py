@@ -32,8 +32,8 @@ from tqdm import tqdm
 
 from mmaupro_ext import features, heard, native
 from mmaupro_ext.errors import AudioError, ConfigError
-from mmaupro_ext.heard import Reply
-from mmaupro_ext.models import batching, inputs, likelihood, loading, prompts
+from mmaupro_ext.heard import LogProb, Reply
+from mmaupro_ext.models import batching, generic, inputs, likelihood, loading, prompts
 from mmaupro_ext.models.families import FAMILIES, Family, find_family
 from mmaupro_ext.models.items import Choices, PreparedPrompt, Question
 from mmaupro_ext.models.likelihood import Score
@@ -168,6 +168,7 @@ class HFAudioLM(HFLM):
             default_workers() if prefetch_workers is None else int(prefetch_workers)
         )
         self.prefetch_bytes = int(float(prefetch_mb) * 2**20)
+        self._stock_extractor: Any = None
         self.waited_s = self.prepared_s = 0.0
         self.family: Family | None = None
         self.processor: Any = None
@@ -175,12 +176,12 @@ class HFAudioLM(HFLM):
         self._quantization_config = quantization_config
         self._processor_source = processor
         self._processor_problem: str | None = None
-        self._note: str | None = None
+        self._notes: list[str] = []
         # nano's template writes the bare prompt, so nothing is lost without it.
         self._hinted = isinstance(pretrained, str) and pretrained == "nano"
         if isinstance(pretrained, str) and pretrained in BUILT_IN:
-            pretrained, self._note = BUILT_IN[pretrained](int(seed))
-            logger.warning("%s", self._note)
+            pretrained, note = BUILT_IN[pretrained](int(seed))
+            self._add_note(note)
         if device is None:
             device = "cuda" if torch.cuda.is_available() else "cpu"
 
@@ -188,16 +189,23 @@ class HFAudioLM(HFLM):
 
         self._take_global_rank()
         self._reader: inputs.AudioReader | None = None
+        if self.family is None and self.processor is not None:
+            self.family = generic.learn(self.config.model_type, self.processor)
+            if self.family is not None:
+                self._add_note(generic.describe(self.family))
         self.channels = loading.channels_for(channels, self.config)
         if self.family is not None:
             self.family = loading.fit_family(self.family, self.processor)
             if self.family.adapt_processor is not None:
                 self.family.adapt_processor(self.processor)
             if self.family.adapt_model is not None:
-                self._add_note(self.family.adapt_model(self.model))
+                note = self.family.adapt_model(self.model)
+                if note is not None:
+                    self._add_note(note)
+            sampling_rate = self._use_frontend(self.family)
             self._reader = inputs.AudioReader(
-                self._use_frontend(self.family),
-                resampler=FRONTENDS[frontend],
+                sampling_rate,
+                resampler=FRONTENDS[self.frontend],
                 cache_bytes=int(float(audio_cache_mb) * 2**20),
                 channels=self.channels,
                 cache=frontend_cache,
@@ -257,22 +265,26 @@ class HFAudioLM(HFLM):
             options["quantization_config"] = self._quantization_config
         super()._create_model(*args, **loading.with_quantization(options))
 
-    def _add_note(self, note: str | None) -> None:
-        """Keep a sentence that must stand by the scores."""
-        if note is not None:
-            logger.warning("%s", note)
-            self._note = note if self._note is None else f"{self._note}; {note}"
+    def _add_note(self, note: str) -> None:
+        """Keep what must stand below every table of this model."""
+        self._notes.append(note)
+        logger.warning("%s", note)
 
     def _use_frontend(self, family: Family) -> int:
         """Put the chosen extractor into the processor and return its sampling rate in Hz."""
-        stock = getattr(self.processor, family.extractor)
-        if self.frontend == "stock" and features.is_native(stock):
-            raise ConfigError(
-                f"frontend=stock: {type(stock).__name__} of transformers cannot be made here. "
-                "Install what it asks for (torchaudio), or leave frontend out for the native one."
-            )
-        if self.frontend == "native":
-            setattr(self.processor, family.extractor, features.native_extractor(stock))
+        stock = self._stock_extractor = getattr(self.processor, family.extractor)
+        if self.frontend == "stock":
+            _require_stock(stock)
+        else:
+            try:
+                native_extractor = features.native_extractor(stock)
+            except ConfigError as error:
+                if find_family(self.config.model_type) is not None:
+                    raise
+                self.frontend = "stock"
+                self._add_note(f"frontend=stock: {error}")
+            else:
+                setattr(self.processor, family.extractor, native_extractor)
         return int(stock.sampling_rate)
 
     def _take_global_rank(self) -> None:
@@ -326,6 +338,14 @@ class HFAudioLM(HFLM):
     def _own_rendering(self) -> Callable[[Any, list[dict[str, Any]], bool], str] | None:
         """The function with which the family writes chats, if not by a template."""
         return self.family.render_chat if self.family is not None else None
+
+    @property
+    def has_chat_template(self) -> bool:
+        """Whether the checkpoint was made for chats, as far as its files tell."""
+        if self._own_rendering is not None:
+            return True
+        holders = (self.tokenizer, self.processor)
+        return any(getattr(holder, "chat_template", None) for holder in holders)
 
     def _template_takes_parts(self) -> bool:
         """Tell whether text tasks, too, use the processor's template.
@@ -400,8 +420,8 @@ class HFAudioLM(HFLM):
             "process": self.rank,
             "processes": self.world_size,
         }
-        if self._note is not None:
-            info["note"] = self._note
+        if self._notes:
+            info["note"] = "; ".join(self._notes)
         return info
 
     # ---- requests -----------------------------------------------------------------------------
@@ -536,14 +556,55 @@ class HFAudioLM(HFLM):
         """
         return self._preparer.prepare(question, room)
 
+    def preparer(self, frontend: str) -> Preparer:
+        """Return a preparer for this model with the other frontend, to compare the two.
+
+        Parameters
+        ----------
+        frontend : {"native", "stock"}
+            Who turns files into features.
+        """
+        if self.family is None or self._reader is None:
+            raise ConfigError("a model that takes no audio has no frontend")
+        other = self._preparer.clone()
+        extractor = self._stock_extractor
+        if frontend == "native":
+            extractor = features.native_extractor(extractor)
+        else:
+            _require_stock(extractor)
+        setattr(other.processor, self.family.extractor, extractor)
+        other.reader = inputs.AudioReader(
+            self._reader.sampling_rate, FRONTENDS[frontend], 0, self.channels
+        )
+        return other
+
+    def next_token_logprobs(self, prompt: PreparedPrompt) -> torch.Tensor:
+        """Return what the model expects after a prompt.
+
+        Parameters
+        ----------
+        prompt : PreparedPrompt
+            From `prepare`.
+
+        Returns
+        -------
+        torch.Tensor
+            Log-probabilities (natural logarithm), float32, shape `(vocabulary,)`, on the CPU.
+        """
+        self._before_forward(prompt.kinds)
+        with (
+            torch.inference_mode(),
+            self._precision(),
+            batching.last_positions_only(self.model, 1),
+        ):
+            logits = self.model(**self._to_device(prompt.tensors)).logits[0, -1]
+        return logits.float().log_softmax(dim=-1).cpu()
+
     def _hint_at_chat_template(self, requests: Sequence[Instance]) -> None:
         if self._hinted or self.rank != 0:
             return
         in_use = not any(prompts.has_marks(request.args[0]) for request in requests)
-        templates = (
-            getattr(holder, "chat_template", None) for holder in (self.tokenizer, self.processor)
-        )
-        if not in_use and (self._own_rendering is not None or any(templates)):
+        if not in_use and self.has_chat_template:
             self._hinted = True
             logger.warning(
                 "this checkpoint has a chat template that is not in use; if it was tuned for "
@@ -773,6 +834,10 @@ class HFAudioLM(HFLM):
 
         yield from self._in_batches(questions, prepare, forward, str, bar)
 
+    def reply_to(self, batch: Sequence[PreparedPrompt], max_gen_toks: int) -> list[str]:
+        """Return greedy replies of at most so many tokens to prepared prompts."""
+        return self._generate(batch, [], max_gen_toks, {"do_sample": False})
+
     def _generate(
         self,
         batch: Sequence[PreparedPrompt],
@@ -852,9 +917,6 @@ class HFAudioLM(HFLM):
             question.members.append(position)
             question.continuations.append(continuation)
 
-        shared = self.family is not None and self.family.shared_prefix
-        forward = self.score_shared if shared else self.score_full
-
         max_length = self.max_length
 
         def prepare(preparer: Preparer, question: Question) -> Choices:
@@ -865,7 +927,7 @@ class HFAudioLM(HFLM):
 
         with self._progress(len(requests), "Scoring items with media", disable_tqdm) as bar:
             for question, answers in self._in_batches(
-                list(questions.values()), prepare, forward, no_scores, bar
+                list(questions.values()), prepare, self.score_choices, no_scores, bar
             ):
                 if not answers:
                     answers = [NO_SCORE] * len(question.members)
@@ -878,6 +940,12 @@ class HFAudioLM(HFLM):
     def prepare_choices(self, question: Question) -> Choices:
         """Prepare one prompt and the token ids of its continuations (see `Preparer`)."""
         return self._preparer.prepare_choices(question, self.max_length)
+
+    def score_choices(self, batch: Sequence[Choices]) -> list[list[Score]]:
+        """Score continuations in the cheaper way that is right for this family."""
+        if self.family is not None and self.family.shared_prefix:
+            return self.score_shared(batch)
+        return self.score_full(batch)
 
     def score_shared(self, batch: Sequence[Choices]) -> list[list[Score]]:
         """Score continuations on the key-value cache of their prompts."""
@@ -908,9 +976,17 @@ class HFAudioLM(HFLM):
             )
         self._count_heard([choices.prompt for choices in batch])
         return [
-            [heard.Score(score, choices.prompt.heard) for score in row]
+            [(LogProb(value, choices.prompt.heard), greedy) for value, greedy in row]
             for choices, row in zip(batch, scores, strict=True)
         ]
+
+
+def _require_stock(extractor: Any) -> None:
+    if features.is_native(extractor):
+        raise ConfigError(
+            f"frontend=stock: {type(extractor).__name__} of transformers cannot be made here. "
+            "Install what it asks for (torchaudio), or leave frontend out for the native one."
+        )
 
 
 def _require_choice(name: str, value: str, known: Iterable[str]) -> None:

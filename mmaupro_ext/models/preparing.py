@@ -105,7 +105,7 @@ class Preparer:
                 for track in np.atleast_2d(signal)
                 for start, end in entry.spans
             ]
-            self._check_placeholders(text, len(blocks), question)
+            self._check_blocks(text, len(blocks), question)
         elif "audio" in question.media:
             raise ConfigError("audio for a model of which hf-audio knows no way to put audio in")
         if references := question.media.get("visual"):
@@ -205,8 +205,16 @@ class Preparer:
         label = self.family.block_label.format(number=10) + self.family.block_end
         return len(self.encode_text(label + " Audio 10 from 10:00 to 10:30,")) + 2
 
-    def _check_placeholders(self, text: str, blocks: int, question: Question) -> None:
+    def _check_blocks(self, text: str, blocks: int, question: Question) -> None:
         assert self.family is not None
+        most = self.family.max_blocks
+        if most is not None and blocks > most:
+            raise inputs.ItemError(
+                f"the item has {blocks} blocks of audio, and the processor takes {most} in a prompt",
+                file=inputs.names_of(question.media),
+                fix="Set multi_audio=concat to join clips; long_audio=truncate hears the first part "
+                "of what is too long. Nothing was cut.",
+            )
         if text.count(self.family.audio_token) != blocks:
             raise inputs.ItemError(
                 f"the text of the prompt contains the model's own token {self.family.audio_token}",
@@ -230,12 +238,23 @@ class Preparer:
         else:
             encoded = self.processor(text=[text], return_tensors="pt", **options)
         tensors = {name: value for name, value in encoded.items() if torch.is_tensor(value)}
-        if self.family is not None and blocks:
-            found = self._audio_tokens(tensors)
-            wanted = sum(self.family.count_tokens([len(block) for block in blocks]))
-            if found != wanted:
-                raise AssertionError(f"{wanted} audio tokens expected, the processor wrote {found}")
+        if blocks:
+            self._check_tokens(tensors, blocks)
         return tensors
+
+    def _check_tokens(self, tensors: Inputs, blocks: Sequence[inputs.Samples]) -> None:
+        """Refuse an item of which the processor took more or less audio than it was given."""
+        assert self.family is not None
+        found = self._audio_tokens(tensors)
+        wanted = sum(self.family.count_tokens([len(block) for block in blocks]))
+        if found == wanted or (not self.family.exact_count and found > 0.9 * wanted):
+            return
+        raise inputs.ItemError(
+            f"{wanted} audio tokens stand for these clips, and the processor wrote {found}: it does "
+            "not take the audio as it was given",
+            fix="Run `mmaupro doctor` on this checkpoint; a smaller window_s with long_audio=windows "
+            "may be within its limits.",
+        )
 
     def _audio_tokens(self, tensors: Inputs) -> int:
         assert self.family is not None

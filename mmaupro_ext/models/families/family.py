@@ -34,6 +34,9 @@ class Family:
     count_tokens : callable
         Samples of each block of one prompt (sequence of int) to the number of audio tokens of each
         (list of int). `each` makes it of a function for one block.
+    exact_count : bool
+        Whether `count_tokens` is the processor's own count, and not an estimate; then every prompt
+        is checked against it.
     whole_s : float or None
         The longest clip, in seconds, that the processor and model take whole their own way; None
         when there is no limit.
@@ -41,6 +44,8 @@ class Family:
         Length of a block in seconds where a clip is cut into windows.
     processor_limit : str or None
         Attribute of the processor that says `whole_s` for a checkpoint, in seconds.
+    sampling_rate : int
+        At which its checkpoints hear, in Hz, for what is said before one is loaded.
     extractor : str
         Attribute of the processor that holds the feature extractor; its `sampling_rate` (Hz) is
         the rate at which the model hears.
@@ -61,6 +66,8 @@ class Family:
     min_samples : int
         The shortest block that leaves at least one audio token; shorter ones are followed by
         silence up to this length.
+    max_blocks : int, optional
+        How many blocks of audio the processor takes in one prompt; default: any number.
     audio_options : mapping
         For the processor's `audio_kwargs`, beside the sampling rate.
     positions : {"plain", "mrope"}
@@ -105,8 +112,10 @@ class Family:
     audio_token: str
     count_tokens: CountTokens
     whole_s: float | None
+    exact_count: bool = True
     window_s: float = 30.0
     processor_limit: str | None = None
+    sampling_rate: int = 16_000
     extractor: str = "feature_extractor"
     extractor_window: bool = False
     block_label: str = "Audio {number}: "
@@ -115,6 +124,7 @@ class Family:
     template_block_end: str = ""
     template_content: Literal["parts", "text"] = "parts"
     min_samples: int = 1
+    max_blocks: int | None = None
     audio_options: Mapping[str, Any] = field(default_factory=dict)
     positions: Literal["plain", "mrope"] = "plain"
     rope_limit: Callable[[Any], int | None] | None = None

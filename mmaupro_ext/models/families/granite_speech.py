@@ -69,6 +69,7 @@ GRANITE_SPEECH = Family(
         "The hub's chat templates join strings: a message is a text with <|audio|> in it (vLLM's "
         "tests/models/multimodal/generation/test_granite_speech.py has such a prompt).",
         "The stock extractor needs torchaudio; the native one does not.",
+        "The checkpoint's LoRA needs peft; without it answers on audio are worse, and the results say so.",
         "generate() switches the adapter on for audio and off for text (modeling_granite_speech.py), "
         "forward() leaves it as it is; here both get it right.",
         "Several clips of one prompt are padded to the longest and encoded without a mask, as the "

@@ -1,0 +1,247 @@
+"""The doctor must find each fault that it looks for: every check is shown a model that fails it."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from mmaupro_ext import cli
+from mmaupro_ext.models import doctor, inputs
+from mmaupro_ext.models.doctor import BAD, GOOD, NOTE, Doctor
+from mmaupro_ext.models.hf_audio import HFAudioLM
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def make():
+    def build(**arguments):
+        return HFAudioLM(
+            **{"pretrained": "tiny-random", "seed": 1, "device": "cpu", "batch_size": 4} | arguments
+        )
+
+    return build
+
+
+def checked(lm, name, use_template=True):
+    patient = Doctor(lm, use_template)
+    patient.repeats()
+    return getattr(patient, name)()
+
+
+def test_a_sound_model_passes_every_check(make):
+    findings = list(Doctor(make(channels="stereo-as-two"), use_template=True).examine())
+    verdicts = {finding.question: finding.verdict for finding in findings}
+    assert list(verdicts.values()) == [GOOD] * 8 + [NOTE]
+    assert len(findings) == 9
+
+
+def test_a_deaf_model_is_found(make):
+    lm = make()
+
+    def deaf(_, __, output):
+        output.last_hidden_state.zero_()
+
+    lm.model.model.audio_tower.register_forward_hook(deaf)
+    finding = checked(lm, "hears")
+    assert finding.verdict == BAD
+    assert "does not listen" in finding.detail
+
+
+def test_a_model_that_hears_tones_as_silence_is_found(make, monkeypatch):
+    lm = make()
+    read = inputs.AudioReader.read
+
+    def without_tones(self, entry):
+        samples = entry["array"]
+        spectrum = np.abs(np.fft.rfft(samples))
+        is_tone = spectrum.max() > 0 and (spectrum > spectrum.max() / 10).sum() < 100
+        return read(self, {**entry, "array": 0 * samples} if is_tone else entry)
+
+    monkeypatch.setattr(inputs.AudioReader, "read", without_tones)
+    assert checked(lm, "hears").verdict == BAD
+
+
+def test_a_model_that_does_not_read_is_found(make, monkeypatch):
+    lm = make()
+    monkeypatch.setattr(Doctor, "prompt_text", lambda self, content: "<audio>\nAlways the same")
+    assert checked(lm, "reads").verdict == BAD
+
+
+@pytest.mark.parametrize(
+    ("heard", "missing"),
+    [
+        (lambda clips: sorted(clips, key=lambda clip: float(np.abs(clip.samples).sum())), "order"),
+        (lambda clips: [clips[0]] * len(clips), "second clip"),
+        (lambda clips: [clips[-1]] * len(clips), "first clip"),
+    ],
+)
+def test_clips_that_are_sorted_or_lost_are_found(make, monkeypatch, heard, missing):
+    lm = make()
+    recordings = type(lm._preparer)._recordings
+    monkeypatch.setattr(
+        type(lm._preparer),
+        "_recordings",
+        lambda self, text, clips, question: recordings(self, text, heard(clips), question),
+    )
+    finding = checked(lm, "keeps_order")
+    assert finding.verdict == BAD
+    assert missing in finding.detail
+
+
+def test_mono_is_a_note_and_mixed_channels_are_a_fault(make, monkeypatch):
+    assert checked(make(), "tells_sides").verdict == NOTE
+    lm = make(channels="stereo-as-two")
+    monkeypatch.setattr(
+        inputs.Clip, "tracks", property(lambda clip: [clip.samples.mean(axis=0)] * 2)
+    )
+    monkeypatch.setattr(
+        type(lm._preparer),
+        "_recordings",
+        _with_mixed_signals(type(lm._preparer)._recordings),
+    )
+    assert checked(lm, "tells_sides").verdict == BAD
+
+
+def _with_mixed_signals(recordings):
+    def mixed(self, text, clips, question):
+        text, signals, entries = recordings(self, text, clips, question)
+        return text, [np.stack([s.mean(axis=0)] * 2) for s in signals], entries
+
+    return mixed
+
+
+def test_a_cut_clip_is_found(make):
+    finding = checked(make(long_audio="truncate"), "hears_the_end")
+    assert finding.verdict == BAD
+    assert finding.numbers["seconds_heard"] == 30.0
+
+
+def test_a_context_that_is_too_short_is_found_with_the_way_out(make):
+    finding = checked(make(max_length=4096), "hears_the_end")
+    assert finding.verdict == BAD
+    assert "long_audio=uniform" in finding.detail
+    assert checked(make(max_length=4096, long_audio="uniform"), "hears_the_end").verdict == GOOD
+
+
+def test_an_item_that_is_refused_is_a_finding_and_the_others_are_checked(make):
+    findings = list(Doctor(make(long_audio="native"), use_template=True).examine())
+    verdicts = [finding.verdict for finding in findings]
+    assert verdicts.count(BAD) == 1
+    refused = findings[verdicts.index(BAD)]
+    assert refused.question == "is the end of a 10-minute clip heard?"
+    assert "long_audio=windows" in refused.detail
+
+
+def test_features_that_differ_are_found(make, monkeypatch):
+    lm = make()
+    build = doctor.HFAudioLM.preparer
+
+    def shifted(self, frontend):
+        preparer = build(self, frontend)
+        if frontend == "native":
+            original = preparer.processor.feature_extractor
+
+            class Shifted(type(original)):
+                def __call__(self, *arguments, **options):
+                    features = original(*arguments, **options)
+                    features["input_features"] += 0.1
+                    return features
+
+            other = object.__new__(Shifted)
+            other.__dict__.update(original.__dict__)
+            preparer.processor.feature_extractor = other
+        return preparer
+
+    monkeypatch.setattr(doctor.HFAudioLM, "preparer", shifted)
+    finding = checked(lm, "frontends_agree")
+    assert finding.verdict == BAD
+    assert "frontend=stock" in finding.detail
+
+
+def test_answers_that_depend_on_the_batch_are_noted(make, monkeypatch):
+    lm = make()
+    score = lm.score_choices
+
+    def biased(batch):
+        return [[(value + len(batch), greedy) for value, greedy in row] for row in score(batch)]
+
+    monkeypatch.setattr(lm, "score_choices", biased)
+    finding = checked(lm, "batches_agree")
+    assert finding.verdict == NOTE
+    assert "batch_size=1" in finding.detail
+
+
+def test_a_model_that_repeats_itself_badly_is_judged_against_that(make, monkeypatch):
+    lm = make()
+    expects = lm.next_token_logprobs
+    draws = np.random.default_rng(0)
+
+    def noisy(prompt):
+        values = expects(prompt)
+        return values + torch.from_numpy(draws.normal(0, 1.0, len(values)).astype(np.float32))
+
+    monkeypatch.setattr(lm, "next_token_logprobs", noisy)
+    patient = Doctor(lm, use_template=True)
+    assert patient.repeats().verdict == NOTE
+    assert patient.hears().verdict == BAD
+
+
+def test_distance_looks_at_likely_tokens_only():
+    first = torch.full((1000,), -50.0)
+    first[:60] = -1.0 * torch.arange(60)
+    second = first.clone()
+    second[900] = -300.0
+    assert doctor.distance(first, second) == 0.0
+    second[3] = -9.0
+    assert doctor.distance(first, second) == 6.0
+
+
+# ---- the command -------------------------------------------------------------------------------
+
+
+def run(capsys, *arguments):
+    with pytest.raises(SystemExit) as end:
+        cli.main(["doctor", *arguments])
+    return end.value.code, capsys.readouterr()
+
+
+def test_the_command_prints_a_verdict_a_line_and_keeps_them(capsys, tmp_path):
+    file = tmp_path / "doctor.json"
+    code, said = run(
+        capsys, "--model_args", "pretrained=tiny-random,device=cpu", "--json", str(file)
+    )
+    assert code == 0
+    lines = said.out.splitlines()
+    assert sum(line.startswith("yes ") for line in lines) == 7
+    assert sum(line.startswith("note") for line in lines) == 2
+    assert "nothing speaks against a run" in said.out
+    assert "add --apply_chat_template" in said.out.replace("\n", " ")
+    saved = json.loads(file.read_text(encoding="utf-8"))
+    assert len(saved["findings"]) == 9
+    assert saved["about"]["family"] == "qwen2_audio"
+
+
+def test_a_failed_check_is_the_exit_status(capsys):
+    options = "pretrained=tiny-random,device=cpu,long_audio=truncate"
+    code, said = run(capsys, "--apply_chat_template", "--model_args", options)
+    assert code == 1
+    assert "1 of 9 checks failed" in said.out
+    assert "--apply_chat_template" not in said.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--model", "openai-audio"], "looks inside the model"),
+        (["--model_args", "dtype=bfloat16"], "which model?"),
+    ],
+)
+def test_what_cannot_be_examined_is_said(capsys, arguments, message):
+    code, said = run(capsys, *arguments)
+    assert code == 2
+    assert message in said.err
