@@ -8,6 +8,8 @@ from typing import Any, Literal
 
 import torch
 
+from mmaupro_ext.models.families import Family
+
 # Inputs with one entry per token of the prompt; every other tensor has one row per medium.
 PER_TOKEN_INPUTS = ("input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids")
 
@@ -55,7 +57,7 @@ def collate(
     prompts: Sequence[Mapping[str, torch.Tensor]],
     pad_token_id: int,
     side: Literal["left", "right"] = "left",
-    padded_inputs: Mapping[str, int] | None = None,
+    family: Family | None = None,
 ) -> Inputs:
     """Put the inputs of several prompts into one batch.
 
@@ -68,8 +70,8 @@ def collate(
         Fills `input_ids`; the other inputs per token are filled with 0.
     side : {"left", "right"}
         Where shorter prompts are padded.
-    padded_inputs : mapping, optional
-        Name of another input -> the axis along which zeros may be added at its end.
+    family : Family, optional
+        Says along which axes of other inputs zeros may be added at the end; default: none.
 
     Returns
     -------
@@ -84,27 +86,32 @@ def collate(
     if len({frozenset(prompt) for prompt in prompts}) != 1:
         raise UnbatchableError("prompts with different kinds of inputs")
     longest = max(prompt["input_ids"].shape[1] for prompt in prompts)
+    axes: Mapping[str, int] = family.padded_inputs if family is not None else {}
     batch: Inputs = {}
     for name in prompts[0]:
         tensors = [prompt[name] for prompt in prompts]
         if name in PER_TOKEN_INPUTS:
             value = pad_token_id if name == "input_ids" else 0
             tensors = [pad(tensor, longest, value, side) for tensor in tensors]
-        elif name in (padded_inputs or {}):
-            tensors = _equally_long(tensors, (padded_inputs or {})[name])
+        elif family is not None and name in axes:
+            tensors = _equally_long(tensors, axes[name], family.padded_from)
         if len({tensor.shape[1:] for tensor in tensors}) != 1:
             raise UnbatchableError(f"{name} of different shapes")
         batch[name] = torch.cat(tensors, dim=0)
     return batch
 
 
-def _equally_long(tensors: Sequence[torch.Tensor], axis: int) -> list[torch.Tensor]:
-    """Add zeros at the end of one axis until all are as long as the longest."""
+def _equally_long(
+    tensors: Sequence[torch.Tensor], axis: int, padded_from: int
+) -> list[torch.Tensor]:
+    """Add zeros at the end of one axis, of those that may be padded, up to the longest."""
     longest = max(tensor.shape[axis] for tensor in tensors)
     padded = []
     for tensor in tensors:
+        length = tensor.shape[axis]
         sides = [0] * (2 * tensor.ndim)
-        sides[2 * (tensor.ndim - 1 - axis) + 1] = longest - tensor.shape[axis]
+        if length >= padded_from:
+            sides[2 * (tensor.ndim - 1 - axis) + 1] = longest - length
         padded.append(torch.nn.functional.pad(tensor, sides))
     return padded
 
