@@ -49,7 +49,7 @@ class Case:
     tolerance: float = 1e-3
 
 
-CASES = [Case("qwen2_audio"), Case("qwen2_5_omni", sees=True)]
+CASES = [Case("qwen2_audio"), Case("qwen2_5_omni", sees=True), Case("qwen3_omni_moe", sees=True)]
 
 
 def can_run(case: Case) -> bool:
@@ -64,21 +64,6 @@ def can_run(case: Case) -> bool:
 
 
 RUN_HERE = [case for case in CASES if can_run(case)]
-
-
-@pytest.fixture(scope="session")
-def checkpoint_of(tmp_path_factory):
-    """Build each checkpoint once."""
-    built: dict[str, str] = {}
-
-    def build(name: str) -> str:
-        if name not in built:
-            folder = tmp_path_factory.mktemp(name)
-            importlib.import_module(f"tiny.{name}").build(folder)
-            built[name] = str(folder)
-        return built[name]
-
-    return build
 
 
 @pytest.fixture(params=RUN_HERE, ids=[case.builder for case in RUN_HERE])
@@ -260,7 +245,7 @@ def test_left_and_right_can_be_told_apart(case, make, tmp_path):
 
 def batch_of(lm):
     """Prompts of different lengths, with different numbers of continuations."""
-    lengths = (0.6, 2.0, 2.0, 33.0)
+    lengths = (0.35, 2.0, 2.0, 33.0)
     return [
         lm.prepare_choices(
             Question(
@@ -309,7 +294,7 @@ def test_scores_equal_a_plain_forward_pass(case, lm):
 def test_answers_do_not_depend_on_the_batch(case, make):
     alone, together = make(batch_size=1), make(batch_size=4)
     requests, choices = [generate("One plus one is")], [score("One plus one is", " two")]
-    for number, seconds in enumerate((0.6, 2.0, 1.4, 33.0, 2.0)):
+    for number, seconds in enumerate((0.35, 2.0, 1.4, 33.0, 2.0)):
         context = chat(alone, f"<audio>\nQuestion {'x' * number}?")
         requests.append(generate(context, sound(seconds, seed=number)))
         choices.append(score(context, "B is right", sound(seconds, seed=number)))
@@ -351,6 +336,26 @@ def test_text_alone_is_served_and_equals_a_plain_forward_pass(case, lm):
     )
     (reply,) = lm.generate_until([generate(context)], disable_tqdm=True)
     assert parse_error(reply) is None
+
+
+def test_half_precision_is_served(case, make):
+    lm = make(dtype="bfloat16")
+    assert lm.model.dtype == torch.bfloat16
+    batch = batch_of(lm)
+    full = values(lm.score_full(batch))
+    assert np.isfinite(full).all()
+    if lm.family.shared_prefix:
+        shared = values(lm.score_shared(batch))
+        # 8 bits of mantissa in every layer of either way
+        assert shared == pytest.approx(full, rel=0.1, abs=0.5)
+    context = chat(lm, "<audio>\nWhich?")
+    requests = [generate(context, sound(2)), generate(context, sound(1)), generate("One and one")]
+    replies = lm.generate_until(requests, disable_tqdm=True)
+    assert all(parse_error(reply) is None for reply in replies)
+
+
+def test_the_context_is_that_of_the_text_model(lm):
+    assert lm.max_length == lm.config.get_text_config(decoder=True).max_position_embeddings
 
 
 def test_audio_without_a_chat_template_is_served(case, lm):

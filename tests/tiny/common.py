@@ -42,15 +42,27 @@ def byte_tokenizer(
     )
 
 
-def save_model(folder: Path, kind: Any, config: Any, seed: int = 0, scale: float = 1.0) -> None:
-    """Save a model with seeded weights; `scale` multiplies all that are matrices."""
-    with torch.random.fork_rng(devices=[]):
+def save_model(
+    folder: Path,
+    kind: Any,
+    config: Any,
+    seed: int = 0,
+    scale: float = 1.0,
+    noise: float = 0.0,
+) -> None:
+    """Save a model with seeded weights.
+
+    `scale` multiplies all that are matrices, and normal noise with the deviation `noise` is added to
+    all that are vectors: models begin with biases of 0, which hide what padding does.
+    """
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(seed)
         model = kind(config).eval()
-    with torch.no_grad():
         for parameter in model.parameters():
             if parameter.ndim > 1:
                 parameter *= scale
+            elif noise:
+                parameter += noise * torch.randn_like(parameter)
     model.generation_config.eos_token_id = None  # replies are as long as they may be
     model.save_pretrained(folder)
 

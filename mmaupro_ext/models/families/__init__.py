@@ -5,12 +5,13 @@ from __future__ import annotations
 from mmaupro_ext.models.families.family import Family
 from mmaupro_ext.models.families.qwen2_5_omni import QWEN2_5_OMNI
 from mmaupro_ext.models.families.qwen2_audio import QWEN2_AUDIO
+from mmaupro_ext.models.families.qwen3_omni_moe import QWEN3_OMNI_MOE
 
 __all__ = ["FAMILIES", "REFUSED", "Family", "find_family"]
 
 FAMILIES: dict[str, Family] = {
     model_type: family
-    for family in (QWEN2_AUDIO, QWEN2_5_OMNI)
+    for family in (QWEN2_AUDIO, QWEN2_5_OMNI, QWEN3_OMNI_MOE)
     for model_type in family.model_types
 }
 
