@@ -25,6 +25,15 @@ from mmaupro_ext.replies import parse_error
 RATE = 16_000
 
 
+def can_import(*packages: str) -> bool:
+    try:
+        for package in packages:
+            importlib.import_module(package)
+    except ImportError:
+        return False
+    return True
+
+
 @dataclass(frozen=True)
 class Case:
     """One checkpoint.
@@ -34,7 +43,7 @@ class Case:
     builder : str
         Module in `tests/tiny`.
     sees : bool
-        Whether its processor takes images.
+        Whether its processor takes images here.
     needs : tuple of str
         Packages without which it cannot be tested. `make test-media` has them all and sets
         MMAUPRO_TEST_ALL_FAMILIES, with which a missing one is a failure.
@@ -49,18 +58,17 @@ class Case:
     tolerance: float = 1e-3
 
 
-CASES = [Case("qwen2_audio"), Case("qwen2_5_omni", sees=True), Case("qwen3_omni_moe", sees=True)]
+CASES = [
+    Case("qwen2_audio"),
+    Case("qwen2_5_omni", sees=True),
+    Case("qwen3_omni_moe", sees=True),
+    Case("gemma4", sees=True),
+    Case("gemma4_unified", sees=can_import("torchvision")),
+]
 
 
 def can_run(case: Case) -> bool:
-    if os.environ.get("MMAUPRO_TEST_ALL_FAMILIES"):
-        return True
-    try:
-        for package in case.needs:
-            importlib.import_module(package)
-    except ImportError:
-        return False
-    return True
+    return bool(os.environ.get("MMAUPRO_TEST_ALL_FAMILIES")) or can_import(*case.needs)
 
 
 RUN_HERE = [case for case in CASES if can_run(case)]
@@ -380,6 +388,13 @@ def test_images_and_sounds_are_served_together(case, lm):
     first, second = (value for value, _ in lm.loglikelihood(requests, disable_tqdm=True))
     assert np.isfinite([first, second]).all()
     assert differ([first], [second], case)
+    batch = [
+        lm.prepare_choices(Question(context, entry, continuations=list(CHOICES))) for entry in media
+    ]
+    full = values(lm.score_full(batch))
+    assert full[:1] == pytest.approx([first], abs=case.tolerance)
+    if lm.family.shared_prefix:
+        assert values(lm.score_shared(batch)) == pytest.approx(full, abs=case.tolerance)
 
 
 # ---- the list ----------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from mmaupro_ext.models.families.family import Family
+from mmaupro_ext.models.families.gemma4 import GEMMA4, GEMMA4_UNIFIED
 from mmaupro_ext.models.families.qwen2_5_omni import QWEN2_5_OMNI
 from mmaupro_ext.models.families.qwen2_audio import QWEN2_AUDIO
 from mmaupro_ext.models.families.qwen3_omni_moe import QWEN3_OMNI_MOE
@@ -11,7 +12,7 @@ __all__ = ["FAMILIES", "REFUSED", "Family", "find_family"]
 
 FAMILIES: dict[str, Family] = {
     model_type: family
-    for family in (QWEN2_AUDIO, QWEN2_5_OMNI, QWEN3_OMNI_MOE)
+    for family in (QWEN2_AUDIO, QWEN2_5_OMNI, QWEN3_OMNI_MOE, GEMMA4, GEMMA4_UNIFIED)
     for model_type in family.model_types
 }
 
