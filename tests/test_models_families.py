@@ -62,6 +62,7 @@ CASES = [
     Case("qwen2_audio"),
     Case("qwen2_5_omni", sees=True),
     Case("qwen3_omni_moe", sees=True),
+    Case("gemma3n", sees=True, needs=("timm", "torchvision")),
     Case("gemma4", sees=True),
     Case("gemma4_unified", sees=can_import("torchvision")),
 ]
