@@ -65,6 +65,7 @@ CASES = [
     Case("gemma3n", sees=True, needs=("timm", "torchvision")),
     Case("gemma4", sees=True),
     Case("gemma4_unified", sees=can_import("torchvision")),
+    Case("dots3_note", sees=True),
 ]
 
 

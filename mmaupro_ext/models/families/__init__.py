@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from mmaupro_ext.models.families.dots3_note import DOTS3_NOTE
 from mmaupro_ext.models.families.family import Family
 from mmaupro_ext.models.families.gemma3n import GEMMA3N
 from mmaupro_ext.models.families.gemma4 import GEMMA4, GEMMA4_UNIFIED
@@ -13,7 +14,15 @@ __all__ = ["FAMILIES", "REFUSED", "Family", "find_family"]
 
 FAMILIES: dict[str, Family] = {
     model_type: family
-    for family in (QWEN2_AUDIO, QWEN2_5_OMNI, QWEN3_OMNI_MOE, GEMMA3N, GEMMA4, GEMMA4_UNIFIED)
+    for family in (
+        QWEN2_AUDIO,
+        QWEN2_5_OMNI,
+        QWEN3_OMNI_MOE,
+        GEMMA3N,
+        GEMMA4,
+        GEMMA4_UNIFIED,
+        DOTS3_NOTE,
+    )
     for model_type in family.model_types
 }
 
