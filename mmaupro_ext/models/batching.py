@@ -86,15 +86,16 @@ def collate(
     if len({frozenset(prompt) for prompt in prompts}) != 1:
         raise UnbatchableError("prompts with different kinds of inputs")
     longest = max(prompt["input_ids"].shape[1] for prompt in prompts)
-    axes: Mapping[str, int] = family.padded_inputs if family is not None else {}
     batch: Inputs = {}
     for name in prompts[0]:
         tensors = [prompt[name] for prompt in prompts]
         if name in PER_TOKEN_INPUTS:
             value = pad_token_id if name == "input_ids" else 0
             tensors = [pad(tensor, longest, value, side) for tensor in tensors]
-        elif family is not None and name in axes:
-            tensors = _equally_long(tensors, axes[name], family.padded_from)
+        elif family is not None and name in family.padded_inputs:
+            may = family.padded_if or (lambda _: True)
+            paddable = [may(prompt) for prompt in prompts]
+            tensors = _equally_long(tensors, family.padded_inputs[name], paddable)
         if len({tensor.shape[1:] for tensor in tensors}) != 1:
             raise UnbatchableError(f"{name} of different shapes")
         batch[name] = torch.cat(tensors, dim=0)
@@ -102,16 +103,15 @@ def collate(
 
 
 def _equally_long(
-    tensors: Sequence[torch.Tensor], axis: int, padded_from: int
+    tensors: Sequence[torch.Tensor], axis: int, paddable: Sequence[bool]
 ) -> list[torch.Tensor]:
     """Add zeros at the end of one axis, of those that may be padded, up to the longest."""
     longest = max(tensor.shape[axis] for tensor in tensors)
     padded = []
-    for tensor in tensors:
-        length = tensor.shape[axis]
+    for tensor, may in zip(tensors, paddable, strict=True):
         sides = [0] * (2 * tensor.ndim)
-        if length >= padded_from:
-            sides[2 * (tensor.ndim - 1 - axis) + 1] = longest - length
+        if may:
+            sides[2 * (tensor.ndim - 1 - axis) + 1] = longest - tensor.shape[axis]
         padded.append(torch.nn.functional.pad(tensor, sides))
     return padded
 
@@ -130,7 +130,7 @@ def last_positions_only(model: Any, count: int) -> Iterator[None]:
     count : int
         How many positions from the end are wanted.
     """
-    head = model.get_output_embeddings()
+    head = _output_layer(model)
     if head is None:
         yield
         return
@@ -139,3 +139,9 @@ def last_positions_only(model: Any, count: int) -> Iterator[None]:
         yield
     finally:
         hook.remove()
+
+
+def _output_layer(model: Any) -> Any:
+    """Return the layer that makes logits: the model's, or that of the language model inside it."""
+    parts = (part for part in model.modules() if hasattr(part, "get_output_embeddings"))
+    return next(filter(None, (part.get_output_embeddings() for part in parts)), None)

@@ -66,9 +66,8 @@ class Family:
         Name of an input that is not per token -> the axis along which prompts of different audio
         length may be padded with zeros into one batch. Only where a test shows that a prompt's
         result does not depend on that padding; all else goes in batches of equal shape.
-    padded_from : int
-        From which length along those axes on that is so; shorter inputs go in batches of equal
-        shape.
+    padded_if : callable, optional
+        Inputs of one prompt -> whether that is so for this prompt; default: for all.
     requires : tuple of (str, str)
         Package to import and why, for what the model itself cannot do without.
     adapt_processor, adapt_model : callable, optional
@@ -106,7 +105,7 @@ class Family:
     positions: Literal["plain", "mrope"] = "plain"
     shared_prefix: bool = True
     padded_inputs: Mapping[str, int] = field(default_factory=dict)
-    padded_from: int = 0
+    padded_if: Callable[[Mapping[str, Any]], bool] | None = None
     requires: tuple[tuple[str, str], ...] = ()
     adapt_processor: Callable[[Any], None] | None = None
     adapt_model: Callable[[Any], None] | None = None

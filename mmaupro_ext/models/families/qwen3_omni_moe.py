@@ -46,7 +46,7 @@ QWEN3_OMNI_MOE = Family(
     min_samples=2 * HOP_LENGTH,
     positions="mrope",
     padded_inputs={"input_features": 2, "feature_attention_mask": 1},
-    padded_from=CHUNK,
+    padded_if=lambda inputs: inputs["input_features"].shape[2] >= CHUNK,
     notes=(
         "The class of the full model wants a speaker even for text and has no forward pass; the "
         "thinker's class loads from the same checkpoint.",
