@@ -66,6 +66,7 @@ CASES = [
     Case("gemma4", sees=True),
     Case("gemma4_unified", sees=can_import("torchvision")),
     Case("dots3_note", sees=True),
+    Case("nemotron_h_omni", sees=can_import("torchvision")),
 ]
 
 
@@ -322,6 +323,17 @@ def test_answers_do_not_depend_on_the_batch(case, make):
     )
 
 
+def test_logits_are_computed_where_they_are_wanted_only(case, lm):
+    prompt = lm.prepare(Question(chat(lm, "<audio>\nWhich?"), {"audio": [sound(1)]}))
+    lm._before_forward(frozenset({"audio"}))
+    with torch.no_grad():
+        all_of_them = lm.model(**prompt.tensors).logits
+        with batching.last_positions_only(lm.model, 2):
+            last = lm.model(**prompt.tensors).logits
+    assert all_of_them.shape[1] == prompt.length
+    torch.testing.assert_close(last, all_of_them[:, -2:], rtol=0, atol=case.tolerance)
+
+
 def test_greedy_replies_are_what_the_forward_pass_prefers(case, lm):
     context = chat(lm, "<audio>\nWhich?")
     prompt = lm.prepare(Question(context, {"audio": [sound(2)]}))
@@ -390,6 +402,12 @@ def test_images_and_sounds_are_served_together(case, lm):
     first, second = (value for value, _ in lm.loglikelihood(requests, disable_tqdm=True))
     assert np.isfinite([first, second]).all()
     assert differ([first], [second], case)
+    seen = [
+        Instance("loglikelihood", {}, (chat(lm, "<image>\nWhat?"), "A", {"visual": [picture]}), 0)
+        for picture in pictures
+    ]
+    alone = [value for value, _ in lm.loglikelihood(seen, disable_tqdm=True)]
+    assert differ(alone[:1], alone[1:], case)
     batch = [
         lm.prepare_choices(Question(context, entry, continuations=list(CHOICES))) for entry in media
     ]

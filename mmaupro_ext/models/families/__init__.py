@@ -6,6 +6,7 @@ from mmaupro_ext.models.families.dots3_note import DOTS3_NOTE
 from mmaupro_ext.models.families.family import Family
 from mmaupro_ext.models.families.gemma3n import GEMMA3N
 from mmaupro_ext.models.families.gemma4 import GEMMA4, GEMMA4_UNIFIED
+from mmaupro_ext.models.families.nemotron_h_omni import NEMOTRON_H_OMNI
 from mmaupro_ext.models.families.qwen2_5_omni import QWEN2_5_OMNI
 from mmaupro_ext.models.families.qwen2_audio import QWEN2_AUDIO
 from mmaupro_ext.models.families.qwen3_omni_moe import QWEN3_OMNI_MOE
@@ -22,6 +23,7 @@ FAMILIES: dict[str, Family] = {
         GEMMA4,
         GEMMA4_UNIFIED,
         DOTS3_NOTE,
+        NEMOTRON_H_OMNI,
     )
     for model_type in family.model_types
 }
