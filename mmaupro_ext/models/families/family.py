@@ -51,6 +51,8 @@ class Family:
         Whether a block that is the only one has its label, too: whether the chat template writes it.
     block_end : str
         Written after each block that another one follows.
+    block_sentence : str
+        Around the `{sentence}` that explains blocks, which follows the last one.
     template_block_end : str
         What the chat template writes by itself after an audio part.
     min_samples : int
@@ -99,6 +101,7 @@ class Family:
     block_label: str = "Audio {number}: "
     label_alone: bool = False
     block_end: str = "\n"
+    block_sentence: str = "\n{sentence}\n"
     template_block_end: str = ""
     min_samples: int = 1
     audio_options: Mapping[str, Any] = field(default_factory=dict)
