@@ -16,6 +16,7 @@ import torch
 from lm_eval.api.instance import Instance
 
 from mmaupro_ext import features
+from mmaupro_ext.audio import resample
 from mmaupro_ext.models import batching
 from mmaupro_ext.models.families import FAMILIES
 from mmaupro_ext.models.hf_audio import HFAudioLM
@@ -67,6 +68,8 @@ CASES = [
     Case("gemma4_unified", sees=can_import("torchvision")),
     Case("dots3_note", sees=True),
     Case("nemotron_h_omni", sees=can_import("torchvision")),
+    Case("muse_spark", sees=can_import("torchvision")),
+    Case("inkling_mm_model", sees=can_import("torchvision")),
 ]
 
 
@@ -176,6 +179,9 @@ def own_way(lm: HFAudioLM, waves: list[np.ndarray], question: str) -> dict:
     module = importlib.import_module(f"tiny.{lm.family.name}")
     if hasattr(module, "own_way"):
         return module.own_way(lm.processor, waves, question)
+    rate = getattr(lm.processor, lm.family.extractor).sampling_rate
+    if rate != RATE:
+        waves = [resample(wave, RATE, rate, resampler="soxr") for wave in waves]
     content = [{"type": "audio", "audio": wave} for wave in waves]
     question = question.removeprefix(lm.family.template_block_end)
     return lm.processor.apply_chat_template(
@@ -184,7 +190,7 @@ def own_way(lm: HFAudioLM, waves: list[np.ndarray], question: str) -> dict:
         tokenize=True,
         return_dict=True,
         return_tensors="pt",
-        processor_kwargs={"audio_kwargs": {"sampling_rate": RATE}},
+        processor_kwargs={"audio_kwargs": {"sampling_rate": rate}},
     )
 
 
@@ -192,7 +198,14 @@ def test_native_and_stock_features_give_the_same_prompt_and_logits(case, make):
     native, stock = make(), make(frontend="stock")
     extractor = getattr(native.processor, native.family.extractor)
     assert type(extractor) is not type(getattr(stock.processor, stock.family.extractor))
-    media = {"audio": [sound(3.3), sound(1.1, seed=1)]}
+    # at the rate of the model: resamplers may differ by more than features do
+    rate = extractor.sampling_rate
+    media = {
+        "audio": [
+            {**sound(3.3), "sampling_rate": rate},
+            {**sound(1.1, seed=1), "sampling_rate": rate},
+        ]
+    }
     question = Question(chat(native, "<audio><audio>\nWhich?"), media)
     ours, theirs = native.prepare(question), stock.prepare(question)
     assert torch.equal(ours.tensors["input_ids"], theirs.tensors["input_ids"])
