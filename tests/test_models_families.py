@@ -108,6 +108,14 @@ def sound(seconds: float, seed: int = 0) -> dict:
     return {"array": samples.astype(np.float32), "sampling_rate": RATE}
 
 
+def picture(negative: bool = False):
+    """Coloured noise, or the same in its opposite colours."""
+    from PIL import Image
+
+    pixels = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
+    return Image.fromarray(255 - pixels if negative else pixels)
+
+
 def chat(lm: HFAudioLM, content: str) -> str:
     return lm.apply_chat_template([{"role": "user", "content": content}])
 
@@ -385,6 +393,10 @@ def test_half_precision_is_served(case, make):
         assert shared == pytest.approx(full, rel=0.1, abs=0.5)
     context = chat(lm, "<audio>\nWhich?")
     requests = [generate(context, sound(2)), generate(context, sound(1)), generate("One and one")]
+    if case.sees:
+        media = {"visual": [picture()], "audio": [sound(1)]}
+        arguments = (chat(lm, "<image><audio>\nWhat?"), {"until": [], "max_gen_toks": 2}, media)
+        requests.append(Instance("generate_until", {}, arguments, 0))
     replies = lm.generate_until(requests, disable_tqdm=True)
     assert all(parse_error(reply) is None for reply in replies)
 
@@ -402,10 +414,7 @@ def test_audio_without_a_chat_template_is_served(case, lm):
 
 
 def test_images_and_sounds_are_served_together(case, lm):
-    from PIL import Image
-
-    pixels = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
-    pictures = [Image.fromarray(pixels), Image.fromarray(255 - pixels)]
+    pictures = [picture(), picture(negative=True)]
     media = [{"visual": [picture], "audio": [sound(2)]} for picture in pictures]
     context = chat(lm, "<image><audio>\nWhat?")
     requests = [Instance("loglikelihood", {}, (context, "A", entry), 0) for entry in media]
