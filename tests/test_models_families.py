@@ -6,6 +6,7 @@ them. All tests run on all cases.
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import os
 from dataclasses import dataclass
@@ -17,7 +18,8 @@ from lm_eval.api.instance import Instance
 
 from mmaupro_ext import features
 from mmaupro_ext.audio import resample
-from mmaupro_ext.models import batching
+from mmaupro_ext.errors import ConfigError
+from mmaupro_ext.models import batching, loading
 from mmaupro_ext.models.families import FAMILIES
 from mmaupro_ext.models.hf_audio import HFAudioLM
 from mmaupro_ext.models.items import Question
@@ -450,3 +452,9 @@ def test_every_family_has_a_case():
 def test_every_family_has_a_native_frontend(lm):
     stock = getattr(lm.processor, lm.family.extractor)
     assert features.native_extractor(stock) is stock  # what is native already stays as it is
+
+
+def test_a_missing_package_is_named_before_anything_is_loaded():
+    family = dataclasses.replace(FAMILIES["gemma3n"], requires=(("no_such_package", "it sees"),))
+    with pytest.raises(ConfigError, match="pip install no_such_package"):
+        loading.loader_for("gemma3n", family)

@@ -42,7 +42,8 @@ GEMMA4 = Family(
         "The stock extractor cuts every clip at 30 s without a word (max_length defaults to 480000 "
         "and truncation to True); hf-audio sends longer clips as consecutive blocks.",
         "The chat template of the hub writes the bare audio token, strips the text around it and "
-        "begins with <bos>; the processor puts the begin and end of audio around the tokens.",
+        "begins with <bos> (seen in public copies of it, such as those in GGUF conversions); the "
+        "processor puts the begin and end of audio around the tokens.",
         "Only the checkpoints with an audio_config hear (E2B and E4B).",
     ),
 )

@@ -47,8 +47,9 @@ NEMOTRON_H_OMNI = Family(
     padded_inputs={"input_features": 1, "input_features_mask": 1},
     padded_if=has_no_masked_token,
     notes=(
-        "The chat template of the hub writes all images, then all clips, then all text of a message; "
-        "the processor puts <so_start> and <so_end> around the tokens.",
+        "The chat template of the hub writes all images, then all clips, then all text of a message "
+        "(seen in renderers written after it; TensorRT-LLM has the same placeholder); the processor "
+        "puts <so_start> and <so_end> around the tokens.",
         "The model reads one token more than its encoder's mask holds where the frames fill whole "
         "tokens (clips of 2 s, 4 s, ...); what that token says depends on the padding of its call. "
         "Prompts with such a clip are therefore not padded to the length of others.",
