@@ -31,7 +31,7 @@ GEMMA3N = Family(
         "far ahead: depending on its length, up to the last tenth of a second of a block reaches no "
         "token.",
         "The chat template of the hub writes the bare audio token, strips the text around it and "
-        "begins with <bos> (seen in public copies of it, such as the one in Unsloth); the processor "
+        "begins with <bos> (seen in public copies of it); the processor "
         "puts the begin and end of audio around the tokens.",
     ),
 )
