@@ -6,6 +6,7 @@ them. All tests run on all cases.
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import os
 from dataclasses import dataclass
@@ -16,13 +17,24 @@ import torch
 from lm_eval.api.instance import Instance
 
 from mmaupro_ext import features
-from mmaupro_ext.models import batching
+from mmaupro_ext.audio import resample
+from mmaupro_ext.errors import ConfigError
+from mmaupro_ext.models import batching, loading
 from mmaupro_ext.models.families import FAMILIES
 from mmaupro_ext.models.hf_audio import HFAudioLM
 from mmaupro_ext.models.items import Question
 from mmaupro_ext.replies import parse_error
 
 RATE = 16_000
+
+
+def can_import(*packages: str) -> bool:
+    try:
+        for package in packages:
+            importlib.import_module(package)
+    except ImportError:
+        return False
+    return True
 
 
 @dataclass(frozen=True)
@@ -34,7 +46,7 @@ class Case:
     builder : str
         Module in `tests/tiny`.
     sees : bool
-        Whether its processor takes images.
+        Whether its processor takes images here.
     needs : tuple of str
         Packages without which it cannot be tested. `make test-media` has them all and sets
         MMAUPRO_TEST_ALL_FAMILIES, with which a missing one is a failure.
@@ -49,36 +61,25 @@ class Case:
     tolerance: float = 1e-3
 
 
-CASES = [Case("qwen2_audio"), Case("qwen2_5_omni", sees=True)]
+CASES = [
+    Case("qwen2_audio"),
+    Case("qwen2_5_omni", sees=True),
+    Case("qwen3_omni_moe", sees=True),
+    Case("gemma3n", sees=True, needs=("timm", "torchvision")),
+    Case("gemma4", sees=True),
+    Case("gemma4_unified", sees=can_import("torchvision")),
+    Case("dots3_note", sees=True),
+    Case("nemotron_h_omni", sees=can_import("torchvision")),
+    Case("muse_spark", sees=can_import("torchvision")),
+    Case("inkling_mm_model", sees=can_import("torchvision")),
+]
 
 
 def can_run(case: Case) -> bool:
-    if os.environ.get("MMAUPRO_TEST_ALL_FAMILIES"):
-        return True
-    try:
-        for package in case.needs:
-            importlib.import_module(package)
-    except ImportError:
-        return False
-    return True
+    return bool(os.environ.get("MMAUPRO_TEST_ALL_FAMILIES")) or can_import(*case.needs)
 
 
 RUN_HERE = [case for case in CASES if can_run(case)]
-
-
-@pytest.fixture(scope="session")
-def checkpoint_of(tmp_path_factory):
-    """Build each checkpoint once."""
-    built: dict[str, str] = {}
-
-    def build(name: str) -> str:
-        if name not in built:
-            folder = tmp_path_factory.mktemp(name)
-            importlib.import_module(f"tiny.{name}").build(folder)
-            built[name] = str(folder)
-        return built[name]
-
-    return build
 
 
 @pytest.fixture(params=RUN_HERE, ids=[case.builder for case in RUN_HERE])
@@ -107,6 +108,14 @@ def sound(seconds: float, seed: int = 0) -> dict:
     samples = rng.normal(0, 0.1, round(seconds * RATE))
     samples *= 1 + np.sin(np.arange(samples.size) / (900 + 300 * seed))
     return {"array": samples.astype(np.float32), "sampling_rate": RATE}
+
+
+def picture(negative: bool = False):
+    """Coloured noise, or the same in its opposite colours."""
+    from PIL import Image
+
+    pixels = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
+    return Image.fromarray(255 - pixels if negative else pixels)
 
 
 def chat(lm: HFAudioLM, content: str) -> str:
@@ -180,6 +189,9 @@ def own_way(lm: HFAudioLM, waves: list[np.ndarray], question: str) -> dict:
     module = importlib.import_module(f"tiny.{lm.family.name}")
     if hasattr(module, "own_way"):
         return module.own_way(lm.processor, waves, question)
+    rate = getattr(lm.processor, lm.family.extractor).sampling_rate
+    if rate != RATE:
+        waves = [resample(wave, RATE, rate, resampler="soxr") for wave in waves]
     content = [{"type": "audio", "audio": wave} for wave in waves]
     question = question.removeprefix(lm.family.template_block_end)
     return lm.processor.apply_chat_template(
@@ -188,7 +200,7 @@ def own_way(lm: HFAudioLM, waves: list[np.ndarray], question: str) -> dict:
         tokenize=True,
         return_dict=True,
         return_tensors="pt",
-        processor_kwargs={"audio_kwargs": {"sampling_rate": RATE}},
+        processor_kwargs={"audio_kwargs": {"sampling_rate": rate}},
     )
 
 
@@ -196,7 +208,14 @@ def test_native_and_stock_features_give_the_same_prompt_and_logits(case, make):
     native, stock = make(), make(frontend="stock")
     extractor = getattr(native.processor, native.family.extractor)
     assert type(extractor) is not type(getattr(stock.processor, stock.family.extractor))
-    media = {"audio": [sound(3.3), sound(1.1, seed=1)]}
+    # at the rate of the model: resamplers may differ by more than features do
+    rate = extractor.sampling_rate
+    media = {
+        "audio": [
+            {**sound(3.3), "sampling_rate": rate},
+            {**sound(1.1, seed=1), "sampling_rate": rate},
+        ]
+    }
     question = Question(chat(native, "<audio><audio>\nWhich?"), media)
     ours, theirs = native.prepare(question), stock.prepare(question)
     assert torch.equal(ours.tensors["input_ids"], theirs.tensors["input_ids"])
@@ -260,7 +279,7 @@ def test_left_and_right_can_be_told_apart(case, make, tmp_path):
 
 def batch_of(lm):
     """Prompts of different lengths, with different numbers of continuations."""
-    lengths = (0.6, 2.0, 2.0, 33.0)
+    lengths = (0.35, 2.0, 2.0, 33.0)
     return [
         lm.prepare_choices(
             Question(
@@ -309,7 +328,7 @@ def test_scores_equal_a_plain_forward_pass(case, lm):
 def test_answers_do_not_depend_on_the_batch(case, make):
     alone, together = make(batch_size=1), make(batch_size=4)
     requests, choices = [generate("One plus one is")], [score("One plus one is", " two")]
-    for number, seconds in enumerate((0.6, 2.0, 1.4, 33.0, 2.0)):
+    for number, seconds in enumerate((0.35, 2.0, 1.4, 33.0, 2.0)):
         context = chat(alone, f"<audio>\nQuestion {'x' * number}?")
         requests.append(generate(context, sound(seconds, seed=number)))
         choices.append(score(context, "B is right", sound(seconds, seed=number)))
@@ -325,6 +344,17 @@ def test_answers_do_not_depend_on_the_batch(case, make):
     assert [value for value, _ in one[1]] == pytest.approx(
         [value for value, _ in four[1]], abs=case.tolerance
     )
+
+
+def test_logits_are_computed_where_they_are_wanted_only(case, lm):
+    prompt = lm.prepare(Question(chat(lm, "<audio>\nWhich?"), {"audio": [sound(1)]}))
+    lm._before_forward(frozenset({"audio"}))
+    with torch.no_grad():
+        all_of_them = lm.model(**prompt.tensors).logits
+        with batching.last_positions_only(lm.model, 2):
+            last = lm.model(**prompt.tensors).logits
+    assert all_of_them.shape[1] == prompt.length
+    torch.testing.assert_close(last, all_of_them[:, -2:], rtol=0, atol=case.tolerance)
 
 
 def test_greedy_replies_are_what_the_forward_pass_prefers(case, lm):
@@ -353,6 +383,30 @@ def test_text_alone_is_served_and_equals_a_plain_forward_pass(case, lm):
     assert parse_error(reply) is None
 
 
+def test_half_precision_is_served(case, make):
+    lm = make(dtype="bfloat16")
+    assert lm.model.dtype == torch.bfloat16
+    batch = batch_of(lm)
+    full = values(lm.score_full(batch))
+    assert np.isfinite(full).all()
+    if lm.family.shared_prefix:
+        shared = values(lm.score_shared(batch))
+        # 8 bits of mantissa in every layer of either way
+        assert shared == pytest.approx(full, rel=0.1, abs=0.5)
+    context = chat(lm, "<audio>\nWhich?")
+    requests = [generate(context, sound(2)), generate(context, sound(1)), generate("One and one")]
+    if case.sees:
+        media = {"visual": [picture()], "audio": [sound(1)]}
+        arguments = (chat(lm, "<image><audio>\nWhat?"), {"until": [], "max_gen_toks": 2}, media)
+        requests.append(Instance("generate_until", {}, arguments, 0))
+    replies = lm.generate_until(requests, disable_tqdm=True)
+    assert all(parse_error(reply) is None for reply in replies)
+
+
+def test_the_context_is_that_of_the_text_model(lm):
+    assert lm.max_length == lm.config.get_text_config(decoder=True).max_position_embeddings
+
+
 def test_audio_without_a_chat_template_is_served(case, lm):
     assert differ(
         scores(lm, "<audio>\nQ: Which?\nA:", sound(2)),
@@ -362,10 +416,7 @@ def test_audio_without_a_chat_template_is_served(case, lm):
 
 
 def test_images_and_sounds_are_served_together(case, lm):
-    from PIL import Image
-
-    pixels = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
-    pictures = [Image.fromarray(pixels), Image.fromarray(255 - pixels)]
+    pictures = [picture(), picture(negative=True)]
     media = [{"visual": [picture], "audio": [sound(2)]} for picture in pictures]
     context = chat(lm, "<image><audio>\nWhat?")
     requests = [Instance("loglikelihood", {}, (context, "A", entry), 0) for entry in media]
@@ -375,6 +426,19 @@ def test_images_and_sounds_are_served_together(case, lm):
     first, second = (value for value, _ in lm.loglikelihood(requests, disable_tqdm=True))
     assert np.isfinite([first, second]).all()
     assert differ([first], [second], case)
+    seen = [
+        Instance("loglikelihood", {}, (chat(lm, "<image>\nWhat?"), "A", {"visual": [picture]}), 0)
+        for picture in pictures
+    ]
+    alone = [value for value, _ in lm.loglikelihood(seen, disable_tqdm=True)]
+    assert differ(alone[:1], alone[1:], case)
+    batch = [
+        lm.prepare_choices(Question(context, entry, continuations=list(CHOICES))) for entry in media
+    ]
+    full = values(lm.score_full(batch))
+    assert full[:1] == pytest.approx([first], abs=case.tolerance)
+    if lm.family.shared_prefix:
+        assert values(lm.score_shared(batch)) == pytest.approx(full, abs=case.tolerance)
 
 
 # ---- the list ----------------------------------------------------------------------------------
@@ -388,3 +452,9 @@ def test_every_family_has_a_case():
 def test_every_family_has_a_native_frontend(lm):
     stock = getattr(lm.processor, lm.family.extractor)
     assert features.native_extractor(stock) is stock  # what is native already stays as it is
+
+
+def test_a_missing_package_is_named_before_anything_is_loaded():
+    family = dataclasses.replace(FAMILIES["gemma3n"], requires=(("no_such_package", "it sees"),))
+    with pytest.raises(ConfigError, match="pip install no_such_package"):
+        loading.loader_for("gemma3n", family)

@@ -815,7 +815,7 @@ class HFAudioLM(HFLM):
             tensors = batching.collate(
                 [prompt.tensors for prompt in batch],
                 self.tokenizer.pad_token_id,
-                padded_inputs=self.family.padded_inputs if self.family is not None else None,
+                family=self.family,
             )
         except batching.UnbatchableError:
             return [

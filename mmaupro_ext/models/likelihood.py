@@ -55,13 +55,12 @@ def score_shared(
     UnbatchableError
         When the media of the prompts have different shapes.
     """
-    padded_inputs = family.padded_inputs if family is not None else {}
     several_axes = family is not None and family.positions == "mrope"
     tensors = to_device(
         batching.collate(
             [choices.prompt.tensors for choices in batch],
             pad_token_id,
-            padded_inputs=padded_inputs,
+            family=family,
         )
     )
     mask = tensors["attention_mask"]
@@ -156,7 +155,7 @@ def _score_rows(
             [entry for entry, _ in rows],
             pad_token_id,
             side="right",
-            padded_inputs=family.padded_inputs if family is not None else {},
+            family=family,
         )
     except batching.UnbatchableError:
         return [

@@ -170,7 +170,7 @@ def load_processor(
     except (OSError, ValueError, ImportError) as error:
         logger.info("no processor from %s: %s", source, error)
         problem = str(error).strip()
-        if not isinstance(error, ImportError):
+        if isinstance(error, OSError):
             return None, problem
         return _load_in_part(source, model_types, given), problem
     # AutoProcessor answers with a bare tokenizer where a model has no processor.
@@ -206,7 +206,7 @@ def _without_missing_parts(kind: Any) -> Any:
             alone: Any = type(kind.__name__, (kind,), one_part)
             try:
                 parts += alone._get_arguments_from_pretrained(source, processor_dict, **options)
-            except ImportError as error:
+            except (ImportError, ValueError) as error:  # a class that auto classes do not find
                 if name not in _DISPENSABLE:
                     raise
                 logger.warning("%s of %s is left out: %s", name, source, str(error).strip())

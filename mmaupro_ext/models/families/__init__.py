@@ -2,15 +2,33 @@
 
 from __future__ import annotations
 
+from mmaupro_ext.models.families.dots3_note import DOTS3_NOTE
 from mmaupro_ext.models.families.family import Family
+from mmaupro_ext.models.families.gemma3n import GEMMA3N
+from mmaupro_ext.models.families.gemma4 import GEMMA4, GEMMA4_UNIFIED
+from mmaupro_ext.models.families.inkling_mm_model import INKLING_MM_MODEL
+from mmaupro_ext.models.families.muse_spark import MUSE_SPARK
+from mmaupro_ext.models.families.nemotron_h_omni import NEMOTRON_H_OMNI
 from mmaupro_ext.models.families.qwen2_5_omni import QWEN2_5_OMNI
 from mmaupro_ext.models.families.qwen2_audio import QWEN2_AUDIO
+from mmaupro_ext.models.families.qwen3_omni_moe import QWEN3_OMNI_MOE
 
 __all__ = ["FAMILIES", "REFUSED", "Family", "find_family"]
 
 FAMILIES: dict[str, Family] = {
     model_type: family
-    for family in (QWEN2_AUDIO, QWEN2_5_OMNI)
+    for family in (
+        QWEN2_AUDIO,
+        QWEN2_5_OMNI,
+        QWEN3_OMNI_MOE,
+        GEMMA3N,
+        GEMMA4,
+        GEMMA4_UNIFIED,
+        DOTS3_NOTE,
+        NEMOTRON_H_OMNI,
+        MUSE_SPARK,
+        INKLING_MM_MODEL,
+    )
     for model_type in family.model_types
 }
 
