@@ -315,7 +315,8 @@ def join(clips: Sequence[Clip], sampling_rate: int) -> Samples:
 
 def padded(block: Samples, least: int) -> Samples:
     """Follow a block that is too short for one audio token by silence, up to `least` samples."""
-    return np.pad(block, (0, max(0, least - len(block)))).astype(np.float32, copy=False)
+    sides = [(0, 0)] * (block.ndim - 1) + [(0, max(0, least - block.shape[-1]))]
+    return np.pad(block, sides).astype(np.float32, copy=False)
 
 
 def read_image(reference: Any) -> Image:
