@@ -315,7 +315,9 @@ class Session:
             if isinstance(result, tuple):
                 keep(*result)
 
-    def complete(self, parameters: Mapping[str, Any], read: Callable[[Any], T]) -> T:
+    def complete(
+        self, parameters: Mapping[str, Any], read: Callable[[Any], T], tries: int | None = None
+    ) -> T:
         """Ask for one completion, again where a failure may pass.
 
         Parameters
@@ -325,6 +327,8 @@ class Session:
         read : callable
             The parsed answer -> what the caller wants of it. A ValueError, KeyError, IndexError or
             TypeError says that the answer is malformed, and the request is repeated.
+        tries : int, optional
+            Instead of those of the settings.
 
         Returns
         -------
@@ -345,7 +349,7 @@ class Session:
         body = json.dumps({"model": server.model, **parameters}).encode("ascii")
         problem = ""
         answered = True
-        tries = server.tries
+        tries = tries or server.tries
         for attempt in range(tries):
             self._pace.wait()
             if self._stop.is_set():

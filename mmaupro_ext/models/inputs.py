@@ -225,14 +225,8 @@ class AudioReader:
 
         Two channels that are heard apart count twice.
         """
-        try:
-            if isinstance(reference, Mapping) and reference.get("array") is not None:
-                return len(reference["array"]) / float(reference["sampling_rate"])
-            info = audio.probe(_path_of(reference))
-            apart = self.channels == STEREO_AS_TWO and info.channels == 2
-            return info.seconds * (2 if apart else 1)
-        except (AudioError, OSError):
-            return 0.0  # reading it for its batch will say what is wrong
+        seconds, channels = _stated(reference)
+        return seconds * (2 if self.channels == STEREO_AS_TWO and channels == 2 else 1)
 
     def _load(self, path: str) -> Clip:
         apart = self.channels == STEREO_AS_TWO and audio.probe(path).channels == 2
@@ -276,6 +270,22 @@ class AudioReader:
             while self._kept_bytes > self.cache_bytes and len(self._kept) > 1:
                 _, dropped = self._kept.popitem(last=False)
                 self._kept_bytes -= dropped.samples.nbytes
+
+
+def stated_seconds(reference: Any) -> float:
+    """Return the stated length of a clip in seconds without decoding; 0.0 for what cannot be read."""
+    return _stated(reference)[0]
+
+
+def _stated(reference: Any) -> tuple[float, int]:
+    """Return stated seconds and channels."""
+    try:
+        if isinstance(reference, Mapping) and reference.get("array") is not None:
+            return len(reference["array"]) / float(reference["sampling_rate"]), 1
+        info = audio.probe(_path_of(reference))
+    except (AudioError, OSError):
+        return 0.0, 1  # reading it for its batch will say what is wrong
+    return info.seconds, info.channels
 
 
 def _path_of(reference: Any) -> str:
