@@ -84,8 +84,9 @@ class OpenAIAudioLM(EngineLM):
         16-bit WAV at `sampling_rate`; or the bytes of the file, where it is given whole and by
         itself, with all its channels and at its own rate.
     check : bool
-        Whether the run begins by asking whether the server hears audio at all and, where clips
-        beyond 30 s are sent whole, whether it cuts them (see `server_check`).
+        Whether a few short requests go first: in which form the server takes audio, whether it
+        passes over sounds or images, whether it cuts clips beyond 30 s that are sent whole, whether
+        it takes stop strings (see `server_check`).
     concurrency : int, optional
         Requests under way at a time; default: lm_eval's ``--batch_size``, if it is more than 1,
         else 8.
@@ -164,7 +165,7 @@ class OpenAIAudioLM(EngineLM):
         self.max_tokens_field, self.seed = max_tokens_field, seed
         self.think_end_token = think_end_token
         self.extra_body = _as_dict(extra_body)
-        self.finding: server_check.Finding | None = None
+        self.finding = server_check.Finding()
         self.answers = AnswerCounts()
         self.server = ChatServer(
             _address(base_url),
@@ -200,7 +201,7 @@ class OpenAIAudioLM(EngineLM):
             "served_model": self.server.model,
             "audio_format": self.form,
             "send": self.send,
-            "check": self.finding.as_dict() if self.finding else None,
+            "check": self.finding.as_dict() if self.check else None,
             "concurrency": self.server.settings.concurrency,
             "requests": self.server.requests,
             "retries": self.server.retries,
@@ -261,7 +262,7 @@ class OpenAIAudioLM(EngineLM):
                 total=len(requests), disable=disable_tqdm, desc="Asking the server", unit="item"
             ) as bar,
         ):
-            self._check(session, questions)
+            self._check(session, questions, requests)
 
             def serve(number: int) -> Served:
                 question, gen_kwargs = questions[number], requests[number].args[1]
@@ -323,7 +324,7 @@ class OpenAIAudioLM(EngineLM):
         parameters: dict[str, Any] = {self.max_tokens_field: options.pop("max_gen_toks")}
         if not options.pop("do_sample"):
             options["temperature"] = 0.0
-        if until:
+        if until and self.finding.stops is not False:
             parameters["stop"] = until[:MOST_STOPS]
         if self.seed is not None:
             parameters["seed"] = int(self.seed)
@@ -350,19 +351,22 @@ class OpenAIAudioLM(EngineLM):
 
     # ---- check --------------------------------------------------------------------------------
 
-    def _check(self, session: Session, questions: Sequence[Question]) -> None:
-        """Find out what the server takes, at the first requests with audio, or longer audio."""
-        if not self.check or not any("audio" in question.media for question in questions):
+    def _check(
+        self, session: Session, questions: Sequence[Question], requests: Sequence[Instance]
+    ) -> None:
+        """Find out what the server takes, when requests first need it."""
+        if not self.check:
             return
         rate = self.reader.sampling_rate
         fixes: dict[str, str] = {}
 
-        def ask(message: Message, form: str) -> int | None:
+        def ask(message: Message, form: str, **parameters: Any) -> int | None:
             # Typed parts also without a sound: some servers write them otherwise than plain text.
             content = [write_part(part, form) for part in message.parts]
             body = {
                 "messages": [{"role": "user", "content": content}],
                 self.max_tokens_field: 1,
+                **parameters,
                 **self.extra_body,
             }
             try:
@@ -373,14 +377,23 @@ class OpenAIAudioLM(EngineLM):
             tokens = answer.usage.get("prompt_tokens")
             return tokens if isinstance(tokens, int) and tokens > 0 else None
 
-        if self.finding is None:
-            forms = FORMS if self.audio_format == "auto" else (self.audio_format,)
-            self.finding = server_check.find_form(ask, forms, rate, fixes)
-            self.form = self.finding.form
-        longest_s = max(map(self._longest_block_s, questions), default=0.0)
-        if longest_s > max(USUAL_WINDOW_S, self.finding.longest_s or 0.0):
-            self.finding = server_check.check_length(ask, self.finding, longest_s, rate)
-        logger.info("the server takes audio: %s", self.finding.as_dict())
+        before = found = self.finding
+        kinds = {kind for question in questions for kind in question.media}
+        if "audio" in kinds:
+            if found.form is None:
+                forms = FORMS if self.audio_format == "auto" else (self.audio_format,)
+                found = server_check.find_form(ask, found, forms, rate, fixes)
+            longest_s = max(map(self._longest_block_s, questions), default=0.0)
+            if longest_s > max(USUAL_WINDOW_S, found.longest_s or 0.0):
+                found = server_check.check_length(ask, found, longest_s, rate)
+        if "visual" in kinds and found.images is None:
+            found = server_check.check_images(ask, found)
+        if found.stops is None and any(map(_has_stops, requests)):
+            found = server_check.check_stops(ask, found, rate)
+        if found != before:
+            logger.info("what the server takes: %s", found.as_dict())
+        self.finding = found
+        self.form = found.form or self.form
 
     def _longest_block_s(self, question: Question) -> float:
         """Return the length of the longest sound that is sent for an item, in seconds."""
@@ -401,6 +414,11 @@ def _no_scores(names: Sequence[str]) -> ConfigError:
         "probabilities of a prompt. Use tasks that generate (mmaupro_* instead of mmaupro-ll_*, a "
         "generative variant of a multiple-choice task), or --model hf-audio or vllm-audio."
     )
+
+
+def _has_stops(request: Instance) -> bool:
+    until = request.args[1].get("until")
+    return bool(until if isinstance(until, str) else any(until or ()))
 
 
 def _address(base_url: str | None) -> str:

@@ -1,8 +1,9 @@
-"""Does a server take audio, in which form, and how much of it? A few short requests before a run.
+"""What does a server take? A few short requests before a run.
 
-Some servers pass over what they do not know, so that a model answers without having heard anything,
-and some models cut a clip without a word. Both show in the tokens that a server counts: a prompt with
-a sound must have more than one without, and one with a longer sound must have more again.
+Some servers pass over what they do not know, so that a model answers without having heard or seen
+anything, and some models cut a clip without a word. Both show in the tokens that a server counts: a
+prompt with a sound or an image must have more than one without, and one with a longer sound must have
+more again.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ SHORT_S = 1.0
 # of a cut than the rest cannot be told from rounding and fixed tokens around a sound.
 LEAST_GROWTH = 0.9
 
+_OTHERWISE = " If you know better, add check=false to --model_args."
+
 
 class Refused(Exception):  # noqa: N818 - a refusal is an answer here
     """The server did not answer; the text says why."""
@@ -34,18 +37,18 @@ class Refused(Exception):  # noqa: N818 - a refusal is an answer here
 class Ask(Protocol):
     """Puts one message to the server with audio in a certain form."""
 
-    def __call__(self, message: Message, form: str) -> int | None:
+    def __call__(self, message: Message, form: str, **parameters: Any) -> int | None:
         """Return the tokens of the prompt, None where the server does not count; or raise Refused."""
         ...
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What a server takes.
+    """What a server takes, as far as it was asked.
 
     Parameters
     ----------
-    form : str
+    form : str or None
         How audio is to be sent.
     without : int or None
         Tokens of the prompt without a sound; None where the server does not count, so that nothing
@@ -54,32 +57,45 @@ class Finding:
         Tokens that one second of sound adds to a prompt.
     longest_s : float or None
         The longest sound that was checked to be heard whole, in seconds.
+    images : bool or None
+        Whether an image was checked to reach the model; False where this cannot be known.
+    stops : bool or None
+        Whether the server takes stop strings.
     """
 
-    form: str
+    form: str | None = None
     without: int | None = None
     tokens_of_a_second: int | None = None
     longest_s: float | None = None
+    images: bool | None = None
+    stops: bool | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Return it as plain JSON."""
         return {
             "audio_format": self.form,
-            "server_counts_tokens": self.without is not None,
             "tokens_of_a_second": self.tokens_of_a_second,
             "heard_whole_up_to_s": self.longest_s,
+            "images_reach_the_model": self.images,
+            "takes_stop_strings": self.stops,
         }
 
 
 def find_form(
-    ask: Ask, forms: tuple[str, ...], sampling_rate: int, fixes: Mapping[str, str]
+    ask: Ask,
+    finding: Finding,
+    forms: tuple[str, ...],
+    sampling_rate: int,
+    fixes: Mapping[str, str],
 ) -> Finding:
-    """Return the first form of audio that the server takes and does not pass over.
+    """Find the first form of audio that the server takes and does not pass over.
 
     Parameters
     ----------
     ask : callable
         See `Ask`.
+    finding : Finding
+        What is known.
     forms : tuple of str
         In the order in which they are tried.
     sampling_rate : int
@@ -87,17 +103,17 @@ def find_form(
     fixes : mapping
         Form -> what else the user can do, filled by `ask` when it raises `Refused`.
 
+    Returns
+    -------
+    Finding
+        With the form.
+
     Raises
     ------
     ConfigError
         When there is none.
     """
-    try:
-        without = ask(_message(TEXT), forms[0])
-    except Refused as refusal:
-        # Audio models of OpenAI refuse requests without audio.
-        logger.info("a request without audio was refused: %s", refusal)
-        without = None
+    without = _tokens_without(ask, finding, forms[0])
     problems = []
     for form in forms:
         try:
@@ -110,9 +126,11 @@ def find_form(
                 "the server does not say how many tokens a prompt has, with and without audio: "
                 "whether it passes over audio, or cuts it, cannot be checked"
             )
-            return Finding(form)
+            return dataclasses.replace(finding, form=form)
         if tokens > without:
-            return Finding(form, without, tokens - without)
+            return dataclasses.replace(
+                finding, form=form, without=without, tokens_of_a_second=tokens - without
+            )
         problems.append(
             f"{form}: the server answers, but a prompt with a sound has {tokens} tokens and one "
             f"without has {without}: the sound was passed over"
@@ -122,8 +140,65 @@ def find_form(
         "no audio reaches the model behind this server. "
         + ". ".join(problems)
         + (f". {fix}" if fix else "")
-        + " If you know better, add check=false to --model_args."
+        + _OTHERWISE
     )
+
+
+def check_images(ask: Ask, finding: Finding) -> Finding:
+    """Check that an image is not passed over.
+
+    Raises
+    ------
+    ConfigError
+        When it is, or the server refuses it.
+    """
+    from PIL import Image
+
+    form = finding.form or ""
+    without = _tokens_without(ask, finding, form)
+    image = Image.new("RGB", (64, 64), (200, 80, 40))
+    try:
+        tokens = ask(_message(image, TEXT), form)
+    except Refused as refusal:
+        raise ConfigError(
+            f"the server takes no image: {refusal}. Serve a model that sees{_OTHERWISE}"
+        ) from refusal
+    if tokens is None or without is None:
+        return dataclasses.replace(finding, images=False)
+    if tokens <= without:
+        raise ConfigError(
+            f"no image reaches the model behind this server: a prompt with one has {tokens} tokens, "
+            f"and one without has {without}. Serve a model that sees.{_OTHERWISE}"
+        )
+    return dataclasses.replace(finding, without=without, images=True)
+
+
+def check_stops(ask: Ask, finding: Finding, sampling_rate: int) -> Finding:
+    """Find out whether the server takes stop strings; some fail at them."""
+    parts: list[Part] = [TEXT]
+    if finding.form is not None:
+        parts.insert(0, noise(SHORT_S, sampling_rate))
+    try:
+        ask(_message(*parts), finding.form or "", stop=["\n\n"])
+    except Refused as refusal:
+        logger.warning(
+            "the server fails at stop strings (%s): they are not sent, and replies are cut at them "
+            "here",
+            refusal,
+        )
+        return dataclasses.replace(finding, stops=False)
+    return dataclasses.replace(finding, stops=True)
+
+
+def _tokens_without(ask: Ask, finding: Finding, form: str) -> int | None:
+    if finding.without is not None:
+        return finding.without
+    try:
+        return ask(_message(TEXT), form)
+    except Refused as refusal:
+        # Audio models of OpenAI refuse requests without audio.
+        logger.info("a request of text alone was refused: %s", refusal)
+        return None
 
 
 def check_length(ask: Ask, finding: Finding, longest_s: float, sampling_rate: int) -> Finding:
@@ -153,12 +228,12 @@ def check_length(ask: Ask, finding: Finding, longest_s: float, sampling_rate: in
     ConfigError
         When it is cut.
     """
-    without = finding.without
-    if without is None:
+    without, form = finding.without, finding.form
+    if without is None or form is None:
         return finding
 
     def tokens_of(seconds: float) -> int:
-        counted = ask(_message(noise(seconds, sampling_rate), TEXT), finding.form)
+        counted = ask(_message(noise(seconds, sampling_rate), TEXT), form)
         if counted is None:
             raise Refused("the server has stopped counting")
         return counted - without
@@ -183,7 +258,7 @@ def check_length(ask: Ask, finding: Finding, longest_s: float, sampling_rate: in
             f"a sound of {longest_s:.1f} s is not heard whole behind this server: it takes {tokens} "
             f"tokens, and one of {other_s:.1f} s takes {other}. Choose long_audio=windows, or set "
             "whole_s to what the model hears at once; uniform and truncate leave audio out and say "
-            "so. If you know better, add check=false to --model_args."
+            f"so.{_OTHERWISE}"
         )
     return dataclasses.replace(finding, longest_s=longest_s)
 
