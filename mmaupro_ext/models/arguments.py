@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
@@ -34,3 +35,22 @@ def positive(name: str, value: Any, kind: Callable[[Any], N]) -> N | None:
     if number <= 0:
         raise ConfigError(f"{name}={value!r} is not a number greater than 0.")
     return number
+
+
+def json_object(name: str, value: dict[str, Any] | str | None) -> dict[str, Any]:
+    """Return an argument that is a JSON object, or text of one; {} where there is none.
+
+    Raises
+    ------
+    ConfigError
+        When it is neither.
+    """
+    if not value:
+        return {}
+    try:
+        content = json.loads(value) if isinstance(value, str) else value
+    except json.JSONDecodeError:
+        content = None
+    if not isinstance(content, dict):
+        raise ConfigError(f"{name}={value!r} is no JSON object.")
+    return content

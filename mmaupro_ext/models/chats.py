@@ -60,9 +60,14 @@ def write(history: Sequence[Mapping[str, str]], add_generation_prompt: bool) -> 
     return f'{_OPENING}{content}, "goes on": {json.dumps(not add_generation_prompt)}}}'
 
 
+def is_chat(context: str) -> bool:
+    """Tell whether a context was written by `write`."""
+    return context.startswith(_OPENING)
+
+
 def read(context: str) -> Chat:
     """Return the chat that `write` wrote, or any other context as one message of the user."""
-    if not context.startswith(_OPENING):
+    if not is_chat(context):
         return Chat(("user",), (context,), rendered=False)
     content = json.loads(context)
     messages = content[next(iter(content))]

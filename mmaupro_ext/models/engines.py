@@ -7,6 +7,7 @@ items that cannot be served turned into error replies, and a record of what is g
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 import os
@@ -197,7 +198,7 @@ class EngineLM(LM):
     ) -> list[float]:
         """Refuse: nothing here scores whole texts."""
         raise ConfigError(
-            f"{_tasks_of(requests)}: {self.name} gives no rolling log-likelihood. Use "
+            f"{tasks_of(requests)}: {self.name} gives no rolling log-likelihood. Use "
             "--model hf-audio, or tasks that generate."
         )
 
@@ -216,6 +217,10 @@ class EngineLM(LM):
         }
 
     # ---- items --------------------------------------------------------------------------------
+
+    def describe(self, chat: Chat) -> Family:
+        """Return how blocks are written in a chat: whole clips, windows, labels."""
+        return self.description
 
     def question_of(self, request: Instance, position: int) -> Question:
         """Return the question of a request at a position of its call."""
@@ -253,7 +258,7 @@ class EngineLM(LM):
         things: dict[str, list[Any]] = {}
         record = None
         if clips:
-            text, sounds, recordings = self._place(text, clips, question)
+            text, sounds, recordings = self._place(text, clips, question, self.describe(chat))
             if untouched:
                 sounds = [
                     dataclasses.replace(sound, file=file)
@@ -272,22 +277,37 @@ class EngineLM(LM):
             things["visual"] = [inputs.read_image(reference) for reference in images]
         return PreparedChat(chat, _messages(chat, text, things), record)
 
+    def longest_block_s(self, question: Question) -> float:
+        """Return the length of the longest sound that is given for an item, in seconds.
+
+        By the stated lengths of its files: nothing is decoded.
+        """
+        lengths = [inputs.stated_seconds(entry) for entry in question.media.get("audio", [])]
+        if self.multi_audio == "concat" and len(lengths) > 1:
+            lengths = [sum(lengths) + inputs.JOIN_SILENCE_S * (len(lengths) - 1)]
+        rate = self.reader.sampling_rate
+        recordings = [Recording(max(1, round(seconds * rate)), rate) for seconds in lengths]
+        with contextlib.suppress(inputs.ItemError):  # the item itself will say what is wrong
+            recordings = self.long_audio.plan(recordings, self.description, NO_LIMIT)
+        spans = [span for entry in recordings for span in entry.spans]
+        return max((end - start for start, end in spans), default=0) / rate
+
     def _place(
-        self, text: str, clips: Sequence[inputs.Clip], question: Question
+        self, text: str, clips: Sequence[inputs.Clip], question: Question, family: Family
     ) -> tuple[str, list[Sound], list[Recording]]:
         rate = self.reader.sampling_rate
         text, signals, recordings = placing.find_recordings(
             text,
             clips,
             question,
-            self.description,
+            family,
             rate,
             self.multi_audio,
             tracks_apart=self.channels == inputs.STEREO_AS_TWO,
         )
-        recordings = self.long_audio.plan(recordings, self.description, NO_LIMIT)
-        text = prompts.place_audio_blocks(text, recordings, self.description)
-        blocks = placing.cut_blocks(signals, recordings, self.description)
+        recordings = self.long_audio.plan(recordings, family, NO_LIMIT)
+        text = prompts.place_audio_blocks(text, recordings, family)
+        blocks = placing.cut_blocks(signals, recordings, family)
         return text, [Sound(block, rate) for block in blocks], recordings
 
     def _record(
@@ -363,6 +383,7 @@ def refuse_ranks(name: str, instead: str) -> None:
         )
 
 
-def _tasks_of(requests: Sequence[Instance]) -> str:
+def tasks_of(requests: Sequence[Instance]) -> str:
+    """Return the names of the tasks of requests, for messages."""
     names = sorted({request.task_name or "a request" for request in requests})
     return ("task " if len(names) == 1 else "tasks ") + ", ".join(names)

@@ -7,8 +7,6 @@ chat template of its model.
 
 from __future__ import annotations
 
-import contextlib
-import json
 import logging
 import os
 from collections.abc import Mapping, Sequence
@@ -25,7 +23,7 @@ from mmaupro_ext.chat_server import ChatServer, RequestFailedError, ServerSettin
 from mmaupro_ext.errors import ConfigError
 from mmaupro_ext.heard import Reply
 from mmaupro_ext.models import failures, inputs, server_check
-from mmaupro_ext.models.arguments import positive, require_choice
+from mmaupro_ext.models.arguments import json_object, positive, require_choice
 from mmaupro_ext.models.chats import Message
 from mmaupro_ext.models.engines import (
     STEREO,
@@ -35,7 +33,6 @@ from mmaupro_ext.models.engines import (
     refuse_ranks,
 )
 from mmaupro_ext.models.items import Question
-from mmaupro_ext.models.long_audio import NO_LIMIT, Recording
 from mmaupro_ext.models.openai_protocol import (
     FORMS,
     Answer,
@@ -164,7 +161,7 @@ class OpenAIAudioLM(EngineLM):
         self.max_gen_toks = positive("max_gen_toks", max_gen_toks, int) or 0
         self.max_tokens_field, self.seed = max_tokens_field, seed
         self.think_end_token = think_end_token
-        self.extra_body = _as_dict(extra_body)
+        self.extra_body = json_object("extra_body", extra_body)
         self.finding = server_check.Finding()
         self.answers = AnswerCounts()
         self.server = ChatServer(
@@ -383,7 +380,7 @@ class OpenAIAudioLM(EngineLM):
             if found.form is None:
                 forms = FORMS if self.audio_format == "auto" else (self.audio_format,)
                 found = server_check.find_form(ask, found, forms, rate, fixes)
-            longest_s = max(map(self._longest_block_s, questions), default=0.0)
+            longest_s = max(map(self.longest_block_s, questions), default=0.0)
             if longest_s > max(USUAL_WINDOW_S, found.longest_s or 0.0):
                 found = server_check.check_length(ask, found, longest_s, rate)
         if "visual" in kinds and found.images is None:
@@ -394,18 +391,6 @@ class OpenAIAudioLM(EngineLM):
             logger.info("what the server takes: %s", found.as_dict())
         self.finding = found
         self.form = found.form or self.form
-
-    def _longest_block_s(self, question: Question) -> float:
-        """Return the length of the longest sound that is sent for an item, in seconds."""
-        lengths = [inputs.stated_seconds(entry) for entry in question.media.get("audio", [])]
-        if self.multi_audio == "concat" and len(lengths) > 1:
-            lengths = [sum(lengths) + inputs.JOIN_SILENCE_S * (len(lengths) - 1)]
-        rate = self.reader.sampling_rate
-        recordings = [Recording(max(1, round(seconds * rate)), rate) for seconds in lengths]
-        with contextlib.suppress(inputs.ItemError):  # the item itself will say what is wrong
-            recordings = self.long_audio.plan(recordings, self.description, NO_LIMIT)
-        spans = [span for entry in recordings for span in entry.spans]
-        return max((end - start for start, end in spans), default=0) / rate
 
 
 def _no_scores(names: Sequence[str]) -> ConfigError:
@@ -461,15 +446,3 @@ def _served_model(server: ChatServer, model: str | None) -> str:
         return listed[0]
     known = f"It lists: {', '.join(listed)}." if listed else "It lists none."
     raise ConfigError(f"which model of {server.url}? Add model=NAME to --model_args. {known}")
-
-
-def _as_dict(value: dict[str, Any] | str | None) -> dict[str, Any]:
-    if not value:
-        return {}
-    try:
-        content = json.loads(value) if isinstance(value, str) else value
-    except json.JSONDecodeError:
-        content = None
-    if not isinstance(content, dict):
-        raise ConfigError(f"extra_body={value!r} is no JSON object.")
-    return content

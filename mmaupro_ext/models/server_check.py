@@ -137,7 +137,7 @@ def find_form(
         )
     fix = next((fixes[form] for form in forms if form in fixes), "")
     raise ConfigError(
-        "no audio reaches the model behind this server. "
+        "no audio reaches the model. "
         + ". ".join(problems)
         + (f". {fix}" if fix else "")
         + _OTHERWISE
@@ -167,7 +167,7 @@ def check_images(ask: Ask, finding: Finding) -> Finding:
         return dataclasses.replace(finding, images=False)
     if tokens <= without:
         raise ConfigError(
-            f"no image reaches the model behind this server: a prompt with one has {tokens} tokens, "
+            f"no image reaches the model: a prompt with one has {tokens} tokens, "
             f"and one without has {without}. Serve a model that sees.{_OTHERWISE}"
         )
     return dataclasses.replace(finding, without=without, images=True)
@@ -255,7 +255,7 @@ def check_length(ask: Ask, finding: Finding, longest_s: float, sampling_rate: in
         return finding
     if cut:
         raise ConfigError(
-            f"a sound of {longest_s:.1f} s is not heard whole behind this server: it takes {tokens} "
+            f"a sound of {longest_s:.1f} s is not heard whole: it takes {tokens} "
             f"tokens, and one of {other_s:.1f} s takes {other}. Choose long_audio=windows, or set "
             "whole_s to what the model hears at once; uniform and truncate leave audio out and say "
             f"so.{_OTHERWISE}"
