@@ -450,6 +450,8 @@ def failing(act, text="FAIL"):
     [
         (error(400, "At most 1 audio(s) may be provided in one prompt."),
          "status 400", "--limit-mm-per-prompt"),
+        (error(400, "Audio exceeds maximum allowed duration of 600s"),
+         "600s", "VLLM_MAX_AUDIO_DECODE_DURATION_S"),
         (error(400, "This model's maximum context length is 4096 tokens"), "4096", "long_audio=uniform"),
         (error(400, "input_audio.format must be either 'wav' or 'mp3'"), "wav", "send=original"),
         (error(400, "unsupported content[].type"), "content[].type", "audio_format=audio_url"),

@@ -166,7 +166,7 @@ def test_log_likelihoods_are_those_of_the_local_adapter(make, local, clips, chat
     wanted = local.loglikelihood(expected, disable_tqdm=True)
     assert [value for value, _ in found] == pytest.approx([value for value, _ in wanted], abs=1e-4)
     assert [greedy for _, greedy in found] == [greedy for _, greedy in wanted]
-    assert found[0].heard["clips"][0]["file"] == clips[0]
+    assert found[0][0].heard["clips"][0]["file"] == clips[0]
     (llm,) = vllm_standin.LLM.made
     scored = ("generate", len(questions) * len(CHOICES))
     assert llm.calls == ([("chat", len(questions)), scored] if chat else [scored])

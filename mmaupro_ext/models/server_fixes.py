@@ -14,6 +14,11 @@ _KNOWN: tuple[tuple[str, str], ...] = (
         "long clips whole with long_audio=native, if the model hears them whole.",
     ),
     (
+        r"maximum allowed duration|MAX_AUDIO_DECODE",
+        "Raise VLLM_MAX_AUDIO_DECODE_DURATION_S (and VLLM_MAX_AUDIO_DECODE_BYTES) where vLLM runs, or "
+        "choose long_audio=windows.",
+    ),
+    (
         r"at most \d+ image",
         "Start vLLM with --limit-mm-per-prompt '{\"image\": N}'.",
     ),

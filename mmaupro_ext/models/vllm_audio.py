@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from mmaupro_ext import heard
 from mmaupro_ext.errors import ConfigError
-from mmaupro_ext.heard import Reply
+from mmaupro_ext.heard import LogProb, Reply
 from mmaupro_ext.models import chats, failures, inputs, server_check
 from mmaupro_ext.models.arguments import json_object, positive
 from mmaupro_ext.models.chats import Chat, Message
@@ -330,9 +330,7 @@ class VLLMAudioLM(EngineLM):
                 scored = [(question, [NO_SCORE] * len(question.members)) for question, _ in failed]
                 scored += zip((entry.question for entry in ready), self._score(ready), strict=True)
                 for question, found in scored:
-                    self._count(
-                        any(map(failures.is_failure, found)), getattr(found[0], "heard", None)
-                    )
+                    self._count(any(map(failures.is_failure, found)), heard.record_of(found))
                     for position, score in zip(question.members, found, strict=True):
                         scores[position] = score
                         if not failures.is_failure(score):
@@ -363,7 +361,8 @@ class VLLMAudioLM(EngineLM):
                 if isinstance(output, inputs.ItemError):
                     raise output
                 tokens = self._tokens(context.text, text)
-                scores[number].append(heard.Score(score_of(output, tokens), entry.prepared.heard))
+                value, greedy = score_of(output, tokens)
+                scores[number].append((LogProb(value, entry.prepared.heard), greedy))
             except inputs.ItemError as error:
                 self._refused(entry.question, error)
                 scores[number].append(NO_SCORE)
