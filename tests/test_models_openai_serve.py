@@ -22,8 +22,6 @@ from mmaupro_ext.models.hf_audio import HFAudioLM
 from mmaupro_ext.models.openai_audio import OpenAIAudioLM
 from mmaupro_ext.replies import parse_error
 
-pytest.importorskip("fastapi", reason="transformers serve needs the extra `server`")
-
 RATE = 16_000
 PACKAGE_PARENT = str(Path(plugin.__file__).parents[1])
 
