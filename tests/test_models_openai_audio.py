@@ -22,8 +22,10 @@ from listening_server import (
     sounds_of,
     text_with_marks,
 )
+from lm_eval import simple_evaluate
 from lm_eval.api.instance import Instance
 from lm_eval.api.model import CachingLM
+from lm_eval.tasks import TaskManager
 
 from mmaupro_ext import audio, heard
 from mmaupro_ext.errors import ConfigError
@@ -772,6 +774,75 @@ def test_ctrl_c_keeps_every_answer_that_arrived(clip, tmp_path):
         again = CachingLM(model(server), database)
         assert again.generate_until(requests) == ["A"] * 12
         assert len(server.asked) == 12
+
+
+# ---- under lm_eval -----------------------------------------------------------------------------
+
+
+def task(name, docs, tmp_path, **more):
+    """A task of lm_eval on documents of its own."""
+    (tmp_path / f"{name}.jsonl").write_text("\n".join(map(json.dumps, docs)), encoding="utf-8")
+    return {
+        "task": name,
+        "dataset_path": "json",
+        "dataset_kwargs": {
+            "data_files": {"test": str(tmp_path / f"{name}.jsonl")},
+            "cache_dir": str(tmp_path / "datasets"),
+        },
+        "test_split": "test",
+        "num_fewshot": 0,
+        "output_type": "generate_until",
+        "doc_to_text": "{{question}}",
+        "doc_to_target": "A",
+        "generation_kwargs": {"until": ["\n\n"], "max_gen_toks": 4},
+        "metric_list": [{"metric": "exact_match", "aggregation": "mean", "higher_is_better": True}],
+        **more,
+    }
+
+
+def run(lm, tasks, **options):
+    return simple_evaluate(
+        model=lm, tasks=tasks, task_manager=TaskManager(include_defaults=False),
+        bootstrap_iters=0, apply_chat_template=True, system_instruction="Be brief.", **options,
+    )  # fmt: skip
+
+
+def test_sound_pictures_and_text_in_one_run(clip, tmp_path):
+    from PIL import Image
+
+    Image.new("RGB", (8, 8), "red").save(tmp_path / "red.png")
+    path, samples = clip("a.wav")
+    tasks = [
+        task("hears", [{"question": f"<audio>{n}?", "path": path} for n in range(4)], tmp_path,
+             doc_to_audio=lambda doc: [{"path": doc["path"]}]),
+        task("sees", [{"question": "<image>?", "path": str(tmp_path / "red.png")}], tmp_path,
+             doc_to_image=lambda doc: [doc["path"]]),
+        task("reads", [{"question": "Two?"}, {"question": "Three?"}], tmp_path),
+    ]  # fmt: skip
+    with Listener() as server:
+        lm = model(server, concurrency=4)
+        results = run(
+            lm, tasks, limit=3, gen_kwargs="max_gen_toks=9,temperature=0.5,do_sample=True"
+        )
+    scores = results["results"]
+    assert [scores[name]["exact_match,none"] for name in ("hears", "sees", "reads")] == [1.0] * 3
+    assert len(server.asked) == 3 + 1 + 2
+    for body in server.asked:
+        assert body["messages"][0] == {"role": "system", "content": "Be brief."}
+        assert (body["max_tokens"], body["temperature"]) == (9, 0.5)
+        assert body["stop"] == ["\n\n"]
+    texts = sorted(text_with_marks(body).removeprefix("Be brief.") for body in server.asked)
+    assert texts == ["<audio>0?", "<audio>1?", "<audio>2?", "<image>?", "Three?", "Two?"]
+    heard_of = [s["resps"][0][0].heard for s in results["samples"]["hears"]]
+    assert all(record["seconds_heard"] == 1.0 for record in heard_of)
+
+
+def test_predictions_without_metrics(clip, tmp_path):
+    docs = [{"question": "<audio>?", "path": clip("a.wav")[0]}]
+    tasks = [task("hears", docs, tmp_path, doc_to_audio=lambda doc: [doc["path"]])]
+    with Listener() as server:
+        results = run(model(server), tasks, predict_only=True)
+    assert results["samples"]["hears"][0]["resps"] == [["A"]]
 
 
 # ---- log-likelihood, ranks, keys ---------------------------------------------------------------
