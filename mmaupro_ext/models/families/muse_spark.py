@@ -13,6 +13,7 @@ MUSE_SPARK = Family(
     audio_token="<|audio|>",
     count_tokens=each(lambda samples: -(-samples // SAMPLES_PER_TOKEN)),
     whole_s=None,
+    sampling_rate=24_000,
     padded_inputs={"input_values": 1, "input_values_mask": 1},
     notes=(
         "The encoder works on samples, looks only back, and has no limit of length.",
