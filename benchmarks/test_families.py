@@ -22,6 +22,7 @@ STOCK = {
     "Nemotron (80)": ("NemotronAsrStreamingFeatureExtractor", {}),
     "Phi-4": ("Phi4MultimodalFeatureExtractor", {}),
     "Inkling": ("InklingFeatureExtractor", {}),
+    "dots3-note": ("Dots3NoteFeatureExtractor", {}),
 }
 
 

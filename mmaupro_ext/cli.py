@@ -25,6 +25,10 @@ first steps:
                         the real benchmark (5,305 questions) with its overall row
   accelerate launch -m mmaupro_ext run ...
                         the same on several GPUs
+  mmaupro run --model openai-audio --model_args base_url=http://localhost:8000/v1,model=NAME ...
+                        a model behind vLLM, SGLang, llama-server, transformers serve or a cloud
+  mmaupro run --model vllm-audio --model_args pretrained=NAME,tensor_parallel_size=2 ...
+                        vLLM in this process
 
 `mmaupro run`, `ls` and `validate` take exactly the options of `lm_eval run`, `ls` and `validate`.
 After a plain pip install the bare `lm_eval` command does the same.

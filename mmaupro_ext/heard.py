@@ -50,7 +50,7 @@ def record(
     *,
     sampling_rate: int,
     windows: int,
-    audio_tokens: int,
+    audio_tokens: int | None,
     **policy: str,
 ) -> Record:
     """Return the record of one item as plain JSON.
@@ -63,8 +63,8 @@ def record(
         At which the model hears, in Hz.
     windows : int
         Blocks of audio in the prompt.
-    audio_tokens : int
-        Tokens of the prompt that stand for audio.
+    audio_tokens : int or None
+        Tokens of the prompt that stand for audio; None where nobody tells, as behind a server.
     **policy : str
         What decided (`long_audio`, `multi_audio`, `channels`).
     """
@@ -135,7 +135,7 @@ class Totals:
         self.items = 0
         self.clips = 0
         self.windows = 0
-        self.audio_tokens = 0
+        self.audio_tokens: int | None = 0
         self.seconds_in_files = 0.0
         self.seconds_heard = 0.0
         self.shortened_items = 0
@@ -148,7 +148,10 @@ class Totals:
         self.items += 1
         self.clips += len(item["clips"])
         self.windows += item["windows"]
-        self.audio_tokens += item["audio_tokens"]
+        if self.audio_tokens is None or item["audio_tokens"] is None:
+            self.audio_tokens = None  # a sum with an unknown part is unknown
+        else:
+            self.audio_tokens += item["audio_tokens"]
         self.seconds_in_files += item["seconds_in_files"]
         self.seconds_heard += item["seconds_heard"]
         self.shortened_items += is_shortened(item)
@@ -156,8 +159,8 @@ class Totals:
             self.mixed_down_clips += clip["channels_heard"] < clip["channels_in_file"]
             self._files.add(clip["file"])
 
-    def as_dict(self) -> dict[str, float | int]:
-        """Return the counts; seconds are rounded to milliseconds."""
+    def as_dict(self) -> dict[str, float | int | None]:
+        """Return the counts; seconds are rounded to milliseconds, unknown audio tokens are None."""
         return {
             "items": self.items,
             "files": len(self._files),

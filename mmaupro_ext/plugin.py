@@ -2,7 +2,7 @@
 
 lm_eval releases after 0.4.13 discover both through the entry points that pyproject.toml declares.
 0.4.13 discovers nothing, so the wheel carries a one-line start-up file (``mmaupro_ext_hook.pth``)
-that calls `install`. It imports nothing of lm_eval: it only watches for the import of five lm_eval
+that calls `install`. It imports nothing of lm_eval: it only watches for the import of six lm_eval
 modules and, when one has been imported, adds what is missing:
 
 =================================  =====================================================
@@ -10,6 +10,8 @@ modules and, when one has been imported, adds what is missing:
 ``lm_eval.tasks.manager``          our task folder joins the built-in one
 ``lm_eval.config.evaluate_config`` a run that asks for MMAU-Pro without its data stops
                                    before the model is loaded
+``lm_eval.evaluator``              a model of ours sees the tasks before anything runs, and
+                                   refuses what it cannot answer
 ``lm_eval.loggers``                what was heard joins the samples and the results
 ``lm_eval._cli.run``               our errors end a run with a sentence, not a traceback;
                                    footnotes below the table (random weights, partial data);
@@ -35,7 +37,11 @@ OFF_SWITCH = "MMAUPRO_NO_HOOK"
 
 # The target strings must equal the class's own "module:name", or lm_eval sees a clash of names
 # when the class registers itself.
-MODELS = {"hf-audio": "mmaupro_ext.models.hf_audio:HFAudioLM"}
+MODELS = {
+    "hf-audio": "mmaupro_ext.models.hf_audio:HFAudioLM",
+    "openai-audio": "mmaupro_ext.models.openai_audio:OpenAIAudioLM",
+    "vllm-audio": "mmaupro_ext.models.vllm_audio:VLLMAudioLM",
+}
 
 REAL_PREFIXES = ("mmaupro_", "mmaupro-ll_")
 REAL_GROUP, LOGLIKELIHOOD_GROUP = "mmaupro", "mmaupro-ll"
@@ -209,6 +215,28 @@ def _add_footnotes() -> None:
     utils.make_table = make_table
 
 
+def _check_tasks_first(module: Any) -> None:
+    """Let a model say that it cannot answer some task before hours are spent on the others."""
+    if getattr(module.evaluate, "_mmaupro_ext", False):
+        return
+    original = module.evaluate
+
+    def evaluate(*arguments: Any, **options: Any) -> Any:
+        given = dict(zip(("lm", "task_dict"), arguments, strict=False)) | options
+        lm, tasks = given.get("lm"), given.get("task_dict")
+        tasks = tasks.get("tasks") if isinstance(tasks, dict) else None
+        check = getattr(
+            getattr(lm, "lm", lm), "check_tasks", None
+        )  # under lm_eval's response cache
+        if check is not None and tasks:
+            check(tasks)
+        return original(*arguments, **options)
+
+    evaluate.__doc__ = original.__doc__
+    evaluate._mmaupro_ext = True  # type: ignore[attr-defined]
+    module.evaluate = evaluate
+
+
 def _log_what_was_heard(module: Any) -> None:
     """Write the record that each answer carries into its sample, and their totals beside the results."""
     tracker = module.EvaluationTracker
@@ -267,6 +295,7 @@ WATCHED = {
     "lm_eval.models": _add_models,
     "lm_eval.tasks.manager": _add_tasks,
     "lm_eval.config.evaluate_config": _check_data_first,
+    "lm_eval.evaluator": _check_tasks_first,
     "lm_eval.loggers": _log_what_was_heard,
     "lm_eval._cli.run": _tidy_the_run,
 }

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
+from collections.abc import Callable
+
 import hypothesis
 import pytest
 
@@ -21,3 +24,18 @@ def core(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str
     monkeypatch.setenv("MMAUPRO_NATIVE", backend)
     monkeypatch.setenv("MMAUPRO_SIMD", level)
     return f"{backend}-{level}"
+
+
+@pytest.fixture(scope="session")
+def checkpoint_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
+    """Return the folder of a tiny checkpoint by the name of its builder in `tests/tiny`."""
+    built: dict[str, str] = {}
+
+    def build(name: str) -> str:
+        if name not in built:
+            folder = tmp_path_factory.mktemp(name)
+            importlib.import_module(f"tiny.{name}").build(folder)
+            built[name] = str(folder)
+        return built[name]
+
+    return build

@@ -79,6 +79,8 @@ STOCK: dict[str, Callable[[], Any]] = {
     ),
     "phi4": transformers.Phi4MultimodalFeatureExtractor,
     "inkling": transformers.InklingFeatureExtractor,
+    "dots3": transformers.Dots3NoteFeatureExtractor,
+    "dots3-1s": lambda: transformers.Dots3NoteFeatureExtractor(chunk_length=1),
     "granite": granite_stock,
     "fun-asr": fun_asr_stock,
 }
@@ -198,7 +200,9 @@ def test_drop_in_is_the_stock_class_with_its_settings(pair):
             assert native.__dict__[name] is value
 
 
-@pytest.mark.parametrize("name", ["gemma4", "gemma3n", "parakeet", "nemotron", "phi4", "inkling"])
+@pytest.mark.parametrize(
+    "name", ["gemma4", "gemma3n", "parakeet", "nemotron", "phi4", "inkling", "dots3-1s"]
+)
 def test_drop_in_survives_pickling_and_saving(name, tmp_path):
     stock = STOCK[name]()
     native = families.drop_in(stock)
@@ -226,6 +230,8 @@ def test_bad_audio_of_a_batch_is_named(pair):
         ("Gemma3nAudioFeatureExtractor", {"preemphasis_htk_flavor": False}),
         ("ParakeetFeatureExtractor", {"padding_value": -1.0}),
         ("Phi4MultimodalFeatureExtractor", {"padding_side": "left"}),
+        ("Dots3NoteFeatureExtractor", {"dither": 1e-4}),
+        ("Dots3NoteFeatureExtractor", {"n_fft": 512}),
         ("WhisperFeatureExtractor", {}),
     ],
 )
@@ -234,7 +240,7 @@ def test_what_the_kernel_does_not_compute_is_refused(name, options):
         families.drop_in(getattr(transformers, name)(**options))
 
 
-@pytest.mark.parametrize("name", ["parakeet", "phi4", "gemma4", "inkling"])
+@pytest.mark.parametrize("name", ["parakeet", "phi4", "gemma4", "inkling", "dots3"])
 def test_audio_at_another_rate_is_refused(name):
     with pytest.raises(ValueError, match="44100"):
         families.drop_in(STOCK[name]())([NOISE], sampling_rate=44100)

@@ -95,6 +95,16 @@ def test_mixed_channels_are_counted():
     assert totals.as_dict()["mixed_down_clips"] == 2
 
 
+def test_audio_tokens_that_nobody_knows_make_the_sum_unknown():
+    totals = Totals()
+    totals.add(record())
+    assert totals.as_dict()["audio_tokens"] == 250
+    totals.add(record() | {"audio_tokens": None})
+    totals.add(record())
+    assert totals.as_dict()["audio_tokens"] is None
+    assert totals.as_dict()["seconds_heard"] == 30.0
+
+
 # ---- through lm_eval ---------------------------------------------------------------------------
 
 

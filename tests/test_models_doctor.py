@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from mmaupro_ext import cli
-from mmaupro_ext.models import doctor, inputs
+from mmaupro_ext.models import doctor, inputs, placing
 from mmaupro_ext.models.doctor import BAD, GOOD, NOTE, Doctor
 from mmaupro_ext.models.hf_audio import HFAudioLM
 
@@ -82,11 +82,9 @@ def test_a_model_that_does_not_read_is_found(make, monkeypatch):
 )
 def test_clips_that_are_sorted_or_lost_are_found(make, monkeypatch, heard, missing):
     lm = make()
-    recordings = type(lm._preparer)._recordings
+    find = placing.find_recordings
     monkeypatch.setattr(
-        type(lm._preparer),
-        "_recordings",
-        lambda self, text, clips, question: recordings(self, text, heard(clips), question),
+        placing, "find_recordings", lambda text, clips, *rest: find(text, heard(clips), *rest)
     )
     finding = checked(lm, "keeps_order")
     assert finding.verdict == BAD
@@ -99,17 +97,13 @@ def test_mono_is_a_note_and_mixed_channels_are_a_fault(make, monkeypatch):
     monkeypatch.setattr(
         inputs.Clip, "tracks", property(lambda clip: [clip.samples.mean(axis=0)] * 2)
     )
-    monkeypatch.setattr(
-        type(lm._preparer),
-        "_recordings",
-        _with_mixed_signals(type(lm._preparer)._recordings),
-    )
+    monkeypatch.setattr(placing, "find_recordings", _with_mixed_signals(placing.find_recordings))
     assert checked(lm, "tells_sides").verdict == BAD
 
 
 def _with_mixed_signals(recordings):
-    def mixed(self, text, clips, question):
-        text, signals, entries = recordings(self, text, clips, question)
+    def mixed(*arguments):
+        text, signals, entries = recordings(*arguments)
         return text, [np.stack([s.mean(axis=0)] * 2) for s in signals], entries
 
     return mixed

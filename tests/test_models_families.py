@@ -6,6 +6,7 @@ them. All tests run on all cases.
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import os
 from dataclasses import dataclass
@@ -16,13 +17,24 @@ import torch
 from lm_eval.api.instance import Instance
 
 from mmaupro_ext import features
-from mmaupro_ext.models import batching
+from mmaupro_ext.audio import resample
+from mmaupro_ext.errors import ConfigError
+from mmaupro_ext.models import batching, loading
 from mmaupro_ext.models.families import FAMILIES
 from mmaupro_ext.models.hf_audio import HFAudioLM
 from mmaupro_ext.models.items import Question
 from mmaupro_ext.replies import parse_error
 
 RATE = 16_000
+
+
+def can_import(*packages: str) -> bool:
+    try:
+        for package in packages:
+            importlib.import_module(package)
+    except ImportError:
+        return False
+    return True
 
 
 @dataclass(frozen=True)
@@ -34,14 +46,12 @@ class Case:
     builder : str
         Module in `tests/tiny`.
     sees : bool
-        Whether its processor takes images.
+        Whether its processor takes images here.
     needs : tuple of str
         Packages without which it cannot be tested. `make test-media` has them all and sets
         MMAUPRO_TEST_ALL_FAMILIES, with which a missing one is a failure.
     stock_needs : tuple of str
         Likewise, of what has to do with the stock frontend.
-    sees_needs : tuple of str
-        Packages without which it takes no images.
     tolerance : float
         Bound on differences of log-probabilities that come from float32 alone: other batches, other
         order of operations, features that differ in the last bits.
@@ -51,7 +61,6 @@ class Case:
     sees: bool = False
     needs: tuple[str, ...] = ()
     stock_needs: tuple[str, ...] = ()
-    sees_needs: tuple[str, ...] = ()
     tolerance: float = 1e-3
 
 
@@ -63,19 +72,20 @@ CASES = [
     Case("granite_speech", stock_needs=("torchaudio",)),
     Case("granite_speech_plus", stock_needs=("torchaudio",)),
     Case("voxtral", stock_needs=("mistral_common",)),
-    Case("phi4_multimodal", sees=True, sees_needs=("torchvision",)),
+    Case("phi4_multimodal", sees=can_import("torchvision")),
+    Case("qwen3_omni_moe", sees=True),
+    Case("gemma3n", sees=True, needs=("timm", "torchvision")),
+    Case("gemma4", sees=True),
+    Case("gemma4_unified", sees=can_import("torchvision")),
+    Case("dots3_note", sees=True),
+    Case("nemotron_h_omni", sees=can_import("torchvision")),
+    Case("muse_spark", sees=can_import("torchvision")),
+    Case("inkling_mm_model", sees=can_import("torchvision")),
 ]
 
 
 def have(packages: tuple[str, ...]) -> bool:
-    if os.environ.get("MMAUPRO_TEST_ALL_FAMILIES"):
-        return True
-    try:
-        for package in packages:
-            importlib.import_module(package)
-    except ImportError:
-        return False
-    return True
+    return bool(os.environ.get("MMAUPRO_TEST_ALL_FAMILIES")) or can_import(*packages)
 
 
 RUN_HERE = [case for case in CASES if have(case.needs)]
@@ -86,21 +96,6 @@ def with_stock_frontend(test):
     """Run a test on the cases whose stock frontend can be had here."""
     names = [case.builder for case in STOCK_HERE]
     return pytest.mark.parametrize("case", STOCK_HERE, ids=names, indirect=True)(test)
-
-
-@pytest.fixture(scope="session")
-def checkpoint_of(tmp_path_factory):
-    """Build each checkpoint once."""
-    built: dict[str, str] = {}
-
-    def build(name: str) -> str:
-        if name not in built:
-            folder = tmp_path_factory.mktemp(name)
-            importlib.import_module(f"tiny.{name}").build(folder)
-            built[name] = str(folder)
-        return built[name]
-
-    return build
 
 
 @pytest.fixture(params=RUN_HERE, ids=[case.builder for case in RUN_HERE])
@@ -129,6 +124,14 @@ def sound(seconds: float, seed: int = 0) -> dict:
     samples = rng.normal(0, 0.1, round(seconds * RATE))
     samples *= 1 + np.sin(np.arange(samples.size) / (900 + 300 * seed))
     return {"array": samples.astype(np.float32), "sampling_rate": RATE}
+
+
+def picture(negative: bool = False):
+    """Coloured noise, or the same in its opposite colours."""
+    from PIL import Image
+
+    pixels = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
+    return Image.fromarray(255 - pixels if negative else pixels)
 
 
 def chat(lm: HFAudioLM, content: str) -> str:
@@ -203,6 +206,9 @@ def own_way(lm: HFAudioLM, waves: list[np.ndarray], question: str) -> dict:
     module = importlib.import_module(f"tiny.{lm.family.name}")
     if hasattr(module, "own_way"):
         return module.own_way(lm.processor, waves, question)
+    rate = getattr(lm.processor, lm.family.extractor).sampling_rate
+    if rate != RATE:
+        waves = [resample(wave, RATE, rate, resampler="soxr") for wave in waves]
     content = [{"type": "audio", "audio": wave} for wave in waves]
     question = question.removeprefix(lm.family.template_block_end)
     return lm.processor.apply_chat_template(
@@ -211,7 +217,7 @@ def own_way(lm: HFAudioLM, waves: list[np.ndarray], question: str) -> dict:
         tokenize=True,
         return_dict=True,
         return_tensors="pt",
-        processor_kwargs={"audio_kwargs": {"sampling_rate": RATE}},
+        processor_kwargs={"audio_kwargs": {"sampling_rate": rate}},
     )
 
 
@@ -220,7 +226,14 @@ def test_native_and_stock_features_give_the_same_prompt_and_logits(case, make):
     native, stock = make(), make(frontend="stock")
     extractor = getattr(native.processor, native.family.extractor)
     assert type(extractor) is not type(getattr(stock.processor, stock.family.extractor))
-    media = {"audio": [sound(3.3), sound(1.1, seed=1)]}
+    # at the rate of the model: resamplers may differ by more than features do
+    rate = extractor.sampling_rate
+    media = {
+        "audio": [
+            {**sound(3.3), "sampling_rate": rate},
+            {**sound(1.1, seed=1), "sampling_rate": rate},
+        ]
+    }
     question = Question(chat(native, "<audio><audio>\nWhich?"), media)
     ours, theirs = native.prepare(question), stock.prepare(question)
     assert torch.equal(ours.tensors["input_ids"], theirs.tensors["input_ids"])
@@ -284,7 +297,7 @@ def test_left_and_right_can_be_told_apart(case, make, tmp_path):
 
 def batch_of(lm):
     """Prompts of different lengths, with different numbers of continuations."""
-    lengths = (0.6, 2.0, 2.0, 33.0)
+    lengths = (0.35, 2.0, 2.0, 33.0)
     return [
         lm.prepare_choices(
             Question(
@@ -333,7 +346,7 @@ def test_scores_equal_a_plain_forward_pass(case, lm):
 def test_answers_do_not_depend_on_the_batch(case, make):
     alone, together = make(batch_size=1), make(batch_size=4)
     requests, choices = [generate("One plus one is")], [score("One plus one is", " two")]
-    for number, seconds in enumerate((0.6, 2.0, 1.4, 33.0, 2.0)):
+    for number, seconds in enumerate((0.35, 2.0, 1.4, 33.0, 2.0)):
         context = chat(alone, f"<audio>\nQuestion {'x' * number}?")
         requests.append(generate(context, sound(seconds, seed=number)))
         choices.append(score(context, "B is right", sound(seconds, seed=number)))
@@ -349,6 +362,17 @@ def test_answers_do_not_depend_on_the_batch(case, make):
     assert [value for value, _ in one[1]] == pytest.approx(
         [value for value, _ in four[1]], abs=case.tolerance
     )
+
+
+def test_logits_are_computed_where_they_are_wanted_only(case, lm):
+    prompt = lm.prepare(Question(chat(lm, "<audio>\nWhich?"), {"audio": [sound(1)]}))
+    lm._before_forward(frozenset({"audio"}))
+    with torch.no_grad():
+        all_of_them = lm.model(**prompt.tensors).logits
+        with batching.last_positions_only(lm.model, 2):
+            last = lm.model(**prompt.tensors).logits
+    assert all_of_them.shape[1] == prompt.length
+    torch.testing.assert_close(last, all_of_them[:, -2:], rtol=0, atol=case.tolerance)
 
 
 def test_greedy_replies_are_what_the_forward_pass_prefers(case, lm):
@@ -378,20 +402,37 @@ def test_text_alone_is_served_and_equals_a_plain_forward_pass(case, lm):
 
 
 def test_attention_implementations_agree(case, make):
-    context = chat(make(), "<audio>\nWhich?")
-    eager, sdpa = (make(attn_implementation=name) for name in ("eager", "sdpa"))
-    assert eager.model.config._attn_implementation == "eager"
+    usual, eager = make(), make(attn_implementation="eager")
+    names = [lm.model.config.get_text_config()._attn_implementation for lm in (usual, eager)]
+    assert names == ["sdpa", "eager"]
+    context = chat(usual, "<audio>\nWhich?")
     assert scores(eager, context, sound(2)) == pytest.approx(
-        scores(sdpa, context, sound(2)), abs=case.tolerance
+        scores(usual, context, sound(2)), abs=case.tolerance
     )
 
 
 def test_half_precision_is_served(case, make):
     lm = make(dtype="bfloat16")
+    assert lm.model.dtype == torch.bfloat16
+    batch = batch_of(lm)
+    full = values(lm.score_full(batch))
+    assert np.isfinite(full).all()
+    if lm.family.shared_prefix:
+        shared = values(lm.score_shared(batch))
+        # 8 bits of mantissa in every layer of either way
+        assert shared == pytest.approx(full, rel=0.1, abs=0.5)
     context = chat(lm, "<audio>\nWhich?")
-    (reply,) = lm.generate_until([generate(context, sound(2))], disable_tqdm=True)
-    assert parse_error(reply) is None
-    assert differ(scores(lm, context, sound(2)), scores(lm, context, sound(2, seed=1)), case)
+    requests = [generate(context, sound(2)), generate(context, sound(1)), generate("One and one")]
+    if case.sees:
+        media = {"visual": [picture()], "audio": [sound(1)]}
+        arguments = (chat(lm, "<image><audio>\nWhat?"), {"until": [], "max_gen_toks": 2}, media)
+        requests.append(Instance("generate_until", {}, arguments, 0))
+    replies = lm.generate_until(requests, disable_tqdm=True)
+    assert all(parse_error(reply) is None for reply in replies)
+
+
+def test_the_context_is_that_of_the_text_model(lm):
+    assert lm.max_length == lm.config.get_text_config(decoder=True).max_position_embeddings
 
 
 def test_audio_without_a_chat_template_is_served(case, lm):
@@ -403,19 +444,29 @@ def test_audio_without_a_chat_template_is_served(case, lm):
 
 
 def test_images_and_sounds_are_served_together(case, lm):
-    from PIL import Image
-
-    pixels = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
-    pictures = [Image.fromarray(pixels), Image.fromarray(255 - pixels)]
+    pictures = [picture(), picture(negative=True)]
     media = [{"visual": [picture], "audio": [sound(2)]} for picture in pictures]
     context = chat(lm, "<image><audio>\nWhat?")
     requests = [Instance("loglikelihood", {}, (context, "A", entry), 0) for entry in media]
-    if not (case.sees and have(case.sees_needs)):
+    if not case.sees:
         assert getattr(lm.processor, "image_processor", None) is None
         return
     first, second = (value for value, _ in lm.loglikelihood(requests, disable_tqdm=True))
     assert np.isfinite([first, second]).all()
     assert differ([first], [second], case)
+    seen = [
+        Instance("loglikelihood", {}, (chat(lm, "<image>\nWhat?"), "A", {"visual": [picture]}), 0)
+        for picture in pictures
+    ]
+    alone = [value for value, _ in lm.loglikelihood(seen, disable_tqdm=True)]
+    assert differ(alone[:1], alone[1:], case)
+    batch = [
+        lm.prepare_choices(Question(context, entry, continuations=list(CHOICES))) for entry in media
+    ]
+    full = values(lm.score_full(batch))
+    assert full[:1] == pytest.approx([first], abs=case.tolerance)
+    if lm.family.shared_prefix:
+        assert values(lm.score_shared(batch)) == pytest.approx(full, abs=case.tolerance)
 
 
 # ---- the list ----------------------------------------------------------------------------------
@@ -429,3 +480,9 @@ def test_every_family_has_a_case():
 def test_every_family_has_a_native_frontend(lm):
     stock = getattr(lm.processor, lm.family.extractor)
     assert features.native_extractor(stock) is stock  # what is native already stays as it is
+
+
+def test_a_missing_package_is_named_before_anything_is_loaded():
+    family = dataclasses.replace(FAMILIES["gemma3n"], requires=(("no_such_package", "it sees"),))
+    with pytest.raises(ConfigError, match="pip install no_such_package"):
+        loading.loader_for("gemma3n", family)

@@ -43,7 +43,9 @@ MODELS = """
     plugin.install(); plugin.install()
     import lm_eval.models
     from lm_eval.api.registry import model_registry
-    print(json.dumps({{"ours": "hf-audio" in model_registry, "builtin": "hf" in model_registry,
+    ours = ("hf-audio", "openai-audio", "vllm-audio")
+    print(json.dumps({{"ours": all(name in model_registry for name in ours),
+        "builtin": "hf" in model_registry,
         "finders": sum(type(f).__name__ == "_AfterImport" for f in sys.meta_path)}}))
 """
 
@@ -58,6 +60,52 @@ def test_lm_eval_imported_before_the_hook_is_reached_too():
     facts = last_json(run_python(MODELS.format(before="import lm_eval.models")))
     assert facts["ours"] is True
     assert facts["builtin"] is True
+
+
+def test_every_name_leads_to_its_class_and_is_an_entry_point():
+    from lm_eval.api.registry import get_model
+
+    plugin.install()
+    project = (Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8")
+    for name, target in plugin.MODELS.items():
+        found = get_model(name)
+        assert f"{found.__module__}:{found.__name__}" == target
+        assert found.MULTIMODAL
+        assert f'{name} = "{target}"' in project
+
+
+def test_a_model_sees_the_tasks_before_anything_runs():
+    ran = []
+
+    class Refused(Exception):  # noqa: N818
+        pass
+
+    class Model:
+        def check_tasks(self, tasks):
+            if "odd" in tasks:
+                raise Refused
+
+    class Cached:
+        lm = Model()
+
+    class Module:
+        @staticmethod
+        def evaluate(lm, task_dict, limit=None):
+            ran.append((lm, limit))
+
+    plugin._check_tasks_first(Module)
+    plugin._check_tasks_first(Module)
+    tasks = {"tasks": {"odd": 1}, "groups": {}}
+    for model in (Model(), Cached()):
+        with pytest.raises(Refused):
+            Module.evaluate(lm=model, task_dict=tasks, limit=3)
+        with pytest.raises(Refused):
+            Module.evaluate(model, tasks)
+    other = object()
+    Module.evaluate(lm=other, task_dict=tasks, limit=3)
+    Module.evaluate(Model(), {"tasks": {"even": 1}})
+    assert len(ran) == 2
+    assert ran[0] == (other, 3)
 
 
 def test_off_switch_leaves_lm_eval_alone():

@@ -10,12 +10,12 @@ import sys
 import textwrap
 import threading
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import MappingProxyType
 
 import pytest
 import torch
+from chat_standin import StandIn, answer, without_proxy
 
 from mmaupro_ext.errors import ConfigError
 from mmaupro_ext.replies import parse_error
@@ -33,84 +33,9 @@ QUICK = ServerSettings(concurrency=4, timeout_s=2.0, tries=4, backoff_s=0.01, gr
 PACKAGE_PARENT = str(Path(judges.__file__).parents[2])
 
 
-def answer(text: str) -> tuple[int, dict, bytes]:
-    body = {"choices": [{"message": {"role": "assistant", "content": text}}]}
-    return 200, {}, json.dumps(body).encode()
-
-
-class StandIn:
-    """A server whose replies follow a script: one entry per request, then the last one for ever.
-
-    An entry is (status, headers, body), "hang", "reset", or a function of the request's body.
-    """
-
-    def __init__(self, *script):
-        self.script, self.requests, self.starts = list(script), [], []
-        self.headers, self.under_way, self.most_under_way = [], 0, 0
-        lock, stand_in = threading.Lock(), self
-        self.let_go = threading.Event()
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_POST(self):
-                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                with lock:
-                    number = len(stand_in.requests)
-                    stand_in.requests.append((self.path, body))
-                    stand_in.headers.append(dict(self.headers))
-                    stand_in.starts.append(time.monotonic())
-                    stand_in.under_way += 1
-                    stand_in.most_under_way = max(stand_in.most_under_way, stand_in.under_way)
-                act = stand_in.script[min(number, len(stand_in.script) - 1)]
-                try:
-                    self.act(act, body)
-                finally:
-                    with lock:
-                        stand_in.under_way -= 1
-
-            def act(self, act, body):
-                if act == "hang":
-                    stand_in.let_go.wait(5)
-                if act in ("hang", "reset"):
-                    self.close_connection = True
-                    self.connection.close()
-                    return
-                status, headers, content = act(body) if callable(act) else act
-                self.send_response(status)
-                for name, value in headers.items():
-                    self.send_header(name, value)
-                self.send_header("Content-Length", str(len(content)))
-                self.end_headers()
-                self.wfile.write(content)
-
-            def log_message(self, *arguments):
-                pass
-
-        class Server(ThreadingHTTPServer):
-            daemon_threads = True
-
-            def handle_error(self, request, client_address):
-                pass  # connections are broken here on purpose
-
-        self.server = Server(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_address[1]}/v1"
-        threading.Thread(target=self.server.serve_forever, args=(0.02,), daemon=True).start()
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *error):
-        self.let_go.set()
-        self.server.shutdown()
-        self.server.server_close()
-
-
 @pytest.fixture(autouse=True)
 def _no_proxy(monkeypatch):
-    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(name.lower(), raising=False)
+    without_proxy(monkeypatch)
 
 
 def prompts(count: int) -> list[Prompt]:
@@ -354,7 +279,7 @@ def test_a_judge_that_is_named_wrongly_says_how_to_name_it(text, message):
 def test_the_key_is_read_from_the_environment_and_is_not_part_of_the_identity(monkeypatch):
     monkeypatch.setenv("SOME_KEY", "secret")
     judge = judges.load_judge("http://localhost/v1/", "greedy", "m", key_variable="SOME_KEY")
-    assert judge._key == "secret"
+    assert judge._server.headers == {"Authorization": "Bearer secret"}
     assert "secret" not in json.dumps(judge.identity())
     assert judge.identity()["url"] == "http://localhost/v1"
 

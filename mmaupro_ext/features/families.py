@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from mmaupro_ext.errors import AudioError, ConfigError
 from mmaupro_ext.features.waveform import as_waveform, check_finite, raise_unusable
-from mmaupro_ext.native import stft_mel
+from mmaupro_ext.native import logmel, stft_mel
 
 _log = logging.getLogger(__name__)
 
@@ -35,6 +35,7 @@ MODULES: Mapping[str, str] = {
     "GraniteSpeechFeatureExtractor": "granite",
     "FunAsrNanoFeatureExtractor": "kaldi",
     "InklingFeatureExtractor": "inkling",
+    "Dots3NoteFeatureExtractor": "dots3",
     "Gemma4UnifiedAudioFeatureExtractor": "raw",
     "MuseSparkFeatureExtractor": "raw",
     "VibeVoiceAcousticTokenizerFeatureExtractor": "raw",
@@ -271,7 +272,9 @@ def from_settings(settings: Mapping[str, Any]) -> Any | None:
 class NativeFamily:
     """The part that all drop-ins share; it stands before the stock class."""
 
-    native_plan: stft_mel.Plan | None  # on the class, so that to_dict does not find it
+    native_plan: (
+        stft_mel.Plan | logmel.Plan | None
+    )  # on the class, so that to_dict does not find it
 
     def __reduce__(self: Any) -> Any:  # the class is made at run time: pickle what makes it
         kinds = type(self).__mro__[1:]
@@ -279,7 +282,9 @@ class NativeFamily:
         return _rebuild, (stock, self.__dict__)
 
 
-def make_drop_in(stock: Any, mixin: type[NativeFamily], plan: stft_mel.Plan | None) -> Any:
+def make_drop_in(
+    stock: Any, mixin: type[NativeFamily], plan: stft_mel.Plan | logmel.Plan | None
+) -> Any:
     """Return an instance of ``mixin`` before the stock class, with the stock attributes."""
     kind = type(stock)
     # The class keeps its name: save_pretrained writes it, and the loader looks it up.

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import torch
 
-if TYPE_CHECKING:
-    from mmaupro_ext.models.families import Family
+from mmaupro_ext.models.families import Family
 
 # Inputs with one entry per token of the prompt; every other tensor has one row per medium.
 PER_TOKEN_INPUTS = ("input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids")
@@ -58,7 +57,7 @@ def collate(
     prompts: Sequence[Mapping[str, torch.Tensor]],
     pad_token_id: int,
     side: Literal["left", "right"] = "left",
-    padded_inputs: Mapping[str, int] | None = None,
+    family: Family | None = None,
 ) -> Inputs:
     """Put the inputs of several prompts into one batch.
 
@@ -71,8 +70,8 @@ def collate(
         Fills `input_ids`; the other inputs per token are filled with 0.
     side : {"left", "right"}
         Where shorter prompts are padded.
-    padded_inputs : mapping, optional
-        Name of another input -> the axis along which zeros may be added at its end.
+    family : Family, optional
+        Says along which axes of other inputs zeros may be added at the end; default: none.
 
     Returns
     -------
@@ -93,8 +92,10 @@ def collate(
         if name in PER_TOKEN_INPUTS:
             value = pad_token_id if name == "input_ids" else 0
             tensors = [pad(tensor, longest, value, side) for tensor in tensors]
-        elif name in (padded_inputs or {}):
-            tensors = _equally_long(tensors, (padded_inputs or {})[name])
+        elif family is not None and name in family.padded_inputs:
+            may = family.padded_if or (lambda _: True)
+            paddable = [may(prompt) for prompt in prompts]
+            tensors = _equally_long(tensors, family.padded_inputs[name], paddable)
         if len({tensor.shape[1:] for tensor in tensors}) != 1:
             raise UnbatchableError(f"{name} of different shapes")
         batch[name] = torch.cat(tensors, dim=0)
@@ -137,13 +138,16 @@ def refuse_to_cross(
     return True
 
 
-def _equally_long(tensors: Sequence[torch.Tensor], axis: int) -> list[torch.Tensor]:
-    """Add zeros at the end of one axis until all are as long as the longest."""
+def _equally_long(
+    tensors: Sequence[torch.Tensor], axis: int, paddable: Sequence[bool]
+) -> list[torch.Tensor]:
+    """Add zeros at the end of one axis, of those that may be padded, up to the longest."""
     longest = max(tensor.shape[axis] for tensor in tensors)
     padded = []
-    for tensor in tensors:
+    for tensor, may in zip(tensors, paddable, strict=True):
         sides = [0] * (2 * tensor.ndim)
-        sides[2 * (tensor.ndim - 1 - axis) + 1] = longest - tensor.shape[axis]
+        if may:
+            sides[2 * (tensor.ndim - 1 - axis) + 1] = longest - tensor.shape[axis]
         padded.append(torch.nn.functional.pad(tensor, sides))
     return padded
 
@@ -162,7 +166,7 @@ def last_positions_only(model: Any, count: int) -> Iterator[None]:
     count : int
         How many positions from the end are wanted.
     """
-    head = model.get_output_embeddings()
+    head = _output_layer(model)
     if head is None:
         yield
         return
@@ -171,3 +175,9 @@ def last_positions_only(model: Any, count: int) -> Iterator[None]:
         yield
     finally:
         hook.remove()
+
+
+def _output_layer(model: Any) -> Any:
+    """Return the layer that makes logits: the model's, or that of the language model inside it."""
+    parts = (part for part in model.modules() if hasattr(part, "get_output_embeddings"))
+    return next(filter(None, (part.get_output_embeddings() for part in parts)), None)

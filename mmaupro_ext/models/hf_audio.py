@@ -13,7 +13,7 @@ import dataclasses
 import json
 import logging
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import jinja2
@@ -31,22 +31,23 @@ from lm_eval.models.utils_hf import clear_torch_cache, stop_sequences_criteria
 from tqdm import tqdm
 
 from mmaupro_ext import features, heard, native
-from mmaupro_ext.errors import AudioError, ConfigError
+from mmaupro_ext.errors import ConfigError
 from mmaupro_ext.heard import LogProb, Reply
-from mmaupro_ext.models import batching, generic, inputs, likelihood, loading, prompts
+from mmaupro_ext.models import batching, failures, generic, inputs, likelihood, loading, prompts
+from mmaupro_ext.models.arguments import positive, require_choice
 from mmaupro_ext.models.families import FAMILIES, Family, find_family
 from mmaupro_ext.models.items import Choices, PreparedPrompt, Question
 from mmaupro_ext.models.likelihood import Score
 from mmaupro_ext.models.long_audio import NO_LIMIT, POLICIES, LongAudio, Recording
+from mmaupro_ext.models.placing import MULTI_AUDIO
 from mmaupro_ext.models.prefetch import Prefetcher, default_workers
-from mmaupro_ext.models.preparing import MULTI_AUDIO, Preparer, check_context
-from mmaupro_ext.replies import error_reply, parse_error
+from mmaupro_ext.models.preparing import Preparer, check_context
+from mmaupro_ext.replies import parse_error
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 R = TypeVar("R")
-N = TypeVar("N", int, float)
 
 FRONTENDS = {"native": "native", "stock": "soxr"}  # frontend -> resampler
 AUTO_BATCH_SIZE = 8
@@ -154,14 +155,14 @@ class HFAudioLM(HFLM):
         quantization_config: Any = None,
         **kwargs: Any,
     ) -> None:
-        _require_choice("frontend", frontend, FRONTENDS)
-        _require_choice("long_audio", long_audio, POLICIES)
-        _require_choice("multi_audio", multi_audio, MULTI_AUDIO)
+        require_choice("frontend", frontend, FRONTENDS)
+        require_choice("long_audio", long_audio, POLICIES)
+        require_choice("multi_audio", multi_audio, MULTI_AUDIO)
         self.frontend = frontend
         self.long_audio = LongAudio(
             long_audio,
-            _positive("window_s", window_s, float),
-            _positive("max_audio_tokens", max_audio_tokens, int),
+            positive("window_s", window_s, float),
+            positive("max_audio_tokens", max_audio_tokens, int),
         )
         self.multi_audio = multi_audio
         self.prefetch_workers = (
@@ -386,14 +387,7 @@ class HFAudioLM(HFLM):
     def set_cache_hook(self, cache_hook: Any) -> None:
         """Take lm_eval's response cache, and forget the failures in it so that they are retried."""
         super().set_cache_hook(cache_hook)
-        stored = getattr(cache_hook, "dbdict", None)
-        if stored is None:
-            return
-        failed = [key for key, answer in stored.items() if _is_failure(answer)]
-        for key in failed:
-            del stored[key]
-        if failed:
-            logger.info("%d failed items in the response cache will be tried again", len(failed))
+        failures.forget_failures(cache_hook)
 
     def get_model_info(self) -> dict[str, Any]:
         """Return what is written beside the results: HFLM's facts, the frontend, what was heard.
@@ -611,27 +605,10 @@ class HFAudioLM(HFLM):
                 "chats, add --apply_chat_template"
             )
 
-    def _attempt(self, question: Question, task: Callable[[], R]) -> R | str:
-        """Return what `task` returns, or the error reply of an item that cannot be served."""
-        files = inputs.names_of(question.media)
-        try:
-            return task()
-        except AudioError as error:
-            return self._failure(question, error.problem, error.path or files, error.fix)
-        except inputs.ItemError as error:
-            return self._failure(question, error.problem, error.file or files, error.fix)
-        except OSError as error:
-            return self._failure(question, str(error), files, "Check that the file can be read.")
-
-    def _failure(self, question: Question, problem: str, file: str, fix: str | None) -> str:
-        logger.error("%s, %s: %s. %s", question.item, file, problem, fix or "")
-        return error_reply(problem, item=question.item, file=file, fix=fix)
-
     def _out_of_memory(self, question: Question) -> str:
-        return self._failure(
+        return failures.failure(
             question,
             f"out of memory on {self.device}, with this item alone in its batch",
-            inputs.names_of(question.media),
             "Use a larger accelerator, a smaller dtype, or parallelize=True.",
         )
 
@@ -689,7 +666,9 @@ class HFAudioLM(HFLM):
         prefetcher = Prefetcher(
             ordered,
             self._preparer.clone if self.prefetch_workers else lambda: self._preparer,
-            lambda preparer, question: self._attempt(question, lambda: prepare(preparer, question)),
+            lambda preparer, question: failures.attempt(
+                question, lambda: prepare(preparer, question)
+            ),
             self._bytes_of,
             self.prefetch_workers,
             self.prefetch_bytes,
@@ -798,7 +777,7 @@ class HFAudioLM(HFLM):
                         requests[position].args[0],
                         inputs.media_of(requests[position].args),
                         members=[position],
-                        item=_item_name(requests[position]),
+                        item=failures.item_name(requests[position]),
                     )
                     for position in positions
                 ]
@@ -852,7 +831,7 @@ class HFAudioLM(HFLM):
             tensors = batching.collate(
                 [prompt.tensors for prompt in batch],
                 self.tokenizer.pad_token_id,
-                padded_inputs=self.family.padded_inputs if self.family is not None else None,
+                family=self.family,
             )
         except batching.UnbatchableError:
             return [
@@ -912,7 +891,7 @@ class HFAudioLM(HFLM):
             media = inputs.media_of(request.args)
             question = questions.setdefault(
                 (context, inputs.media_key(media)),
-                Question(context, media, item=_item_name(request)),
+                Question(context, media, item=failures.item_name(request)),
             )
             question.members.append(position)
             question.continuations.append(continuation)
@@ -933,7 +912,7 @@ class HFAudioLM(HFLM):
                     answers = [NO_SCORE] * len(question.members)
                 for position, score in zip(question.members, answers, strict=True):
                     scores[position] = score
-                    if not _is_failure(score):
+                    if not failures.is_failure(score):
                         self.cache_hook.add_partial("loglikelihood", requests[position].args, score)
         return [scores[position] for position in range(len(requests))]
 
@@ -987,39 +966,6 @@ def _require_stock(extractor: Any) -> None:
             f"frontend=stock: {type(extractor).__name__} of transformers cannot be made here. "
             "Install what it asks for (torchaudio), or leave frontend out for the native one."
         )
-
-
-def _require_choice(name: str, value: str, known: Iterable[str]) -> None:
-    if value not in known:
-        raise ConfigError(f"{name}={value!r} is unknown. Use one of: {', '.join(known)}.")
-
-
-def _positive(name: str, value: Any, kind: Callable[[Any], N]) -> N | None:
-    """Return a number given by the user, None where there is none."""
-    if value is None:
-        return None
-    try:
-        number = kind(value)
-    except ValueError:
-        number = kind(0)
-    if number <= 0:
-        raise ConfigError(f"{name}={value!r} is not a number greater than 0.")
-    return number
-
-
-def _is_failure(answer: Any) -> bool:
-    """Tell whether a stored or fresh answer stands for an item that was not served."""
-    if isinstance(answer, str):
-        return parse_error(answer) is not None
-    if isinstance(answer, (tuple, list)) and answer and isinstance(answer[0], float):
-        return math.isnan(answer[0])
-    return False
-
-
-def _item_name(request: Instance) -> str:
-    """Return how messages call the item of a request: by task and by the id that its data gives."""
-    doc = request.doc if isinstance(request.doc, dict) else {}
-    return f"{request.task_name or 'item'} {doc.get('id', request.doc_id)}"
 
 
 def _with_arguments(request: Instance, arguments: tuple[Any, ...]) -> Instance:

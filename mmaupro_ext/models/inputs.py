@@ -225,14 +225,8 @@ class AudioReader:
 
         Two channels that are heard apart count twice.
         """
-        try:
-            if isinstance(reference, Mapping) and reference.get("array") is not None:
-                return len(reference["array"]) / float(reference["sampling_rate"])
-            info = audio.probe(_path_of(reference))
-            apart = self.channels == STEREO_AS_TWO and info.channels == 2
-            return info.seconds * (2 if apart else 1)
-        except (AudioError, OSError):
-            return 0.0  # reading it for its batch will say what is wrong
+        seconds, channels = _stated(reference)
+        return seconds * (2 if self.channels == STEREO_AS_TWO and channels == 2 else 1)
 
     def _load(self, path: str) -> Clip:
         apart = self.channels == STEREO_AS_TWO and audio.probe(path).channels == 2
@@ -278,6 +272,22 @@ class AudioReader:
                 self._kept_bytes -= dropped.samples.nbytes
 
 
+def stated_seconds(reference: Any) -> float:
+    """Return the stated length of a clip in seconds without decoding; 0.0 for what cannot be read."""
+    return _stated(reference)[0]
+
+
+def _stated(reference: Any) -> tuple[float, int]:
+    """Return stated seconds and channels."""
+    try:
+        if isinstance(reference, Mapping) and reference.get("array") is not None:
+            return len(reference["array"]) / float(reference["sampling_rate"]), 1
+        info = audio.probe(_path_of(reference))
+    except (AudioError, OSError):
+        return 0.0, 1  # reading it for its batch will say what is wrong
+    return info.seconds, info.channels
+
+
 def _path_of(reference: Any) -> str:
     path = reference.get("path") if isinstance(reference, Mapping) else reference
     if not isinstance(path, (str, os.PathLike)) or not os.fspath(path):
@@ -315,7 +325,8 @@ def join(clips: Sequence[Clip], sampling_rate: int) -> Samples:
 
 def padded(block: Samples, least: int) -> Samples:
     """Follow a block that is too short for one audio token by silence, up to `least` samples."""
-    return np.pad(block, (0, max(0, least - len(block)))).astype(np.float32, copy=False)
+    sides = [(0, 0)] * (block.ndim - 1) + [(0, max(0, least - block.shape[-1]))]
+    return np.pad(block, sides).astype(np.float32, copy=False)
 
 
 def read_image(reference: Any) -> Image:

@@ -60,13 +60,12 @@ def score_shared(
     if batching.refuse_to_cross(model, family, [choices.prompt.length for choices in batch], more):
         # The keys of the prompt would have to be turned anew.
         return score_full(model, batch, pad_token_id, to_device, family)
-    padded_inputs = family.padded_inputs if family is not None else {}
     several_axes = family is not None and family.positions == "mrope"
     tensors = to_device(
         batching.collate(
             [choices.prompt.tensors for choices in batch],
             pad_token_id,
-            padded_inputs=padded_inputs,
+            family=family,
         )
     )
     mask = tensors["attention_mask"]
@@ -163,7 +162,7 @@ def _score_rows(
             [entry for entry, _ in rows],
             pad_token_id,
             side="right",
-            padded_inputs=family.padded_inputs if family is not None else {},
+            family=family,
         )
     except batching.UnbatchableError:
         return [

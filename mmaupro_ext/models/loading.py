@@ -218,7 +218,7 @@ def load_processor(
     except (OSError, ValueError, ImportError) as error:
         logger.info("no processor from %s: %s", source, error)
         problem = str(error).strip()
-        if not isinstance(error, ImportError):
+        if isinstance(error, OSError):
             return None, problem
         processor = _load_in_part(source, model_types, given)
         whole = processor is not None and all(
@@ -264,7 +264,7 @@ def _without_missing_parts(kind: Any) -> Any:
             alone: Any = type(kind.__name__, (kind,), one_part)
             try:
                 parts += alone._get_arguments_from_pretrained(source, processor_dict, **options)
-            except ImportError as error:
+            except (ImportError, ValueError) as error:  # a class that auto classes do not find
                 if name in _DISPENSABLE:
                     logger.warning("%s of %s is left out: %s", name, source, str(error).strip())
                     parts.append(None)

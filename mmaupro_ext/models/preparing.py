@@ -6,19 +6,16 @@ import copy
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from lm_eval.models.utils import has_bos_prefix
 
 from mmaupro_ext import heard
 from mmaupro_ext.errors import ConfigError
-from mmaupro_ext.models import inputs, prompts
+from mmaupro_ext.models import inputs, placing, prompts
 from mmaupro_ext.models.batching import Inputs
 from mmaupro_ext.models.families import Family
 from mmaupro_ext.models.items import Choices, PreparedPrompt, Question
 from mmaupro_ext.models.long_audio import NO_LIMIT, LongAudio, Recording
-
-MULTI_AUDIO = ("list", "concat")
 
 
 class Preparer:
@@ -92,19 +89,21 @@ class Preparer:
         blocks: list[inputs.Samples] = []
         if self.family is not None and self.reader is not None:
             clips = [self.reader.read(entry) for entry in question.media.get("audio", [])]
-            text, signals, recordings = self._recordings(text, clips, question)
+            text, signals, recordings = placing.find_recordings(
+                text,
+                clips,
+                question,
+                self.family,
+                self.reader.sampling_rate,
+                self.multi_audio,
+            )
             budget = room - len(self.encode_text(text)) if self._fills_the_context else NO_LIMIT
             recordings = self.long_audio.plan(
                 recordings, self.family, budget, self._tokens_beside(budget)
             )
             if recordings:
                 text = prompts.place_audio_blocks(text, recordings, self.family)
-            blocks = [
-                inputs.padded(track[start:end], self.family.min_samples)
-                for signal, entry in zip(signals, recordings, strict=True)
-                for track in np.atleast_2d(signal)
-                for start, end in entry.spans
-            ]
+            blocks = placing.cut_blocks(signals, recordings, self.family)
             self._check_blocks(text, len(blocks), question)
         elif "audio" in question.media:
             raise ConfigError("audio for a model of which hf-audio knows no way to put audio in")
@@ -120,7 +119,7 @@ class Preparer:
             clips,
             [entry.blocks for entry in recordings],
             inputs.names_of(question.media),
-            self._record(clips, recordings, tensors, blocks) if clips else None,
+            self._record(clips, recordings, tensors) if clips else None,
             frozenset(question.media),
         )
 
@@ -171,28 +170,6 @@ class Preparer:
         return {} if self.add_bos_token is None else {"add_special_tokens": self.add_bos_token}
 
     # ---- audio into the prompt ----------------------------------------------------------------
-
-    def _recordings(
-        self, text: str, clips: Sequence[inputs.Clip], question: Question
-    ) -> tuple[str, list[inputs.Samples], list[Recording]]:
-        """Return prompt, signals and recordings: one a clip, or one of all clips joined."""
-        assert self.family is not None
-        assert self.reader is not None
-        rate = self.reader.sampling_rate
-        places = prompts.count_clips(text, self.family)
-        if places != len(clips):
-            raise _wrong_places(places, len(clips), "clips", prompts.AUDIO_MARK, question)
-        signals = [clip.samples for clip in clips]
-        joined = 1
-        if self.multi_audio == "concat" and len(clips) > 1:
-            joined = len(clips)
-            signals = [inputs.join(clips, rate)]
-            text = prompts.keep_first_place(text, self.family)
-        recordings = [
-            Recording(signal.shape[-1], rate, len(np.atleast_2d(signal)), joined=joined)
-            for signal in signals
-        ]
-        return text, signals, recordings
 
     @property
     def _fills_the_context(self) -> bool:
@@ -262,33 +239,13 @@ class Preparer:
         return int((tensors["input_ids"] == token).sum())
 
     def _record(
-        self,
-        clips: Sequence[inputs.Clip],
-        recordings: Sequence[Recording],
-        tensors: Inputs,
-        blocks: Sequence[inputs.Samples],
+        self, clips: Sequence[inputs.Clip], recordings: Sequence[Recording], tensors: Inputs
     ) -> heard.Record:
-        """Return the record of what is given of each clip."""
         assert self.reader is not None
-        rate = self.reader.sampling_rate
-        listed = [
-            heard.ClipHeard(
-                clip.name,
-                clip.seconds_in_file,
-                # The last fraction of a sample is not lost: resampling rounds up.
-                min(samples / rate, clip.seconds_in_file) if whole else samples / rate,
-                clip.channels_in_file,
-                len(clip.tracks),
-                clip.sampling_rate_in_file,
-            )
-            for clip, (samples, whole) in zip(
-                clips, _heard_of_each(clips, recordings, rate), strict=True
-            )
-        ]
-        return heard.record(
-            listed,
-            sampling_rate=rate,
-            windows=len(blocks),
+        return placing.make_record(
+            clips,
+            recordings,
+            sampling_rate=self.reader.sampling_rate,
             audio_tokens=self._audio_tokens(tensors),
             long_audio=self.long_audio.policy,
             multi_audio=self.multi_audio,
@@ -302,7 +259,7 @@ class Preparer:
         text = text.replace(prompts.IMAGE_MARK, self.processor.image_token)
         places = text.count(self.processor.image_token)
         if places != images:
-            raise _wrong_places(places, images, "images", prompts.IMAGE_MARK, question)
+            raise placing.wrong_places(places, images, "images", prompts.IMAGE_MARK, question)
         return text
 
 
@@ -331,31 +288,3 @@ def check_context(prompt: PreparedPrompt, more: int, what: str, max_length: int)
             file=prompt.files,
             fix=f"{fix}. Nothing was cut.",
         )
-
-
-def _heard_of_each(
-    clips: Sequence[inputs.Clip], recordings: Sequence[Recording], rate: int
-) -> list[tuple[int, bool]]:
-    """Return how many samples of each clip are given, and whether that is all."""
-    if len(recordings) == len(clips):
-        return [(entry.heard, entry.is_whole) for entry in recordings]
-    (joined,) = recordings
-    given = []
-    start = 0
-    for clip in clips:
-        length = clip.samples.shape[-1]
-        end = start + length
-        samples = sum(max(0, min(end, b) - max(start, a)) for a, b in joined.spans)
-        given.append((samples, samples == length))
-        start = end + round(inputs.JOIN_SILENCE_S * rate)
-    return given
-
-
-def _wrong_places(
-    places: int, things: int, kind: str, mark: str, question: Question
-) -> inputs.ItemError:
-    return inputs.ItemError(
-        f"the prompt has places for {places} {kind}, the item has {things}",
-        file=inputs.names_of(question.media),
-        fix=f"Write {mark} once for each of the {kind} in doc_to_text.",
-    )

@@ -133,7 +133,8 @@ def place_audio_blocks(prompt: str, recordings: Sequence[Recording], family: Fam
         written.append(text_after or (family.block_end if is_followed else ""))
     if any(entry.blocks > 1 or entry.joined > 1 for entry in recordings):
         question = written.pop().removeprefix("\n")
-        written.append(f"\n{block_sentence(recordings)}\n{question}")
+        sentence = family.block_sentence.format(sentence=block_sentence(recordings))
+        written.append(sentence + question)
     return "".join(written)
 
 

@@ -12,17 +12,13 @@ import hashlib
 import json
 import logging
 import os
-import queue
-import random
 import tempfile
-import threading
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from mmaupro_ext.chat_server import ChatServer, RequestFailedError, ServerSettings, Wording
 from mmaupro_ext.data import file_sha256
 from mmaupro_ext.errors import ConfigError
 from mmaupro_ext.replies import error_reply, parse_error
@@ -37,6 +33,13 @@ logger = logging.getLogger(__name__)
 KEY_VARIABLE = "MMAUPRO_JUDGE_KEY"
 DECODINGS = ("sampled", "greedy")
 SEED = 0
+
+WORDING = Wording(
+    name="the judge",
+    key_fix=f"Put the right one into the environment variable {KEY_VARIABLE}, or name another with "
+    "--judge-key-env",
+    address_fix="The address usually ends with /v1: check --judge and --judge-model",
+)
 
 _CACHE_SCHEME = 1
 
@@ -224,85 +227,10 @@ def ask_all(judge: Judge, prompts: Sequence[Prompt]) -> list[str]:
 # --- server --------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class ServerSettings:
-    """How a server is treated.
-
-    Attributes
-    ----------
-    concurrency : int
-        Requests under way at a time.
-    per_minute : float or None
-        Requests started per minute at most, repeated ones included; None for no limit.
-    timeout_s : float
-        Seconds until a request without an answer counts as failed.
-    tries : int
-        Requests per prompt at most.
-    backoff_s, longest_wait_s : float
-        Seconds before the second try, doubled before each further one, and their maximum; a
-        server's Retry-After is obeyed up to the same maximum.
-    grace_s : float
-        Seconds that an interrupted run waits for the answers already under way.
-    """
-
-    concurrency: int = 8
-    per_minute: float | None = None
-    timeout_s: float = 120.0
-    tries: int = 6
-    backoff_s: float = 1.0
-    longest_wait_s: float = 120.0
-    grace_s: float = 10.0
-
-    def __post_init__(self) -> None:
-        positive = (
-            self.concurrency,
-            self.timeout_s,
-            self.tries,
-            self.longest_wait_s,
-            1.0 if self.per_minute is None else self.per_minute,
-        )
-        if min(positive) <= 0 or self.backoff_s < 0 or self.grace_s < 0:
-            raise ConfigError(f"the settings of the judge's server must be positive: {self}")
-
-
-class _Pace:
-    """Spreads the starts of requests evenly, and holds all of them back when a server asks."""
-
-    def __init__(self, per_minute: float | None, stop: threading.Event) -> None:
-        self._interval = 60.0 / per_minute if per_minute else 0.0
-        self._next, self._stop = 0.0, stop
-        self._lock = threading.Lock()
-
-    def wait(self) -> None:
-        """Return when a request may start, or when everything was stopped."""
-        while not self._stop.is_set():
-            with self._lock:
-                now = time.monotonic()
-                if now >= self._next:
-                    self._next = now + self._interval
-                    return
-                delay = self._next - now
-            self._stop.wait(delay)
-
-    def hold(self, seconds: float) -> None:
-        with self._lock:
-            self._next = max(self._next, time.monotonic() + seconds)
-
-
-class _PassingError(Exception):
-    """A failure that may pass; `wait_s` is what the server asked for, if anything."""
-
-    def __init__(self, problem: str, wait_s: float | None = None) -> None:
-        super().__init__(problem)
-        self.wait_s = wait_s
-
-
 class ServerJudge:
     """A model behind ``POST {url}/chat/completions``.
 
-    Timeouts, broken connections, malformed answers and the statuses 408, 409, 425, 429 and 5xx are
-    tried again with exponential backoff; other statuses make the item an error. A server that
-    refuses the key or does not know the address stops everything.
+    How it is asked, and what becomes of failures, is said in `ChatServer`.
 
     Parameters
     ----------
@@ -332,18 +260,15 @@ class ServerJudge:
         key: str | None = None,
         settings: ServerSettings | None = None,
     ) -> None:
-        if not url.startswith(("http://", "https://")):
-            raise ConfigError(f"the judge's address must begin with http:// or https://: {url!r}")
         if not model:
             raise ConfigError(
                 "a judge behind a server needs the model's name: add --judge-model NAME"
             )
         _require_decoding(decoding)
-        self.url = url.rstrip("/").removesuffix("/chat/completions")
+        self._server = ChatServer(url, model, key=key, settings=settings, wording=WORDING)
+        self.url = self._server.url
         self.model, self.decoding = model, decoding
         self.name = model
-        self.settings = settings or ServerSettings()
-        self._key = key
 
     def parameters(self) -> dict[str, Any]:
         """Return the parameters of a request besides model and messages."""
@@ -371,170 +296,24 @@ class ServerJudge:
         KeyboardInterrupt
             After the answers under way were given time to arrive.
         """
-        stop = threading.Event()
-        pace = _Pace(self.settings.per_minute, stop)
-        waiting: queue.SimpleQueue[tuple[int, Prompt]] = queue.SimpleQueue()
-        for job in enumerate(prompts):
-            waiting.put(job)
-        results: queue.SimpleQueue[tuple[int, str] | BaseException | None] = queue.SimpleQueue()
-        client = _http().Client(
-            timeout=self.settings.timeout_s,
-            headers={"Authorization": f"Bearer {self._key}"} if self._key else {},
-            follow_redirects=False,
-        )
+        with self._server.session() as session:
 
-        def work() -> None:
-            try:
-                while not stop.is_set():
-                    try:
-                        position, prompt = waiting.get_nowait()
-                    except queue.Empty:
-                        break
-                    answer = self._answer(client, prompt, pace, stop)
-                    if answer is not None:
-                        results.put((position, answer))
-            except BaseException as error:  # handed to the caller, whatever it is
-                results.put(error)
-            results.put(None)
+            def answer(position: int) -> str:
+                body = {"messages": prompts[position].messages(), **self.parameters()}
+                try:
+                    return session.complete(body, _text_of)
+                except RequestFailedError as failure:
+                    fix = None if failure.status else "score again: what was answered is kept"
+                    return error_reply(failure.problem, fix=fix)
 
-        # Daemons, so that a server that never answers cannot keep the program from ending.
-        workers = [
-            threading.Thread(target=work, daemon=True)
-            for _ in range(min(self.settings.concurrency, len(prompts)))
-        ]
-        for worker in workers:
-            worker.start()
-        try:
-            _collect(results, len(workers), keep)
-        finally:
-            stop.set()
-            self._keep_late_answers(workers, results, keep)
-            client.close()
-
-    def _keep_late_answers(
-        self,
-        workers: Sequence[threading.Thread],
-        results: queue.SimpleQueue[tuple[int, str] | BaseException | None],
-        keep: Keep,
-    ) -> None:
-        """After an interruption, wait a little for what is under way and keep it."""
-        until = time.monotonic() + self.settings.grace_s
-        for worker in workers:
-            worker.join(max(0.0, until - time.monotonic()))
-        while not results.empty():
-            result = results.get()
-            if isinstance(result, tuple):
-                keep(*result)
-
-    def _answer(
-        self, client: Any, prompt: Prompt, pace: _Pace, stop: threading.Event
-    ) -> str | None:
-        """Return the answer or an error reply; None when everything was stopped meanwhile."""
-        problem = ""
-        for attempt in range(self.settings.tries):
-            pace.wait()
-            if stop.is_set():
-                return None
-            try:
-                return self._request(client, prompt)
-            except _PassingError as failure:
-                problem = str(failure)
-                logger.debug("judge %s, try %d: %s", self.url, attempt + 1, problem)
-                wait = self.settings.backoff_s * 2**attempt * random.uniform(0.75, 1.25)
-                if failure.wait_s is not None:
-                    wait = max(wait, failure.wait_s)
-                    pace.hold(min(failure.wait_s, self.settings.longest_wait_s))
-                if attempt + 1 < self.settings.tries:
-                    stop.wait(min(wait, self.settings.longest_wait_s))
-        if stop.is_set():
-            return None
-        return error_reply(
-            f"the judge at {self.url} failed {self.settings.tries} times, last: {problem}",
-            fix="score again: what was answered is kept",
-        )
-
-    def _request(self, client: Any, prompt: Prompt) -> str:
-        http = _http()
-        body = {"model": self.model, "messages": prompt.messages(), **self.parameters()}
-        try:
-            response = client.post(f"{self.url}/chat/completions", json=body)
-        except http.InvalidURL as error:
-            raise ConfigError(f"the judge's address {self.url!r} is no URL ({error})") from error
-        except http.HTTPError as error:
-            raise _PassingError(f"{type(error).__name__}: {error}") from error
-        status = response.status_code
-        if status in (408, 409, 425, 429) or status >= 500:
-            raise _PassingError(
-                f"status {status}", _retry_after(response.headers.get("retry-after"))
-            )
-        if status in (401, 403):
-            raise ConfigError(
-                f"the judge at {self.url} refuses the key (status {status}). Put the right one into "
-                f"the environment variable {KEY_VARIABLE}, or name another with --judge-key-env"
-            )
-        if status == 404 or 300 <= status < 400:
-            raise ConfigError(
-                f"there is no {self.url}/chat/completions or no model {self.model!r} (status "
-                f"{status}). The address usually ends with /v1: check --judge and --judge-model"
-            )
-        if status != 200:
-            return error_reply(
-                f"the judge at {self.url} refused the request (status {status}): "
-                f"{response.text[:200]}"
-            )
-        try:
-            answer = response.json()["choices"][0]["message"]["content"]
-        except (ValueError, KeyError, IndexError, TypeError) as error:
-            raise _PassingError(f"malformed answer ({error!r})") from error
-        if not isinstance(answer, str):
-            raise _PassingError(f"the answer holds no text but {answer!r}")
-        return answer
+            session.each(len(prompts), answer, keep)
 
 
-def _collect(
-    results: queue.SimpleQueue[tuple[int, str] | BaseException | None], workers: int, keep: Keep
-) -> None:
-    """Hand on answers until every worker has ended; raise what a worker raised."""
-    while workers:
-        try:
-            # A timeout, because Ctrl-C does not reach a wait without one on every system.
-            result = results.get(timeout=0.5)
-        except queue.Empty:
-            continue
-        if result is None:
-            workers -= 1
-        elif isinstance(result, BaseException):
-            raise result
-        else:
-            keep(*result)
-
-
-def _http() -> Any:
-    """Return the HTTP library that the installed huggingface_hub brings: httpx2 or httpx."""
-    try:
-        import httpx2 as http
-    except ImportError:
-        try:
-            import httpx as http  # type: ignore[no-redef]
-        except ImportError as error:
-            raise ConfigError(
-                "a judge behind a server needs httpx2 or httpx: pip install httpx"
-            ) from error
-    return http
-
-
-def _retry_after(value: str | None) -> float | None:
-    """Return the seconds of a Retry-After header, given as seconds or as a date."""
-    if value is None:
-        return None
-    try:
-        return max(0.0, float(value))
-    except ValueError:
-        pass
-    try:
-        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
-    except ValueError:
-        return None
+def _text_of(answer: Any) -> str:
+    text = answer["choices"][0]["message"]["content"]
+    if not isinstance(text, str):
+        raise TypeError(f"no text but {text!r}")
+    return text
 
 
 def _require_decoding(decoding: str) -> None:

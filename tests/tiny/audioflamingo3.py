@@ -65,7 +65,7 @@ def build(folder: Path) -> None:
         text_config=text_config(tokens),
         audio_token_id=processor.audio_token_id,
     )
-    save_model(folder, AudioFlamingo3ForConditionalGeneration, config, scale=8.0)
+    save_model(folder, AudioFlamingo3ForConditionalGeneration, config, scale=8.0, noise=0.1)
     tokens.save_pretrained(folder)
     # The hub's files are from before processors were saved in one.
     save_json(

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
 
@@ -23,7 +23,8 @@ def byte_tokenizer(
 ) -> PreTrainedTokenizerFast:
     """Return a tokenizer with a token a byte and special tokens.
 
-    `named` gives attributes such as `audio_token`; tokens of `first` get the lowest ids.
+    `named` gives attributes such as `audio_token`; tokens of `first` get the lowest ids. With `bos`,
+    texts begin with it unless `add_special_tokens=False`.
     """
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     vocabulary = {token: number for number, token in enumerate([*first, *alphabet])}
@@ -33,6 +34,10 @@ def byte_tokenizer(
     tokenizer.add_special_tokens(
         [AddedToken(token, special=True, normalized=False) for token in [*first, *special]]
     )
+    if bos is not None:
+        tokenizer.post_processor = processors.TemplateProcessing(
+            single=f"{bos} $A", special_tokens=[(bos, tokenizer.token_to_id(bos))]
+        )
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         pad_token=pad,
@@ -48,19 +53,23 @@ def save_model(
     config: Any,
     seed: int = 0,
     scale: float = 1.0,
+    noise: float = 0.0,
     unwritten: Sequence[int] = (),
 ) -> None:
-    """Save a model with seeded weights; `scale` multiplies all that are matrices.
+    """Save a model with seeded weights.
 
-    Of `unwritten` tokens the logit is 0, so that no reply has them.
+    `scale` multiplies all that are matrices, and normal noise with the deviation `noise` is added to
+    all that are vectors: models begin with biases of 0, which hide what padding does. Of `unwritten`
+    tokens the logit is 0, so that no reply has them.
     """
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(seed)
         model = kind(config).eval()
-    with torch.no_grad():
         for parameter in model.parameters():
             if parameter.ndim > 1:
                 parameter *= scale
+            elif noise:
+                parameter += noise * torch.randn_like(parameter)
         if unwritten:
             model.get_output_embeddings().weight[list(unwritten)] = 0.0
     model.generation_config.eos_token_id = None  # replies are as long as they may be
@@ -69,3 +78,8 @@ def save_model(
 
 def save_json(path: Path, content: Any) -> None:
     path.write_text(json.dumps(content, indent=2), encoding="utf-8")
+
+
+def settings(part: Any) -> dict[str, Any]:
+    """Return what a part of a processor writes about itself."""
+    return json.loads(part.to_json_string())

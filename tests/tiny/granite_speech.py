@@ -125,7 +125,7 @@ def own_way(processor, waves, question) -> dict:
 def build(folder: Path) -> None:
     tokens = tokenizer()
     config = GraniteSpeechConfig(**settings(tokens, "granite_speech_encoder"))
-    save_model(folder, GraniteSpeechForConditionalGeneration, config, scale=8.0)
+    save_model(folder, GraniteSpeechForConditionalGeneration, config, scale=8.0, noise=0.1)
     save_adapter(folder, "language_model.model.layers")
     save_tokenizer(folder, tokens)
     save_json(folder / "preprocessor_config.json", EXTRACTOR)

@@ -15,7 +15,7 @@ def build(folder: Path) -> None:
     parts = settings(tokens, "granite_speech_plus_encoder", layers_heard=2)
     parts["encoder_config"]["cat_hidden_layers"] = [1]
     config = GraniteSpeechPlusConfig(**parts, has_lora_adapter=False)
-    save_model(folder, GraniteSpeechPlusForConditionalGeneration, config, scale=8.0)
+    save_model(folder, GraniteSpeechPlusForConditionalGeneration, config, scale=8.0, noise=0.1)
     tokens.save_pretrained(folder)
     (folder / "chat_template.jinja").write_text(TEMPLATE, encoding="utf-8")
     parts = {"processor_class": "GraniteSpeechProcessor", "audio_processor": EXTRACTOR}

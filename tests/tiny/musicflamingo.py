@@ -29,5 +29,5 @@ def build(folder: Path) -> None:
         audio_eos_token_id=processor.audio_eos_token_id,
         rope_parameters={"rope_type": "default", "rope_theta": 1200},
     )
-    save_model(folder, MusicFlamingoForConditionalGeneration, config, scale=8.0)
+    save_model(folder, MusicFlamingoForConditionalGeneration, config, scale=8.0, noise=0.1)
     processor.save_pretrained(folder)

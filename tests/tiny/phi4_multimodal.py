@@ -113,6 +113,7 @@ def build(folder: Path) -> None:
         Phi4MultimodalForCausalLM,
         config(tokens),
         scale=8.0,
+        noise=0.1,
         unwritten=tokens.convert_tokens_to_ids(list(NAMED.values())),
     )
     save_adapter(folder / "speech-lora", seed=1)

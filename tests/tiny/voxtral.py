@@ -91,7 +91,7 @@ def build(folder: Path) -> None:
         },
         audio_token_id=24,
     )
-    save_model(folder, VoxtralForConditionalGeneration, config, scale=8.0)
+    save_model(folder, VoxtralForConditionalGeneration, config, scale=8.0, noise=0.1)
     save_json(folder / "tekken.json", tekken())
     extractor = WhisperFeatureExtractor(feature_size=128, chunk_length=30).to_dict()
     save_json(

@@ -58,6 +58,8 @@ class Family:
         Whether a block that is the only one has its label, too: whether the chat template writes it.
     block_end : str
         Written after each block that another one follows.
+    block_sentence : str
+        Around the `{sentence}` that explains blocks, which follows the last one.
     template_block_end : str
         What the chat template writes by itself after an audio part.
     template_content : {"parts", "text"}
@@ -82,6 +84,8 @@ class Family:
         Name of an input that is not per token -> the axis along which prompts of different audio
         length may be padded with zeros into one batch. Only where a test shows that a prompt's
         result does not depend on that padding; all else goes in batches of equal shape.
+    padded_if : callable, optional
+        Inputs of one prompt -> whether that is so for this prompt; default: for all.
     requires : tuple of (str, str)
         Package to import and why, for what the model itself cannot do without.
     load_options : mapping
@@ -121,6 +125,7 @@ class Family:
     block_label: str = "Audio {number}: "
     label_alone: bool = False
     block_end: str = "\n"
+    block_sentence: str = "\n{sentence}\n"
     template_block_end: str = ""
     template_content: Literal["parts", "text"] = "parts"
     min_samples: int = 1
@@ -130,6 +135,7 @@ class Family:
     rope_limit: Callable[[Any], int | None] | None = None
     shared_prefix: bool = True
     padded_inputs: Mapping[str, int] = field(default_factory=dict)
+    padded_if: Callable[[Mapping[str, Any]], bool] | None = None
     requires: tuple[tuple[str, str], ...] = ()
     load_options: Mapping[str, Any] = field(default_factory=dict)
     adapt_tokenizer: Callable[[Any], None] | None = None

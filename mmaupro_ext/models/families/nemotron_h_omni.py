@@ -1,0 +1,58 @@
+"""Nemotron 3 Nano Omni (NVIDIA 2026), as in `transformers.models.nemotron_h_omni`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from mmaupro_ext.models.families.family import Family, each
+
+HOP_LENGTH = 160  # samples at 16 kHz
+FRAMES_PER_TOKEN = 8
+
+
+def audio_tokens(samples: int) -> int:
+    """Return how many audio tokens a block takes.
+
+    One mel frame more than whole hops, and three convolutions of stride 2: 12.5 tokens a second.
+
+    Parameters
+    ----------
+    samples : int
+        Length of the block at 16 kHz.
+
+    Returns
+    -------
+    int
+        Number of `<so_embedding>` tokens.
+    """
+    return -(-(1 + samples // HOP_LENGTH) // FRAMES_PER_TOKEN)
+
+
+def has_no_masked_token(inputs: Mapping[str, Any]) -> bool:
+    """Tell whether every token of a prompt's clips lies within the encoder's mask."""
+    frames = inputs["input_features_mask"].sum(dim=1)
+    return bool((frames % FRAMES_PER_TOKEN != 0).all())
+
+
+NEMOTRON_H_OMNI = Family(
+    model_types=("nemotron_h_omni",),
+    loader="NemotronH_Omni_Reasoning_V3",
+    audio_block="<so_embedding>",
+    audio_token="<so_embedding>",
+    count_tokens=each(audio_tokens),
+    whole_s=None,
+    template_block_end="\n",
+    min_samples=2 * HOP_LENGTH,
+    padded_inputs={"input_features": 1, "input_features_mask": 1},
+    padded_if=has_no_masked_token,
+    notes=(
+        "The chat template of the hub writes all images, then all clips, then all text of a message "
+        "(seen in renderers written after it; TensorRT-LLM has the same placeholder); the processor "
+        "puts <so_start> and <so_end> around the tokens.",
+        "The model reads one token more than its encoder's mask holds where the frames fill whole "
+        "tokens (clips of 2 s, 4 s, ...); what that token says depends on the padding of its call. "
+        "Prompts with such a clip are therefore not padded to the length of others.",
+        "Continuations are scored on a copy of the prompt's state: Mamba layers cannot go back.",
+    ),
+)
