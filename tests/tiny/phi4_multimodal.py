@@ -79,7 +79,7 @@ def save_adapter(folder: Path, seed: int) -> None:
         for name, (rows, columns) in shapes.items():
             for part, shape in (("lora_A", (RANK, columns)), ("lora_B", (rows, RANK))):
                 key = f"base_model.model.model.layers.{layer}.{name}.{part}.weight"
-                weights[key] = torch.randn(shape, generator=generator)
+                weights[key] = 0.25 * torch.randn(shape, generator=generator)
     folder.mkdir()
     save_file(weights, folder / "adapter_model.safetensors", metadata={"format": "pt"})
     save_json(
