@@ -7,6 +7,7 @@ import os
 import shutil
 
 import numpy as np
+import peft
 import pytest
 import torch
 import transformers
@@ -25,13 +26,6 @@ SOUND = {
 }
 # What only float32 in another order of operations changes.
 CLOSE = {"abs": 1e-3}
-
-
-@pytest.fixture(scope="module")
-def peft():
-    if os.environ.get("MMAUPRO_TEST_ALL_FAMILIES"):
-        return importlib.import_module("peft")
-    return pytest.importorskip("peft")
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +53,7 @@ def without_adapter(checkpoints, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def user_adapter(peft, tmp_path_factory):
+def user_adapter(tmp_path_factory):
     """Make a random LoRA for a checkpoint, as a user trains one; also the checkpoint with it merged."""
 
     def make(checkpoint):
@@ -128,7 +122,6 @@ def differ(first, second):
 # ---- Granite's own ------------------------------------------------------------------------------
 
 
-@pytest.mark.usefixtures("peft")
 def test_granites_adapter_works_for_audio_and_rests_for_text(checkpoints, without_adapter):
     with_it, bare = load(checkpoints("granite_speech")), load(without_adapter)
     assert adapters.names(with_it.model) == {"speech"}
@@ -142,7 +135,6 @@ def test_granites_adapter_works_for_audio_and_rests_for_text(checkpoints, withou
     assert replies(with_it) == [heard, read]
 
 
-@pytest.mark.usefixtures("peft")
 def test_granites_adapter_is_the_one_of_transformers(checkpoints):
     lm = load(checkpoints("granite_speech"))
     plain = transformers.GraniteSpeechForConditionalGeneration.from_pretrained(
@@ -159,9 +151,8 @@ def test_what_is_lost_without_the_adapter_stands_by_the_scores(without_adapter, 
     assert WITHOUT_ADAPTER in caplog.text
 
 
-def test_nothing_is_said_lost_where_nothing_is(checkpoints, request):
+def test_nothing_is_said_lost_where_nothing_is(checkpoints):
     assert "note" not in load(checkpoints("granite_speech_plus")).get_model_info()
-    request.getfixturevalue("peft")
     assert "note" not in load(checkpoints("granite_speech")).get_model_info()
 
 
