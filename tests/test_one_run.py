@@ -1,57 +1,81 @@
-"""Sound, text and pictures put to one omni model in one run, through lm_eval's own command line."""
+"""Sound, text and pictures put to one omni model in one run, through lm_eval's own command line.
+
+The tasks are lm_eval's own MMLU and MMMU, and ours. Their rows are made up, in folders that bear the
+datasets' names, where the datasets library looks before it asks a hub.
+"""
 
 import json
 import os
 import subprocess
 import sys
 
+import datasets
 import numpy as np
 import pytest
 from PIL import Image
 from tiny import qwen2_5_omni
 
-TEXT_TASK = """
-task: text_choices
-dataset_path: json
-dataset_kwargs: {{data_files: {{test: {folder}/text.jsonl}}, cache_dir: {folder}/datasets}}
-test_split: test
-output_type: multiple_choice
-doc_to_text: "{{{{question}}}}"
-doc_to_choice: choices
-doc_to_target: answer
-num_fewshot: 0
-"""
-IMAGE_TASK = """
-task: image_questions
-dataset_path: json
-dataset_kwargs: {{data_files: {{test: {folder}/image.jsonl}}, cache_dir: {folder}/datasets}}
-test_split: test
-output_type: generate_until
-doc_to_text: "<image>\\nWhich colour?"
-doc_to_image: [image]
-doc_to_target: answer
-generation_kwargs: {{until: [], max_gen_toks: 4, do_sample: false}}
-metric_list: [{{metric: exact_match, aggregation: mean, higher_is_better: true}}]
-num_fewshot: 0
-"""
-TASKS = "mmaupro-sample_voice_chat,mmaupro-sample_multi,text_choices,image_questions"
+MMLU, MMMU = "mmlu_anatomy", "mmmu_val_music"
+TASKS = f"mmaupro-sample_voice_chat,mmaupro-sample_multi,{MMLU},{MMMU}"
+COLOURS = [(255, 0, 0), (0, 255, 255), (0, 0, 0)]
+
+
+def save_dataset(folder, name, splits):
+    """Write splits as Parquet files with the card that says where they are."""
+    lines = ["---", "configs:", f"- config_name: {name}", "  data_files:"]
+    for split, rows in splits.items():
+        rows.to_parquet(folder / name / f"{split}-00000-of-00001.parquet")
+        lines += [f"  - split: {split}", f"    path: {name}/{split}-*"]
+    (folder / "README.md").write_text("\n".join([*lines, "---"]), encoding="utf-8")
+
+
+def mmlu_rows(count):
+    return datasets.Dataset.from_list(
+        [
+            {
+                "question": f"Which bone is number {n}?",
+                "subject": "anatomy",
+                "choices": ["femur", "tibia", "ulna", "talus"],
+                "answer": n % 4,
+            }
+            for n in range(count)
+        ]
+    )
+
+
+def mmmu_rows():
+    columns = {name: datasets.Value("string") for name in ("id", "question", "options", "answer")}
+    columns["question_type"] = datasets.Value("string")
+    pictures = {f"image_{n}": datasets.Image() for n in range(1, 8)}
+    rows = []
+    for number, colour in enumerate(COLOURS):
+        first, second = (
+            Image.fromarray(np.full((60, 50, 3), shade, np.uint8))
+            for shade in (colour, [255 - part for part in colour])
+        )
+        rows.append(
+            {
+                "id": f"validation_Music_{number}",
+                "question": "<image 1> or <image 2>: which of <image 1> is brighter?",
+                "options": "['the first', 'the second']",
+                "answer": "A",
+                "question_type": "multiple-choice",
+                **dict.fromkeys(pictures),
+                "image_1": first,
+                "image_2": second,
+            }
+        )
+    return datasets.Dataset.from_list(rows, features=datasets.Features(columns | pictures))
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("one-run")
-    (folder / "model").mkdir()
-    (folder / "tasks").mkdir()
+    for name in ("model", "cais/mmlu/anatomy", "MMMU/MMMU/Music"):
+        (folder / name).mkdir(parents=True)
     qwen2_5_omni.build(folder / "model")
-    texts = [{"question": f"{n} plus 1 is", "choices": ["two", "blue"], "answer": 0} for n in "123"]
-    pictures = []
-    for number, colour in enumerate([(255, 0, 0), (0, 255, 255), (0, 0, 0)]):
-        Image.fromarray(np.full((60, 50, 3), colour, np.uint8)).save(folder / f"{number}.png")
-        pictures.append({"image": str(folder / f"{number}.png"), "answer": "red"})
-    for name, rows in (("text", texts), ("image", pictures)):
-        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    (folder / "tasks" / "text.yaml").write_text(TEXT_TASK.format(folder=folder))
-    (folder / "tasks" / "image.yaml").write_text(IMAGE_TASK.format(folder=folder))
+    save_dataset(folder / "cais" / "mmlu", "anatomy", {"test": mmlu_rows(3), "dev": mmlu_rows(5)})
+    save_dataset(folder / "MMMU" / "MMMU", "Music", {"validation": mmmu_rows()})
     return folder
 
 
@@ -66,13 +90,14 @@ def run(folder, tmp_path):
                 *("--model", "hf-audio", "--tasks", TASKS, "--limit", "3", "--batch_size", "2"),
                 *("--model_args", f"pretrained={folder / 'model'}{model_args}"),
                 *("--device", "cpu"),
-                *("--include_path", str(folder / "tasks")),
                 *("--output_path", str(tmp_path / out), "--log_samples"),
                 *options,
             ],
+            cwd=folder,
             env=os.environ
             | {
                 "HF_HUB_OFFLINE": "1",
+                "HF_DATASETS_CACHE": str(folder / "cache"),
                 "OMP_NUM_THREADS": "1",
                 "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
             },
@@ -103,7 +128,7 @@ def replies(samples):
 def check(printed, results, samples, *, with_template):
     """Check one run of all tasks."""
     table = printed[printed.index("|") :]
-    for name in ("multi", "voice_chat", "text_choices", "image_questions"):
+    for name in ("multi", "voice_chat", "anatomy", "Music"):
         assert name in table
     assert set(results["results"]) == set(TASKS.split(","))
     assert results["results"]["mmaupro-sample_multi"]["errored,none"] == 0
@@ -114,12 +139,12 @@ def check(printed, results, samples, *, with_template):
     for entry in samples["mmaupro-sample_multi"]:
         assert len(entry["heard"]["clips"]) > 1
         assert entry["heard"]["audio_tokens"] > 0
-    assert all("heard" not in entry for entry in samples["text_choices"])
+    assert all("heard" not in entry for entry in samples[MMLU])
     entries = [entry for task in samples.values() for entry in task]
     prompts = [entry["arguments"]["gen_args_0"]["arg_0"] for entry in entries]
     assert all(("<|im_start|>" in prompt) == with_template for prompt in prompts)
     assert all(("Be brief." in prompt) == with_template for prompt in prompts)
-    assert len({str(reply) for reply in replies(samples)["image_questions"]}) > 1  # they are seen
+    assert len({str(reply) for reply in replies(samples)[MMMU]}) > 1  # they are seen
 
 
 def test_one_model_one_run_one_table_with_template_and_system_instruction(run):
@@ -145,7 +170,7 @@ def test_options_reach_every_kind_and_what_was_left_out_is_said(run):
         *("--gen_kwargs", "max_gen_toks=2", "--predict_only"),
         model_args=",long_audio=truncate,window_s=1",
     )
-    for task in set(samples) - {"text_choices"}:  # lm_eval gives choices no metric then
+    for task in set(samples) - {MMLU}:  # lm_eval gives choices no metric then
         assert results["results"][task]["bypass,none"] == 999
         # a token a byte, and what is no text is written in three
         assert all(len(entry["resps"][0][0].encode()) <= 6 for entry in samples[task])
