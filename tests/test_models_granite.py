@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from tiny import granite_speech
+from tiny.common import needed
 from transformers.models.granite_speech import feature_extraction_granite_speech as stock_module
 
 from mmaupro_ext import features
@@ -62,7 +63,7 @@ def test_the_stock_frontend_says_what_it_needs(checkpoint):
 
 
 def test_it_is_the_same_with_torchaudio(checkpoint, request):
-    pytest.importorskip("torchaudio")
+    needed("torchaudio")
     usual = prepared(HFAudioLM(checkpoint, device="cpu"))
     request.getfixturevalue("no_torchaudio")
     found = prepared(HFAudioLM(checkpoint, device="cpu"))

@@ -12,6 +12,7 @@ import torch
 from lm_eval.api.instance import Instance
 from safetensors.torch import load_file, save_file
 from tiny import phi4_multimodal as tiny
+from tiny.common import needed
 from transformers.models.phi4_multimodal import modeling_phi4_multimodal as modeling
 
 from mmaupro_ext.models import adapters
@@ -23,12 +24,6 @@ from mmaupro_ext.replies import parse_error
 RATE = 16_000
 NOISE = np.random.default_rng(0).normal(0, 0.1, 100 * RATE).astype(np.float32)
 CLOSE = {"abs": 1e-3}  # float32 in another order
-
-
-def needed(package: str):
-    if os.environ.get("MMAUPRO_TEST_ALL_FAMILIES"):
-        return importlib.import_module(package)
-    return pytest.importorskip(package)
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
 
@@ -11,6 +10,7 @@ import pytest
 import torch
 from lm_eval.api.instance import Instance
 from tiny import voxtral as tiny
+from tiny.common import needed
 
 from mmaupro_ext.models.hf_audio import HFAudioLM
 from mmaupro_ext.models.items import Question
@@ -30,9 +30,7 @@ TEXTS = (
 
 @pytest.fixture(scope="module")
 def mistral_common():
-    if os.environ.get("MMAUPRO_TEST_ALL_FAMILIES"):
-        return importlib.import_module("mistral_common")
-    return pytest.importorskip("mistral_common")
+    return needed("mistral_common")
 
 
 @pytest.fixture(scope="module")

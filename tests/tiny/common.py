@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
@@ -74,6 +77,13 @@ def save_model(
             model.get_output_embeddings().weight[list(unwritten)] = 0.0
     model.generation_config.eos_token_id = None  # replies are as long as they may be
     model.save_pretrained(folder)
+
+
+def needed(package: str) -> Any:
+    """Import what only the environment of `make test-media` has; elsewhere the test is skipped."""
+    if os.environ.get("MMAUPRO_TEST_ALL_FAMILIES"):
+        return importlib.import_module(package)
+    return pytest.importorskip(package)
 
 
 def save_json(path: Path, content: Any) -> None:
