@@ -18,7 +18,7 @@ from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 
 from mmaupro_ext.errors import ConfigError
-from mmaupro_ext.models import inputs, tiny_random
+from mmaupro_ext.models import batching, inputs, tiny_random
 from mmaupro_ext.models.hf_audio import HFAudioLM
 from mmaupro_ext.models.items import Question
 from mmaupro_ext.replies import parse_error
@@ -198,6 +198,31 @@ def test_a_batch_does_not_pad_a_second_to_ten_minutes(lm, clip, monkeypatch):
     requests.append(generate("<audio>\nWhat?", clip("long.wav", seconds=70)))
     lm.generate_until(requests, disable_tqdm=True)
     assert sorted(len(batch) for batch in widths) == [1, 3]
+
+
+def test_what_fits_together_goes_together_where_a_batch_does_not(lm, clip, monkeypatch):
+    """Prompts of which only neighbours have equal shapes take two passes, not four."""
+    passes = []
+    generate_batch = lm.model.generate
+
+    def spy(input_ids, **options):
+        passes.append(len(input_ids))
+        return generate_batch(input_ids=input_ids, **options)
+
+    def only_equal(prompts, *arguments, **options):
+        if len({prompt["input_ids"].shape for prompt in prompts}) > 1:
+            raise batching.UnbatchableError("lengths differ")
+        return collate(prompts, *arguments, **options)
+
+    collate = batching.collate
+    monkeypatch.setattr(lm.model, "generate", spy)
+    requests = [
+        generate("<audio>\nWhat?", clip(f"{n}.wav", seconds=1 + n // 2 / 2)) for n in range(4)
+    ]
+    together = lm.generate_until(requests, disable_tqdm=True)
+    monkeypatch.setattr(batching, "collate", only_equal)
+    assert lm.generate_until(requests, disable_tqdm=True) == together
+    assert passes == [4, 2, 2]
 
 
 def test_without_workers_nothing_is_decoded_before_its_batch(make, clip, monkeypatch):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import torch
 
@@ -16,8 +16,21 @@ PER_TOKEN_INPUTS = ("input_ids", "attention_mask", "token_type_ids", "mm_token_t
 Inputs = dict[str, torch.Tensor]
 
 
+Entry = TypeVar("Entry")
+
+
 class UnbatchableError(ValueError):
     """Inputs of several prompts whose shapes do not fit into one batch."""
+
+
+def halves(batch: Sequence[Entry]) -> tuple[Sequence[Entry], Sequence[Entry]]:
+    """Return both halves of a batch that cannot be put together.
+
+    Batches are ordered by length, so that what fits together stands together: halving finds it in few
+    steps.
+    """
+    half = (len(batch) + 1) // 2
+    return batch[:half], batch[half:]
 
 
 def batch_length(sizes: Sequence[int], limit: int) -> int:

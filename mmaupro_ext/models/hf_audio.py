@@ -836,8 +836,8 @@ class HFAudioLM(HFLM):
         except batching.UnbatchableError:
             return [
                 reply
-                for prompt in batch
-                for reply in self._generate([prompt], until, max_gen_toks, options)
+                for part in batching.halves(batch)
+                for reply in self._generate(part, until, max_gen_toks, options)
             ]
         width = tensors["input_ids"].shape[1]
         criteria = stop_sequences_criteria(
@@ -940,7 +940,7 @@ class HFAudioLM(HFLM):
         try:
             return self._score_together(score, batch)
         except batching.UnbatchableError:
-            return [row for choices in batch for row in self._score_together(score, [choices])]
+            return [row for part in batching.halves(batch) for row in self._score(score, part)]
 
     def _score_together(
         self, score: Callable[..., list[list[Score]]], batch: Sequence[Choices]

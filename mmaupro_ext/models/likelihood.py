@@ -167,8 +167,8 @@ def _score_rows(
     except batching.UnbatchableError:
         return [
             score
-            for row in rows
-            for score in _score_rows(model, [row], pad_token_id, to_device, family)
+            for part in batching.halves(rows)
+            for score in _score_rows(model, part, pad_token_id, to_device, family)
         ]
     starts = [length - len(tokens) for length, (_, tokens) in zip(lengths, rows, strict=True)]
     kept = max(lengths) - min(starts)
