@@ -87,7 +87,7 @@ def run(paths: list[str], frontend: str, workers: int) -> tuple[float, float, fl
     ]
     begin = time.perf_counter()
     lm.generate_until(requests, disable_tqdm=True)
-    return time.perf_counter() - begin, lm.waited_s, lm.prepared_s
+    return time.perf_counter() - begin, lm.runner.waited_s, lm.runner.prepared_s
 
 
 def main() -> None:

@@ -298,7 +298,7 @@ class Doctor:
     def batches_agree(self) -> Finding:
         """Compare log-likelihoods of items alone and in a batch with others."""
         question = "do answers not depend on the batch?"
-        size = max(2, min(4, self.lm._media_batch_size()))
+        size = max(2, min(4, self.lm.media_batch_size))
         batch = [
             self.lm.prepare_choices(
                 Question(

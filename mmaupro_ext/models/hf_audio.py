@@ -27,7 +27,7 @@ from lm_eval.models.utils import (
     normalize_gen_kwargs,
     postprocess_generated_text,
 )
-from lm_eval.models.utils_hf import clear_torch_cache, stop_sequences_criteria
+from lm_eval.models.utils_hf import stop_sequences_criteria
 from tqdm import tqdm
 
 from mmaupro_ext import features, heard, native
@@ -38,10 +38,11 @@ from mmaupro_ext.models.arguments import positive, require_choice
 from mmaupro_ext.models.families import FAMILIES, Family, find_family
 from mmaupro_ext.models.items import Choices, PreparedPrompt, Question
 from mmaupro_ext.models.likelihood import Score
-from mmaupro_ext.models.long_audio import NO_LIMIT, POLICIES, LongAudio, Recording
+from mmaupro_ext.models.long_audio import NO_LIMIT, POLICIES, LongAudio
 from mmaupro_ext.models.placing import MULTI_AUDIO
-from mmaupro_ext.models.prefetch import Prefetcher, default_workers
+from mmaupro_ext.models.prefetch import default_workers
 from mmaupro_ext.models.preparing import Preparer, check_context
+from mmaupro_ext.models.running import Runner
 from mmaupro_ext.replies import parse_error
 
 logger = logging.getLogger(__name__)
@@ -51,8 +52,6 @@ R = TypeVar("R")
 
 FRONTENDS = {"native": "native", "stock": "soxr"}  # frontend -> resampler
 AUTO_BATCH_SIZE = 8
-# A float32 sample, and its share of 128 float32 features every 160 samples, both twice while copied.
-BYTES_PER_SAMPLE = 2 * (4 + 4 * 128 / 160)
 NO_SCORE: Score = (math.nan, False)
 
 
@@ -165,12 +164,7 @@ class HFAudioLM(HFLM):
             positive("max_audio_tokens", max_audio_tokens, int),
         )
         self.multi_audio = multi_audio
-        self.prefetch_workers = (
-            default_workers() if prefetch_workers is None else int(prefetch_workers)
-        )
-        self.prefetch_bytes = int(float(prefetch_mb) * 2**20)
         self._stock_extractor: Any = None
-        self.waited_s = self.prepared_s = 0.0
         self.family: Family | None = None
         self.processor: Any = None
         self.heard = heard.Totals()
@@ -219,6 +213,8 @@ class HFAudioLM(HFLM):
             self.long_audio,
             self.multi_audio,
         )
+        workers = default_workers() if prefetch_workers is None else int(prefetch_workers)
+        self.runner = Runner(self._preparer, workers, int(float(prefetch_mb) * 2**20), self.heard)
 
     # ---- loading ------------------------------------------------------------------------------
 
@@ -405,9 +401,9 @@ class HFAudioLM(HFLM):
         info["multi_audio"] = self.multi_audio
         info["audio_family"] = self.family.name if self.family else None
         info["prefetch"] = {
-            "workers": self.prefetch_workers,
-            "waited_s": round(self.waited_s, 3),
-            "prepared_s": round(self.prepared_s, 3),
+            "workers": self.runner.workers,
+            "waited_s": round(self.runner.waited_s, 3),
+            "prepared_s": round(self.runner.prepared_s, 3),
         }
         info["heard"] = {
             **self.heard.as_dict(),
@@ -605,16 +601,11 @@ class HFAudioLM(HFLM):
                 "chats, add --apply_chat_template"
             )
 
-    def _out_of_memory(self, question: Question) -> str:
-        return failures.failure(
-            question,
-            f"out of memory on {self.device}, with this item alone in its batch",
-            "Use a larger accelerator, a smaller dtype, or parallelize=True.",
-        )
-
     # ---- batches ------------------------------------------------------------------------------
 
-    def _media_batch_size(self) -> int:
+    @property
+    def media_batch_size(self) -> int:
+        """How many questions with media go together at most."""
         if self.batch_size == "auto":
             return min(AUTO_BATCH_SIZE, int(self.max_batch_size or AUTO_BATCH_SIZE))
         return int(self.batch_size)
@@ -624,113 +615,6 @@ class HFAudioLM(HFLM):
         if self.device.type == "cpu":
             return min(AUTO_BATCH_SIZE, int(self.max_batch_size or AUTO_BATCH_SIZE))
         return super()._detect_batch_size(requests, pos)
-
-    def _size_of(self, question: Question) -> int:
-        """Estimate the length of a prompt in tokens, without decoding."""
-        size = 1 + len(question.context) // 4
-        if self.family is None or self._reader is None:
-            return size
-        rate = self._reader.sampling_rate
-        recordings = [
-            Recording(max(1, int(self._reader.seconds(reference) * rate)), rate)
-            for reference in question.media.get("audio", [])
-        ]
-        with contextlib.suppress(inputs.ItemError):  # preparing the item will say what is wrong
-            recordings = self.long_audio.plan(recordings, self.family, self.max_length)
-        blocks = [end - start for entry in recordings for start, end in entry.spans]
-        return size + sum(self.family.count_tokens(blocks))
-
-    def _in_batches(
-        self,
-        questions: Sequence[Question],
-        prepare: Callable[[Preparer, Question], T],
-        forward: Callable[[list[T]], list[R]],
-        on_failure: Callable[[str], R],
-        bar: tqdm,
-    ) -> Iterator[tuple[Question, R]]:
-        """Prepare and run questions batch by batch, longest audio first.
-
-        Worker threads prepare the next questions meanwhile, in the same order.
-        """
-        sizes = {id(question): self._size_of(question) for question in questions}
-        ordered = sorted(
-            questions,
-            key=lambda question: (
-                -sizes[id(question)],
-                inputs.media_key(question.media),
-                question.context,
-            ),
-        )
-        lengths = [sizes[id(question)] for question in ordered]
-        limit = self._media_batch_size()
-        prefetcher = Prefetcher(
-            ordered,
-            self._preparer.clone if self.prefetch_workers else lambda: self._preparer,
-            lambda preparer, question: failures.attempt(
-                question, lambda: prepare(preparer, question)
-            ),
-            self._bytes_of,
-            self.prefetch_workers,
-            self.prefetch_bytes,
-        )
-        try:
-            with prefetcher:
-                start = 0
-                while start < len(ordered):
-                    count = batching.batch_length(lengths[start : start + limit], limit)
-                    start += count
-                    ready: list[tuple[Question, T]] = []
-                    for question, prepared in prefetcher.take(count):
-                        if isinstance(prepared, str):
-                            self.heard.errored_items += 1
-                            yield question, on_failure(prepared)
-                            bar.update(len(question.members))
-                        else:
-                            ready.append((question, prepared))
-                    if not ready:
-                        continue
-                    answers, fitting = self._forward_or_halve(
-                        [entry for _, entry in ready], forward
-                    )
-                    limit = min(limit, fitting)
-                    for (question, _), answer in zip(ready, answers, strict=True):
-                        if answer is None:
-                            self.heard.errored_items += 1
-                            yield question, on_failure(self._out_of_memory(question))
-                        else:
-                            yield question, answer
-                        bar.update(len(question.members))
-        finally:
-            self.waited_s += prefetcher.waited_s
-            self.prepared_s += prefetcher.prepared_s
-
-    def _bytes_of(self, question: Question) -> int:
-        """Estimate what a question occupies from its decoding to its forward pass."""
-        size = 1 << 16
-        if self._reader is not None:
-            seconds = sum(map(self._reader.seconds, question.media.get("audio", [])))
-            size += int(seconds * self._reader.sampling_rate * BYTES_PER_SAMPLE)
-        return size
-
-    def _forward_or_halve(
-        self, batch: list[T], forward: Callable[[list[T]], list[R]]
-    ) -> tuple[list[R | None], int]:
-        """Run a batch, in halves where it does not fit; None for what does not fit alone.
-
-        Also returns the largest batch size that later batches should try.
-        """
-        try:
-            return list(forward(batch)), self._media_batch_size()
-        except torch.cuda.OutOfMemoryError:
-            pass  # what the failed pass allocated is freed once the exception is gone
-        clear_torch_cache()
-        if len(batch) == 1:
-            return [None], 1
-        half = (len(batch) + 1) // 2
-        logger.warning("out of memory with %d items in a batch: trying %d", len(batch), half)
-        first, fitting = self._forward_or_halve(batch[:half], forward)
-        second, fitting_too = self._forward_or_halve(batch[half:], forward)
-        return first + second, min(half, fitting, fitting_too)
 
     def _to_device(self, tensors: batching.Inputs) -> batching.Inputs:
         dtype = self.model.dtype
@@ -811,7 +695,15 @@ class HFAudioLM(HFLM):
         def forward(batch: list[PreparedPrompt]) -> list[str]:
             return self._generate(batch, until, max_gen_toks, options)
 
-        yield from self._in_batches(questions, prepare, forward, str, bar)
+        yield from self.runner.run(
+            questions,
+            prepare,
+            forward,
+            str,
+            bar,
+            batch_size=self.media_batch_size,
+            max_length=max_length,
+        )
 
     def reply_to(self, batch: Sequence[PreparedPrompt], max_gen_toks: int) -> list[str]:
         """Return greedy replies of at most so many tokens to prepared prompts."""
@@ -905,8 +797,14 @@ class HFAudioLM(HFLM):
             return []
 
         with self._progress(len(requests), "Scoring items with media", disable_tqdm) as bar:
-            for question, answers in self._in_batches(
-                list(questions.values()), prepare, self.score_choices, no_scores, bar
+            for question, answers in self.runner.run(
+                list(questions.values()),
+                prepare,
+                self.score_choices,
+                no_scores,
+                bar,
+                batch_size=self.media_batch_size,
+                max_length=max_length,
             ):
                 if not answers:
                     answers = [NO_SCORE] * len(question.members)

@@ -1,0 +1,193 @@
+"""Questions prepared ahead, put together by length, and run batch by batch."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
+
+import torch
+from lm_eval.models.utils_hf import clear_torch_cache
+from tqdm import tqdm
+
+from mmaupro_ext.heard import Totals
+from mmaupro_ext.models import batching, failures, inputs
+from mmaupro_ext.models.items import Question
+from mmaupro_ext.models.long_audio import Recording
+from mmaupro_ext.models.prefetch import Prefetcher
+from mmaupro_ext.models.preparing import Preparer
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+# A float32 sample, and its share of 128 float32 features every 160 samples, both twice while copied.
+BYTES_PER_SAMPLE = 2 * (4 + 4 * 128 / 160)
+
+
+class Runner:
+    """Run questions in batches of similar length while worker threads prepare the next ones.
+
+    Parameters
+    ----------
+    preparer : Preparer
+        Cloned for each worker.
+    workers : int
+        Threads; with 0 a question is prepared when its batch is due.
+    max_bytes : int
+        Bound on what is prepared ahead.
+    heard : Totals
+        Counts errored items.
+
+    Attributes
+    ----------
+    waited_s, prepared_s : float
+        Seconds for which the model waited for input, and that preparing took, over all calls.
+    """
+
+    def __init__(self, preparer: Preparer, workers: int, max_bytes: int, heard: Totals) -> None:
+        self.preparer, self.workers, self.max_bytes, self.heard = (
+            preparer,
+            workers,
+            max_bytes,
+            heard,
+        )
+        self.waited_s = self.prepared_s = 0.0
+
+    def run(
+        self,
+        questions: Sequence[Question],
+        prepare: Callable[[Preparer, Question], T],
+        forward: Callable[[list[T]], list[R]],
+        on_failure: Callable[[str], R],
+        bar: tqdm,
+        *,
+        batch_size: int,
+        max_length: int,
+    ) -> Iterator[tuple[Question, R]]:
+        """Yield each question with its answer, longest audio first.
+
+        Parameters
+        ----------
+        questions : sequence of Question
+            In any order.
+        prepare : callable
+            `(preparer, question)` -> what `forward` takes; raises for items that cannot be served.
+        forward : callable
+            A batch -> its answers. One that runs out of memory is run in halves, and later
+            batches are no larger than the half that was tried.
+        on_failure : callable
+            Error reply -> the answer of an item that could not be served.
+        bar : tqdm
+            Moved on by the members of each question.
+        batch_size : int
+            At most so many questions go together.
+        max_length : int
+            Tokens of the context.
+        """
+        sizes = {id(question): self._size_of(question, max_length) for question in questions}
+        ordered = sorted(
+            questions,
+            key=lambda question: (
+                -sizes[id(question)],
+                inputs.media_key(question.media),
+                question.context,
+            ),
+        )
+        lengths = [sizes[id(question)] for question in ordered]
+        limit = batch_size
+        prefetcher = Prefetcher(
+            ordered,
+            self.preparer.clone if self.workers else lambda: self.preparer,
+            lambda preparer, question: failures.attempt(
+                question, lambda: prepare(preparer, question)
+            ),
+            self._bytes_of,
+            self.workers,
+            self.max_bytes,
+        )
+        try:
+            with prefetcher:
+                start = 0
+                while start < len(ordered):
+                    count = batching.batch_length(lengths[start : start + limit], limit)
+                    start += count
+                    ready: list[tuple[Question, T]] = []
+                    for question, prepared in prefetcher.take(count):
+                        if isinstance(prepared, str):
+                            self.heard.errored_items += 1
+                            yield question, on_failure(prepared)
+                            bar.update(len(question.members))
+                        else:
+                            ready.append((question, prepared))
+                    if not ready:
+                        continue
+                    answers, limit = _forward_or_halve(
+                        [entry for _, entry in ready], forward, limit
+                    )
+                    for (question, _), answer in zip(ready, answers, strict=True):
+                        if answer is None:
+                            self.heard.errored_items += 1
+                            yield question, on_failure(_out_of_memory(question))
+                        else:
+                            yield question, answer
+                        bar.update(len(question.members))
+        finally:
+            self.waited_s += prefetcher.waited_s
+            self.prepared_s += prefetcher.prepared_s
+
+    def _size_of(self, question: Question, max_length: int) -> int:
+        """Estimate the length of a prompt in tokens, without decoding."""
+        size = 1 + len(question.context) // 4
+        family, reader = self.preparer.family, self.preparer.reader
+        if family is None or reader is None:
+            return size
+        recordings = [
+            Recording(
+                max(1, int(reader.seconds(reference) * reader.sampling_rate)), reader.sampling_rate
+            )
+            for reference in question.media.get("audio", [])
+        ]
+        with contextlib.suppress(inputs.ItemError):  # preparing the item will say what is wrong
+            recordings = self.preparer.long_audio.plan(recordings, family, max_length)
+        blocks = [end - start for entry in recordings for start, end in entry.spans]
+        return size + sum(family.count_tokens(blocks))
+
+    def _bytes_of(self, question: Question) -> int:
+        """Estimate what a question occupies from its decoding to its forward pass."""
+        size = 1 << 16
+        if (reader := self.preparer.reader) is not None:
+            seconds = sum(map(reader.seconds, question.media.get("audio", [])))
+            size += int(seconds * reader.sampling_rate * BYTES_PER_SAMPLE)
+        return size
+
+
+def _forward_or_halve(
+    batch: list[T], forward: Callable[[list[T]], list[R]], limit: int
+) -> tuple[list[R | None], int]:
+    """Run a batch, in halves where it does not fit; None for what does not fit alone.
+
+    Also returns the largest batch size that later batches should try, at most `limit`.
+    """
+    try:
+        return list(forward(batch)), limit
+    except torch.cuda.OutOfMemoryError:
+        pass  # what the failed pass allocated is freed once the exception is gone
+    clear_torch_cache()
+    if len(batch) == 1:
+        return [None], 1
+    half = (len(batch) + 1) // 2
+    logger.warning("out of memory with %d items in a batch: trying %d", len(batch), half)
+    first, limit = _forward_or_halve(batch[:half], forward, min(half, limit))
+    second, limit = _forward_or_halve(batch[half:], forward, limit)
+    return first + second, limit
+
+
+def _out_of_memory(question: Question) -> str:
+    return failures.failure(
+        question,
+        "out of memory, with this item alone in its batch",
+        "Use a larger accelerator, a smaller dtype, or parallelize=True.",
+    )
