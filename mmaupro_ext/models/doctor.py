@@ -34,6 +34,7 @@ ASK_TWO = "<audio>\n<audio>\nWhich of the two is louder?"
 _TOP = 50
 # A change in the input must move some log-probability by this, and by ten times what repeating does.
 _LEAST = 0.01
+_BEYOND_ROUNDING = 1e-4  # of float32
 _LONG_S = 600.0
 _REPLY_TOKENS = 24
 
@@ -142,10 +143,16 @@ class Doctor:
         return self.lm.next_token_logprobs(self.lm.prepare(question, self.lm.max_length))
 
     def _moved(
-        self, question: str, first: torch.Tensor, second: torch.Tensor, what: str, otherwise: str
+        self,
+        question: str,
+        first: torch.Tensor,
+        second: torch.Tensor,
+        what: str,
+        otherwise: str,
+        least: float = _LEAST,
     ) -> Finding:
         moved = distance(first, second)
-        least = max(_LEAST, 10 * self._repeat)
+        least = max(least, 10 * self._repeat)
         numbers = {"moved": moved, "needed": least}
         if moved >= least:
             return Finding(question, GOOD, f"{what} moves it by {moved:.3g}", numbers)
@@ -242,11 +249,12 @@ class Doctor:
         )
 
     def hears_the_end(self) -> Finding:
-        """Change the last five seconds of ten minutes."""
+        """Change the last five seconds of ten minutes; if that is too little, more of them.
+
+        Five seconds of six hundred may move little: anything beyond rounding counts.
+        """
         question = "is the end of a 10-minute clip heard?"
         clip = np.tile(noise(10), round(_LONG_S / 10))
-        changed = clip.copy()
-        changed[-5 * RATE :] = tone(5, 900.0, 0.5)
         ask = Question(self.prompt_text(ASK), {"audio": [reference(clip)]})
         start = time.perf_counter()
         prompt = self.lm.prepare(ask, self.lm.max_length)
@@ -261,13 +269,20 @@ class Doctor:
                 {"tokens": prompt.length, "max_length": self.lm.max_length},
             )
         first = self.lm.next_token_logprobs(prompt)
-        finding = self._moved(
-            question,
-            first,
-            self._expects(ASK, reference(changed)),
-            f"the last 5 s of {heard.get('seconds_heard', 0):g} s heard in {heard.get('windows')} block(s)",
-            "What lies that far back does not reach the answer.",
-        )
+        given = f"{heard.get('seconds_heard', 0):g} s given in {heard.get('windows')} block(s)"
+        for seconds in (5, 30, 120):
+            changed = clip.copy()
+            changed[-seconds * RATE :] = tone(seconds, 900.0, 0.5)
+            finding = self._moved(
+                question,
+                first,
+                self._expects(ASK, reference(changed)),
+                f"the last {seconds} s of {given}",
+                "What lies there does not reach the answer.",
+                least=_BEYOND_ROUNDING if self.lm.model.dtype == torch.float32 else _LEAST,
+            )
+            if finding.verdict == GOOD:
+                break
         finding.numbers.update(tokens=prompt.length, prepared_s=prepared_s, **_lengths(heard))
         return finding
 
