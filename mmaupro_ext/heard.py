@@ -8,12 +8,15 @@ pickling keeps it, so that cached answers and answers of other processes still s
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from mmaupro_ext.replies import parse_error
+
+logger = logging.getLogger(__name__)
 
 Record = dict[str, Any]
 
@@ -154,7 +157,17 @@ class Totals:
             self.audio_tokens += item["audio_tokens"]
         self.seconds_in_files += item["seconds_in_files"]
         self.seconds_heard += item["seconds_heard"]
-        self.shortened_items += is_shortened(item)
+        if is_shortened(item):
+            if not self.shortened_items:
+                logger.warning(
+                    "audio is left out by long_audio=%s, first of %s: %g of %g s are given. Each sample "
+                    "says how much of it was heard",
+                    item.get("long_audio"),
+                    item["clips"][0]["file"],
+                    item["seconds_heard"],
+                    item["seconds_in_files"],
+                )
+            self.shortened_items += 1
         for clip in item["clips"]:
             self.mixed_down_clips += clip["channels_heard"] < clip["channels_in_file"]
             self._files.add(clip["file"])

@@ -88,6 +88,16 @@ def test_a_fraction_of_a_sample_is_not_a_cut(missing, shortened):
     assert heard.is_shortened(record(heard_s=10.0 - missing)) is shortened
 
 
+def test_the_log_says_once_that_audio_is_left_out(caplog):
+    totals = Totals()
+    totals.add(record())
+    assert not caplog.records
+    for _ in range(2):
+        totals.add(record(heard_s=4.0, file="long.wav"))
+    (entry,) = caplog.records
+    assert "long_audio=auto, first of long.wav: 4 of 10 s are given" in entry.getMessage()
+
+
 def test_mixed_channels_are_counted():
     totals = Totals()
     for channels in ((1, 1), (2, 1), (2, 2), (6, 1)):
