@@ -132,9 +132,16 @@ def record_of(answers: Any) -> Record | None:
 
 
 class Totals:
-    """Records added up."""
+    """Records added up.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    logs : bool
+        Whether the first item that is heard in part is logged.
+    """
+
+    def __init__(self, logs: bool = True) -> None:
+        self.logs = logs
         self.items = 0
         self.clips = 0
         self.windows = 0
@@ -158,7 +165,7 @@ class Totals:
         self.seconds_in_files += item["seconds_in_files"]
         self.seconds_heard += item["seconds_heard"]
         if is_shortened(item):
-            if not self.shortened_items:
+            if self.logs and not self.shortened_items:
                 logger.warning(
                     "audio is left out by long_audio=%s, first of %s: %g of %g s are given. Each sample "
                     "says how much of it was heard",
@@ -208,7 +215,7 @@ def totals_of_samples(samples: Mapping[str, Sequence[Mapping[str, Any]]]) -> dic
     dict or None
         `Totals.as_dict`; None where no sample has a record or an error of ours.
     """
-    totals = Totals()
+    totals = Totals(logs=False)
     for entries in samples.values():
         seen = set()
         for sample in entries:
