@@ -19,6 +19,7 @@ cdef extern from "stft_mel.h" nogil:
     enum: MM_BOUNDARY_MIRROR
 
     ctypedef struct mm_stft_plan:
+        float limit
         int frame_length, hop_length, offset, boundary
         int emphasis_kind, remove_mean
         double emphasis
@@ -81,6 +82,7 @@ cdef class Plan:
         cdef int i
         self.arrays = arrays
         p = &self.plan
+        p.limit = arrays["limit"]
         p.frame_length, p.hop_length = arrays["frame_length"], arrays["hop_length"]
         p.offset, p.boundary = arrays["offset"], arrays["boundary"]
         p.emphasis_kind, p.emphasis = arrays["emphasis_kind"], arrays["emphasis"]
@@ -109,7 +111,10 @@ def features(
     Plan plan not None, int level, const float[::1] x, Py_ssize_t padded, Py_ssize_t first,
     float[:, ::1] out,
 ):
-    """Write the features of frames ``first`` to ``first + len(out) - 1``; return the largest one."""
+    """Write the features of frames ``first`` to ``first + len(out) - 1``; return the largest one.
+
+    It is NaN if a sample of theirs is not finite or above the plan's limit.
+    """
     cdef const mm_stft_kernel *kernel = kernel_of(level)
     cdef Py_ssize_t n = x.shape[0], count = out.shape[0], stride = out.shape[1]
     cdef void *block
@@ -147,13 +152,15 @@ def normalize(Plan plan not None, int level, float[:, ::1] energies, double epsi
     """Bring the logarithm of each column to mean 0 and deviation 1."""
     cdef const mm_stft_kernel *kernel = kernel_of(level)
     cdef Py_ssize_t count = energies.shape[0], stride = energies.shape[1]
-    cdef double *memory
+    cdef void *memory
     if count < 2 or stride != plan.plan.n_mels:
         raise ValueError(f"cannot normalise energies of shape {count} x {stride}")
     with nogil:
-        memory = <double *>malloc(2 * (stride + kernel.lanes) * sizeof(double))
+        memory = malloc(64 + 3 * (stride + kernel.lanes) * sizeof(double))
         if memory != NULL:
-            kernel.normalize(&plan.plan, &energies[0, 0], count, stride, epsilon, memory)
+            kernel.normalize(
+                &plan.plan, &energies[0, 0], count, stride, epsilon,
+                <double *>((<uintptr_t>memory + 63) & ~<uintptr_t>63))
             free(memory)
     if memory == NULL:
         raise MemoryError()
