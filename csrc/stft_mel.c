@@ -858,6 +858,13 @@ static float peak(const float *x, ptrdiff_t n) {
     return value;
 }
 
+static void clamp(float *v, ptrdiff_t n, float lowest) {
+    const vf least = v_set1(lowest);
+    ptrdiff_t i = 0;
+    for (; i + LANES <= n; i += LANES) v_storeu(v + i, v_max(v_loadu(v + i), least));
+    for (; i < n; i++) v[i] = fmaxf(v[i], lowest);
+}
+
 /* A band that hardly varies has a deviation that is made of rounding errors, and the deviation is the divisor. So
  * logarithms are never rounded to float, and sums are in double: sums of l - l0 and (l - l0)^2, l0 the logarithm of the
  * band's first frame. As l0 is one of the values, (mean - l0)^2 is at most `count` times their variance, and what the
@@ -960,4 +967,4 @@ static void normalize(const mm_stft_plan *plan, float *energies, ptrdiff_t count
     }
 }
 
-const mm_stft_kernel MM_NAME(mm_stft) = {LANES, scratch_bytes, features, peak, normalize};
+const mm_stft_kernel MM_NAME(mm_stft) = {LANES, scratch_bytes, features, clamp, peak, normalize};

@@ -64,6 +64,9 @@ typedef struct {
     float (*features)(const mm_stft_plan *plan, const float *x, ptrdiff_t n, ptrdiff_t padded, ptrdiff_t first,
                       ptrdiff_t count, float *out, ptrdiff_t stride, void *scratch);
 
+    /* Raise numbers to at least `lowest`. */
+    void (*clamp)(float *v, ptrdiff_t n, float lowest);
+
     /* The largest |x|; NaN if a sample is NaN. */
     float (*peak)(const float *x, ptrdiff_t n);
 

@@ -46,6 +46,7 @@ cdef extern from "stft_mel.h" nogil:
             const mm_stft_plan *plan, const float *x, Py_ssize_t n, Py_ssize_t padded,
             Py_ssize_t first, Py_ssize_t count, float *out, Py_ssize_t stride, void *scratch
         ) noexcept nogil
+        void (*clamp)(float *v, Py_ssize_t n, float lowest) noexcept nogil
         float (*peak)(const float *x, Py_ssize_t n) noexcept nogil
         void (*normalize)(
             const mm_stft_plan *plan, float *energies, Py_ssize_t count, Py_ssize_t stride,
@@ -136,6 +137,14 @@ def features(
     if block == NULL:
         raise MemoryError()
     return largest
+
+
+def clamp(int level, float[:, ::1] values, float lowest):
+    """Raise values to at least ``lowest``, in place."""
+    cdef const mm_stft_kernel *kernel = kernel_of(level)
+    if values.size:
+        with nogil:
+            kernel.clamp(&values[0, 0], values.shape[0] * values.shape[1], lowest)
 
 
 def peak(int level, const float[::1] x):

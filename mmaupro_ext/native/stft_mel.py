@@ -227,6 +227,12 @@ def features(
     return largest
 
 
+def clamp(values: FloatArray, lowest: float) -> None:
+    """Raise C-contiguous ``values``, shape (frames, n_mels), to at least ``lowest``, in place."""
+    core, level = _core()
+    core.clamp(level or 0, values, lowest)
+
+
 def peak(x: FloatArray) -> float:
     """Return the largest absolute sample of contiguous ``x``; NaN if one is NaN."""
     core, level = _core()

@@ -646,6 +646,12 @@ def _features(
 
 
 @njit(**_OPTIONS)
+def _clamp(values, lowest):
+    for i in range(values.size):
+        values[i] = max(values[i], lowest)
+
+
+@njit(**_OPTIONS)
 def _largest_bits(bits):
     largest = np.int32(0)
     for i in range(bits.size):
@@ -753,6 +759,11 @@ def features(
     if not peak(level, x) <= plan.limit:
         return math.nan
     return float(_features(x, padded, first, out, *plan.arguments))
+
+
+def clamp(level: int, values: np.ndarray, lowest: float) -> None:
+    """Raise values to at least ``lowest``, in place."""
+    _clamp(values.ravel(), np.float32(lowest))
 
 
 def peak(level: int, x: np.ndarray) -> float:
