@@ -75,8 +75,7 @@ def resample(
     resampler : {"native", "soxr"}
         ``"native"``: this package's overlap-save FFT resampler, with the response of soxr HQ:
         within 1e-4 dB up to 0.913 of the lower Nyquist frequency, below -130 dB from that frequency
-        on (measured: -128.7 dB from 96 to 16 kHz, see docs/performance.md). ``"soxr"``: soxr HQ
-        itself, as librosa's default.
+        on. ``"soxr"``: soxr HQ itself, as librosa's default.
     axis : int, default -1
         Axis of the samples; with 0, `x` has shape ``(n, channels)``.
 
