@@ -157,7 +157,10 @@ def test_cores_agree_within_rounding(monkeypatch):
     plan = plan_of(44100)
     x = noise(60_000)
     results = {}
-    for backend, level in [("c", name) for name in select.levels()] + [("numba", "auto")]:
+    for backend, level in [("c", name) for name in select.levels()] + [
+        ("numba", "auto"),
+        ("scipy", "auto"),
+    ]:
         monkeypatch.setenv("MMAUPRO_NATIVE", backend)
         monkeypatch.setenv("MMAUPRO_SIMD", level)
         results[backend, level] = native.resample(plan, x)

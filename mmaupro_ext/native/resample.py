@@ -40,6 +40,13 @@ def _twin_plan(plan: ResamplePlan):
     return twin_resample.twin_plan(plan)
 
 
+@functools.lru_cache(maxsize=64)
+def _fallback_plan(plan: ResamplePlan):
+    from mmaupro_ext.native import fallback_resample
+
+    return fallback_resample.fallback_plan(plan)
+
+
 _of_this_thread = threading.local()
 
 
@@ -77,17 +84,23 @@ def resample_pairs(
     first_pair, last_pair : int
         Range of pairs, not empty.
     """
-    if select.backend() == "c":
+    backend = select.backend()
+    if backend == "c":
         from mmaupro_ext.native import _resample
 
         level = select.level_number()
         c_plan = _c_plan(plan)
         scratch = _scratch(_resample.scratch_floats(c_plan, level))
         _resample.blocks(c_plan, level, x, x_first, y, n_out, first_pair, last_pair, scratch)
-    else:
+    elif backend == "numba":
         from mmaupro_ext.native import twin_resample
 
         twin_resample.blocks(_twin_plan(plan), x, x_first, y, n_out, first_pair, last_pair)
+    else:
+        from mmaupro_ext.native import fallback_resample
+
+        made = _fallback_plan(plan)
+        fallback_resample.blocks(made, x, x_first, y, n_out, first_pair, last_pair)
 
 
 def resample(
@@ -219,14 +232,19 @@ def mean(x: npt.NDArray, out: Float32 | None = None) -> Float32:
         `out`: exact sums, scaled to [-1, 1) and rounded to float32 once.
     """
     y = np.empty(len(x), np.float32) if out is None else out
-    if select.backend() == "c":
+    backend = select.backend()
+    if backend == "c":
         from mmaupro_ext.native import _resample
 
         _resample.mean(select.level_number(), x, y)
-    else:
+    elif backend == "numba":
         from mmaupro_ext.native import twin_resample
 
         twin_resample.mean(x, FULL_SCALE[x.dtype.name], y)
+    else:
+        from mmaupro_ext.native import fallback_resample
+
+        fallback_resample.mean(x, FULL_SCALE[x.dtype.name], y)
     return y
 
 
@@ -246,12 +264,17 @@ def split(x: npt.NDArray, out: Float32 | None = None) -> Float32:
         `out`.
     """
     y = np.empty(x.shape[::-1], np.float32) if out is None else out
-    if select.backend() == "c":
+    backend = select.backend()
+    if backend == "c":
         from mmaupro_ext.native import _resample
 
         _resample.split(select.level_number(), x, y)
-    else:
+    elif backend == "numba":
         from mmaupro_ext.native import twin_resample
 
         twin_resample.split(x, FULL_SCALE[x.dtype.name], y)
+    else:
+        from mmaupro_ext.native import fallback_resample
+
+        fallback_resample.split(x, FULL_SCALE[x.dtype.name], y)
     return y

@@ -187,6 +187,11 @@ class Plan:
         """The plan in the form of the Numba twin."""
         return _twin_module().Plan(self.arrays)
 
+    @functools.cached_property
+    def fallback(self) -> Any:
+        """The plan in the form of the fallback on scipy."""
+        return _fallback_module().Plan(self)
+
 
 def features(
     plan: Plan,
@@ -218,25 +223,25 @@ def features(
         The largest feature; minus infinity if there is no frame; NaN if a sample, from the first one
         of these frames on, is not finite or above ``plan.limit``: ``out`` is then worthless.
     """
-    core, level = _core()
-    made = plan.compiled if level is not None else plan.twin
-    largest = core.features(made, level or 0, x, x.size if padded is None else padded, first, out)
+    core, form, level = _core()
+    end = x.size if padded is None else padded
+    largest = core.features(getattr(plan, form), level, x, end, first, out)
     behind = x[plan.end_of(first + len(out)) :]
-    if behind.size and not core.peak(level or 0, behind) <= plan.limit:
+    if behind.size and not core.peak(level, behind) <= plan.limit:
         return math.nan
     return largest
 
 
 def clamp(values: FloatArray, lowest: float) -> None:
     """Raise C-contiguous ``values``, shape (frames, n_mels), to at least ``lowest``, in place."""
-    core, level = _core()
-    core.clamp(level or 0, values, lowest)
+    core, _, level = _core()
+    core.clamp(level, values, lowest)
 
 
 def peak(x: FloatArray) -> float:
     """Return the largest absolute sample of contiguous ``x``; NaN if one is NaN."""
-    core, level = _core()
-    return core.peak(level or 0, x)
+    core, _, level = _core()
+    return core.peak(level, x)
 
 
 def normalize(plan: Plan, energies: FloatArray, epsilon: float) -> None:
@@ -252,9 +257,8 @@ def normalize(plan: Plan, energies: FloatArray, epsilon: float) -> None:
     epsilon : float
         Added to the deviation.
     """
-    core, level = _core()
-    made = plan.compiled if level is not None else plan.twin
-    core.normalize(made, level or 0, energies, epsilon)
+    core, form, level = _core()
+    core.normalize(getattr(plan, form), level, energies, epsilon)
 
 
 # ---- The parts of a plan.
@@ -416,11 +420,14 @@ def make_logarithm(scale: float) -> dict[str, Any]:
     }
 
 
-def _core() -> tuple[ModuleType, int | None]:
-    """Return the module that runs now, and its level (None for the twin)."""
-    if select.backend() == "c":
-        return _compiled_module(), select.level_number()
-    return _twin_module(), None
+def _core() -> tuple[ModuleType, str, int]:
+    """Return the module that runs now, the name of its form of a plan, and its level."""
+    backend = select.backend()
+    if backend == "c":
+        return _compiled_module(), "compiled", select.level_number()
+    if backend == "numba":
+        return _twin_module(), "twin", 0
+    return _fallback_module(), "fallback", 0
 
 
 @functools.cache
@@ -435,3 +442,10 @@ def _twin_module() -> ModuleType:
     from mmaupro_ext.native import twin_stft_mel  # takes a second to import: Numba
 
     return twin_stft_mel
+
+
+@functools.cache
+def _fallback_module() -> ModuleType:
+    from mmaupro_ext.native import fallback_stft_mel
+
+    return fallback_stft_mel
