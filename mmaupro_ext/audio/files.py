@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -303,7 +304,7 @@ class _Growing:
 
     def append(self, piece: npt.NDArray[np.float32]) -> None:
         room = self.room(piece.shape[1])
-        if room.ctypes.data != piece.ctypes.data:
+        if not np.may_share_memory(room, piece):  # nothing but such a view has its memory
             room[:] = piece
         self._length += piece.shape[1]
 
@@ -321,22 +322,35 @@ def _readable(path: Any) -> str:
         raise AudioError(f"{path!r} is not a path", fix="Give the name of an audio file.") from None
     if isinstance(name, bytes):
         name = os.fsdecode(name)
-    if "\0" in name or not os.path.lexists(name):
-        raise AudioError("no such file", path=name, fix="Check the path, or get the data again.")
-    if os.path.isdir(name):
+    try:
+        found = os.stat(name)
+    except (OSError, ValueError):  # ValueError: a zero byte in the name
+        if "\0" in name or not os.path.lexists(name):
+            problem, fix = "no such file", "Check the path, or get the data again."
+        else:  # a link to nowhere, or a folder on the way that may not be entered
+            problem, fix = "is not a regular file", "Name an audio file."
+        raise AudioError(problem, path=name, fix=fix) from None
+    if stat.S_ISDIR(found.st_mode):
         raise AudioError("is a directory", path=name, fix="Name an audio file in it.")
-    if not os.path.isfile(name):
+    if not stat.S_ISREG(found.st_mode):
         raise AudioError("is not a regular file", path=name, fix="Name an audio file.")
     if not os.access(name, os.R_OK):
         raise AudioError("may not be read", path=name, fix="Check its permissions.")
-    if os.path.getsize(name) == 0:
+    if found.st_size == 0:
         raise AudioError("is empty (0 bytes)", path=name, fix="Get the file again.")
     return name
 
 
+class _FromFrontToBack(soundfile.SoundFile):
+    """A file that is read once. soundfile seeks to where it is after each block, where it can."""
+
+    def seekable(self) -> bool:
+        return False
+
+
 def _open(name: str) -> soundfile.SoundFile:
     try:
-        return soundfile.SoundFile(name)
+        return _FromFrontToBack(name)
     except soundfile.LibsndfileError as error:
         problem = f"is not audio that libsndfile can read ({_reason(error)})"
     except TypeError:  # soundfile takes the name of raw samples as a promise of more arguments
@@ -391,10 +405,10 @@ def _cut_short(path: str, present: int, declared: int, unit: str = "frames") -> 
 def _blocks(info: AudioInfo, file: soundfile.SoundFile) -> Iterator[npt.NDArray]:
     """Yield decoded ``(frames, channels)``; each block overwrites the one before."""
     dtype = SAMPLE_TYPES.get(info.subtype, "float32")
-    frames = max(1, BLOCK_FRAMES * 2 // max(2, info.channels))  # bounds the memory, not the time
+    frames = max(1, BLOCK_FRAMES * 2 // info.channels)  # bounds the memory, not the time
     buffer = np.empty((frames, info.channels), dtype)
     done = 0
-    while True:
+    while done < info.frames:  # libsndfile never gives more than that
         try:
             block = file.read(out=buffer)
         except soundfile.LibsndfileError as error:
