@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
@@ -15,7 +16,13 @@ import soundfile
 
 from mmaupro_ext.audio import containers
 from mmaupro_ext.audio.cache import AudioCache, Spec, as_cache
-from mmaupro_ext.audio.resampling import RESAMPLERS, output_length, resampler_used, stream_for
+from mmaupro_ext.audio.resampling import (
+    RESAMPLERS,
+    SoxrStream,
+    output_length,
+    resampler_used,
+    stream_for,
+)
 from mmaupro_ext.audio.validate import check_finite, valid_choice, valid_rate, valid_rates
 from mmaupro_ext.audio.windowing import cut, sample_count
 from mmaupro_ext.errors import AudioError
@@ -189,8 +196,9 @@ def _load(name: str, rate: int | None, channels: str, resampler: str) -> npt.NDA
         target = rate or info.sampling_rate
         rows = 1 if channels == "mono" else info.channels
         result = _Growing(rows, output_length(info.frames, info.sampling_rate, target))
-        for piece in _pieces(info, file, target, channels, resampler, result.room):
-            result.append(piece)
+        memory = _of_this_thread.__dict__.setdefault("memory", _Memory())
+        for piece in _pieces(info, file, target, channels, resampler, result.room, memory):
+            result.filled(piece.shape[1])
     samples = result.finished()
     return samples[0] if channels == "mono" else samples
 
@@ -240,7 +248,12 @@ def _stream(
     with _open(name) as file:
         info = _info(name, file)
         target = rate or info.sampling_rate
-        pieces = _pieces(info, file, target, channels, resampler)
+        rows = 1 if channels == "mono" else info.channels
+
+        def room(samples: int) -> npt.NDArray[np.float32]:
+            return np.empty((rows, samples), np.float32)
+
+        pieces = _pieces(info, file, target, channels, resampler, room, _Memory())
         if block_s is not None:
             length = round(sample_count(block_s, target, "block_s"))
             pieces = (piece.copy() for _, piece in cut(pieces, length, Fraction(length), "keep"))
@@ -255,33 +268,74 @@ def _check_arguments(sampling_rate: int | None, channels: str, resampler: str) -
     return None if sampling_rate is None else valid_rate(sampling_rate)
 
 
+@dataclass
+class _Memory:
+    """What decoding works in. A thread keeps it: new pages cost as much as the work on them."""
+
+    block: npt.NDArray[np.uint8] = field(default_factory=lambda: np.empty(0, np.uint8))
+    stream: npt.NDArray[np.float32] = field(default_factory=lambda: np.empty(0, np.float32))
+
+    def block_of(self, frames: int, channels: int, dtype: str) -> npt.NDArray:
+        """Return an array of shape (frames, channels) in the memory for blocks."""
+        size = frames * channels * np.dtype(dtype).itemsize
+        if self.block.size < size:
+            self.block = np.empty(size, np.uint8)
+        return self.block[:size].view(dtype).reshape(frames, channels)
+
+
+_of_this_thread = threading.local()
+
+
 def _pieces(
     info: AudioInfo,
     file: soundfile.SoundFile,
     target: int,
     channels: str,
     resampler: str,
-    room: Callable[[int], npt.NDArray[np.float32]] | None = None,
+    room: Callable[[int], npt.NDArray[np.float32]],
+    memory: _Memory,
 ) -> Iterator[npt.NDArray[np.float32]]:
-    """Yield mixed and resampled ``(rows, m)``, where `room` says if nothing is to be resampled."""
+    """Yield mixed and resampled ``(rows, m)``, written where ``room(m)`` says."""
     _check_body(info)
     rows = 1 if channels == "mono" else info.channels
     streams = []
     if target != info.sampling_rate:
         valid_rates(info.sampling_rate, target)
-        streams = [stream_for(info.sampling_rate, target, resampler) for _ in range(rows)]
-    for block in _blocks(info, file):
-        if channels == "keep":
-            mixed = native.split(block)
-        elif streams:
-            mixed = native.mean(block, out=streams[0].room(len(block)))[None]
+        buffers = [memory.stream if i == 0 else None for i in range(rows)]
+        streams = [stream_for(info.sampling_rate, target, resampler, b) for b in buffers]
+    for block in _blocks(info, file, memory):
+        if not streams:
+            out = room(len(block))
+            if channels == "mono":
+                native.mean(block, out=out[0])
+            elif out.flags.c_contiguous:
+                native.split(block, out=out)
+            else:
+                out[:] = native.split(block)
+            yield out
+            continue
+        if channels == "mono":
+            streams[0].take(native.mean(block, out=streams[0].room(len(block))))
         else:
-            mixed = native.mean(block, out=room(len(block))[0] if room else None)[None]
-        if streams:
-            mixed = np.stack([s.push(row) for s, row in zip(streams, mixed, strict=True)])
-        yield mixed
+            for stream, row in zip(streams, native.split(block), strict=True):
+                stream.take(row)
+        yield _given(streams, room)
     if streams:
-        yield np.stack([stream.finish() for stream in streams])
+        for stream in streams:
+            stream.end()
+        yield _given(streams, room)
+        if isinstance(streams[0], native.Stream):
+            memory.stream = streams[0].buffer
+
+
+def _given(
+    streams: Sequence[native.Stream | SoxrStream], room: Callable[[int], npt.NDArray[np.float32]]
+) -> npt.NDArray[np.float32]:
+    """Return what the streams have ready, written where `room` says."""
+    out = room(streams[0].ready)
+    for stream, row in zip(streams, out, strict=True):
+        stream.give(row)
+    return out
 
 
 class _Growing:
@@ -293,7 +347,7 @@ class _Growing:
         self._length = 0
 
     def room(self, samples: int) -> npt.NDArray[np.float32]:
-        """Return where the next samples may be written; `append` such a view to save a copy."""
+        """Return where the next samples may be written."""
         end = self._length + samples
         rows, capacity = self._samples.shape
         if end > capacity:
@@ -302,11 +356,9 @@ class _Growing:
             self._samples = larger
         return self._samples[:, self._length : end]
 
-    def append(self, piece: npt.NDArray[np.float32]) -> None:
-        room = self.room(piece.shape[1])
-        if not np.may_share_memory(room, piece):  # nothing but such a view has its memory
-            room[:] = piece
-        self._length += piece.shape[1]
+    def filled(self, samples: int) -> None:
+        """Keep so many samples that were written to the `room`."""
+        self._length += samples
 
     def finished(self) -> npt.NDArray[np.float32]:
         if self._length == self._samples.shape[1]:
@@ -334,8 +386,6 @@ def _readable(path: Any) -> str:
         raise AudioError("is a directory", path=name, fix="Name an audio file in it.")
     if not stat.S_ISREG(found.st_mode):
         raise AudioError("is not a regular file", path=name, fix="Name an audio file.")
-    if not os.access(name, os.R_OK):
-        raise AudioError("may not be read", path=name, fix="Check its permissions.")
     if found.st_size == 0:
         raise AudioError("is empty (0 bytes)", path=name, fix="Get the file again.")
     return name
@@ -352,6 +402,9 @@ def _open(name: str) -> soundfile.SoundFile:
     try:
         return _FromFrontToBack(name)
     except soundfile.LibsndfileError as error:
+        if not os.access(name, os.R_OK):
+            fix = "Check its permissions."
+            raise AudioError("may not be read", path=name, fix=fix) from None
         problem = f"is not audio that libsndfile can read ({_reason(error)})"
     except TypeError:  # soundfile takes the name of raw samples as a promise of more arguments
         problem = "has no header (raw samples)"
@@ -402,11 +455,11 @@ def _cut_short(path: str, present: int, declared: int, unit: str = "frames") -> 
     )
 
 
-def _blocks(info: AudioInfo, file: soundfile.SoundFile) -> Iterator[npt.NDArray]:
+def _blocks(info: AudioInfo, file: soundfile.SoundFile, memory: _Memory) -> Iterator[npt.NDArray]:
     """Yield decoded ``(frames, channels)``; each block overwrites the one before."""
     dtype = SAMPLE_TYPES.get(info.subtype, "float32")
     frames = max(1, BLOCK_FRAMES * 2 // info.channels)  # bounds the memory, not the time
-    buffer = np.empty((frames, info.channels), dtype)
+    buffer = memory.block_of(min(frames, info.frames), info.channels, dtype)
     done = 0
     while done < info.frames:  # libsndfile never gives more than that
         try:
