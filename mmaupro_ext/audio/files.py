@@ -16,6 +16,7 @@ import soundfile
 
 from mmaupro_ext.audio import containers
 from mmaupro_ext.audio.cache import AudioCache, Spec, as_cache
+from mmaupro_ext.audio.pcm import PcmWav, open_pcm_wav
 from mmaupro_ext.audio.resampling import (
     RESAMPLERS,
     SoxrStream,
@@ -288,7 +289,7 @@ _of_this_thread = threading.local()
 
 def _pieces(
     info: AudioInfo,
-    file: soundfile.SoundFile,
+    file: soundfile.SoundFile | PcmWav,
     target: int,
     channels: str,
     resampler: str,
@@ -296,7 +297,8 @@ def _pieces(
     memory: _Memory,
 ) -> Iterator[npt.NDArray[np.float32]]:
     """Yield mixed and resampled ``(rows, m)``, written where ``room(m)`` says."""
-    _check_body(info)
+    if not isinstance(file, PcmWav):  # which has all that its header says
+        _check_body(info)
     rows = 1 if channels == "mono" else info.channels
     streams = []
     if target != info.sampling_rate:
@@ -398,7 +400,10 @@ class _FromFrontToBack(soundfile.SoundFile):
         return False
 
 
-def _open(name: str) -> soundfile.SoundFile:
+def _open(name: str) -> soundfile.SoundFile | PcmWav:
+    pcm = open_pcm_wav(name)
+    if pcm is not None:
+        return pcm
     try:
         return _FromFrontToBack(name)
     except soundfile.LibsndfileError as error:
@@ -411,14 +416,16 @@ def _open(name: str) -> soundfile.SoundFile:
     raise AudioError(problem, path=name, fix=f"{CONVERT} If it should be audio, get it again.")
 
 
-def _reason(error: soundfile.LibsndfileError) -> str:
-    """Return libsndfile's reason, without the words that mislead."""
+def _reason(error: soundfile.LibsndfileError | OSError) -> str:
+    """Return libsndfile's reason, without the words that mislead, or the system's."""
+    if isinstance(error, OSError):
+        return str(error.strerror)
     reason = error.error_string.removeprefix("Error : ").rstrip(".")
     # What it says of an MP3 without a single frame.
     return "no MPEG frame in it" if "possibly a pipe" in reason else reason
 
 
-def _info(name: str, file: soundfile.SoundFile) -> AudioInfo:
+def _info(name: str, file: soundfile.SoundFile | PcmWav) -> AudioInfo:
     if file.frames <= 0:
         raise AudioError("holds no samples", path=name, fix="Get the file again, or leave it out.")
     return AudioInfo(
@@ -455,7 +462,9 @@ def _cut_short(path: str, present: int, declared: int, unit: str = "frames") -> 
     )
 
 
-def _blocks(info: AudioInfo, file: soundfile.SoundFile, memory: _Memory) -> Iterator[npt.NDArray]:
+def _blocks(
+    info: AudioInfo, file: soundfile.SoundFile | PcmWav, memory: _Memory
+) -> Iterator[npt.NDArray]:
     """Yield decoded ``(frames, channels)``; each block overwrites the one before."""
     dtype = SAMPLE_TYPES.get(info.subtype, "float32")
     frames = max(1, BLOCK_FRAMES * 2 // info.channels)  # bounds the memory, not the time
@@ -463,8 +472,8 @@ def _blocks(info: AudioInfo, file: soundfile.SoundFile, memory: _Memory) -> Iter
     done = 0
     while done < info.frames:  # libsndfile never gives more than that
         try:
-            block = file.read(out=buffer)
-        except soundfile.LibsndfileError as error:
+            block: npt.NDArray[Any] = file.read(out=buffer)
+        except (soundfile.LibsndfileError, OSError) as error:
             raise AudioError(
                 f"cannot be decoded between frames {done} and {done + frames} of "
                 f"{info.frames} ({_reason(error)})",
