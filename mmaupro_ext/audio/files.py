@@ -54,8 +54,11 @@ BYTES_PER_SAMPLE = {
 UNCOMPRESSED_FORMATS = ("WAV", "WAVEX", "RF64", "W64", "AIFF", "AU", "CAF")
 # An MP3 may lack what its header counts by one MPEG frame: encoders differ about delay and padding.
 MPEG_SLACK = 1152
-# Room for the result that is made at once on the word of a header; more grows as samples come.
+# Room for the result is made at once on the word of a header, as long as it claims no more samples than
+# these, or so many for each byte of the file (silence in FLAC reaches some hundreds); beyond, it
+# grows as samples come. Memory that is never written costs nothing.
 FIRST_CAPACITY = 1 << 24
+SAMPLES_OF_A_BYTE = 1024
 
 GET_AGAIN = (
     "Get the file again, or re-encode what is there (ffmpeg -i FILE OUT.wav) to accept the loss."
@@ -196,7 +199,9 @@ def _load(name: str, rate: int | None, channels: str, resampler: str) -> npt.NDA
         info = _info(name, file)
         target = rate or info.sampling_rate
         rows = 1 if channels == "mono" else info.channels
-        result = _Growing(rows, output_length(info.frames, info.sampling_rate, target))
+        expected = output_length(info.frames, info.sampling_rate, target)
+        believed = max(FIRST_CAPACITY, SAMPLES_OF_A_BYTE * os.path.getsize(name))
+        result = _Growing(rows, min(expected, believed // rows))
         memory = _of_this_thread.__dict__.setdefault("memory", _Memory())
         for piece in _pieces(info, file, target, channels, resampler, result.room, memory):
             result.filled(piece.shape[1])
@@ -344,8 +349,7 @@ class _Growing:
     """Rows of samples of a length that is expected, but only known at the end."""
 
     def __init__(self, rows: int, expected: int) -> None:
-        capacity = max(1, min(expected, FIRST_CAPACITY // rows))
-        self._samples = np.empty((rows, capacity), np.float32)
+        self._samples = np.empty((rows, max(1, expected)), np.float32)
         self._length = 0
 
     def room(self, samples: int) -> npt.NDArray[np.float32]:
@@ -363,9 +367,12 @@ class _Growing:
         self._length += samples
 
     def finished(self) -> npt.NDArray[np.float32]:
-        if self._length == self._samples.shape[1]:
+        rows, capacity = self._samples.shape
+        if self._length == capacity:
             return self._samples
-        return self._samples[:, : self._length].copy()
+        filled = self._samples[:, : self._length]
+        # What decoding made a little shorter than its header says need not be there twice.
+        return filled if rows == 1 and 16 * self._length > 15 * capacity else filled.copy()
 
 
 def _readable(path: Any) -> str:
