@@ -248,6 +248,23 @@ def stream(
     return _stream(_readable(path), rate, channels, block_s, resampler)
 
 
+def stream_to(
+    path: str | os.PathLike[str],
+    sampling_rate: int,
+    resampler: str,
+    room: Callable[[int], npt.NDArray[np.float32]],
+) -> Iterator[npt.NDArray[np.float32]]:
+    """Do as `stream` in mono, but write each block where ``room(samples)`` says: shape (1, samples)."""
+    _check_arguments(sampling_rate, "mono", resampler)
+
+    def blocks(name: str) -> Iterator[npt.NDArray[np.float32]]:
+        with _open(name) as file:
+            info = _info(name, file)
+            yield from _pieces(info, file, sampling_rate, "mono", resampler, room, _Memory())
+
+    return blocks(_readable(path))
+
+
 def _stream(
     name: str, rate: int | None, channels: str, block_s: float | None, resampler: str
 ) -> Iterator[npt.NDArray[np.float32]]:
