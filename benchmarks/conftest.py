@@ -55,6 +55,17 @@ def race(
     return run
 
 
+@pytest.fixture
+def note(request: pytest.FixtureRequest) -> Callable[[str, str, str], None]:
+    """Return ``note(work, candidate, text)``, which puts text in the place of times into the table."""
+
+    def put(work: str, candidate: str, text: str) -> None:
+        results = request.config.stash.setdefault(_RESULTS, {}).setdefault(work, {})
+        results[candidate] = text
+
+    return put
+
+
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
     """Print, for each work, the time of each candidate and how many times ours it is."""
     works = config.stash.get(_RESULTS, {})

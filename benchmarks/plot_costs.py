@@ -1,6 +1,7 @@
 """Cost against length and threads, and the share of the machine's bound; figures and tables.
 
-Run: ``python benchmarks/plot_costs.py`` (three minutes, 3 GB of memory; leave the machine alone).
+Run: ``python benchmarks/plot_costs.py`` (three minutes, 5 GB of memory, 1.3 GB of disk; leave the
+machine alone).
 ``--quick`` stops at 100 s of audio. Needs a C compiler for the bound: `peak.c` measures the clock
 and the multiply-adds a second; without one the table says so.
 """
@@ -29,7 +30,7 @@ from mmaupro_ext.native import select
 from mmaupro_ext.native.resample_plan import ResamplePlan, Transform, resample_plan
 from mmaupro_ext.report import figures
 
-LENGTHS = (1, 3, 10, 30, 100, 600, 1800)  # seconds of audio
+LENGTHS = (1, 3, 10, 30, 100, 600, 1800, 7200)  # seconds of audio
 RATE, TARGET, N_MELS = 44100, 16000, 128
 WORKS = {
     "log-mel, 128 bands": figures.BLUE,
@@ -41,7 +42,7 @@ FLAGS = {"sse2": (16, ["-mfma"]), "avx2": (32, ["-mavx2", "-mfma"]), "avx512": (
 
 
 def noise(samples: int) -> np.ndarray:
-    """Return noise; ten seconds, repeated, so that half an hour is made at once."""
+    """Return noise; ten seconds, repeated, so that two hours are made at once."""
     tile = np.random.default_rng(0).standard_normal(min(samples, 441000)).astype(np.float32)
     return np.resize(0.1 * tile, samples)
 
@@ -119,7 +120,9 @@ def draw_lengths(taken: dict[str, list[list[float]]], lengths: tuple[int, ...]) 
 
 
 def name_of(seconds: int) -> str:
-    return f"{seconds} s" if seconds < 120 else f"{seconds // 60} min"
+    if seconds < 120:
+        return f"{seconds} s"
+    return f"{seconds // 60} min" if seconds < 7200 else f"{seconds // 3600} h"
 
 
 def length_table(taken: dict[str, list[list[float]]], lengths: tuple[int, ...]) -> str:

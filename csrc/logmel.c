@@ -207,11 +207,15 @@ static void copy_edge(const float *x, ptrdiff_t n, ptrdiff_t padded, ptrdiff_t s
 /* Fill group g of the tile with columns first_column .. first_column + LANES - 1. */
 MM_INLINE void load_columns(scratch *s, int g, const float *x, ptrdiff_t n, ptrdiff_t padded, ptrdiff_t first_column) {
     const ptrdiff_t start = first_column * MM_HOP - MM_REFLECT;
+    const ptrdiff_t count = LANES * MM_HOP;
     const float *samples = s->edge;
-    if (start < 0 || start + LANES * MM_HOP > n)
+    if (start < 0 || start + count > n)
         copy_edge(x, n, padded, start, s->edge);
     else
         samples = x + start;
+    /* The transpose reads LANES places at once, more than processors foresee: ask for the next group in time. */
+    if (start >= 0 && start + 2 * count <= n)
+        for (ptrdiff_t i = count; i < 2 * count; i += 16) MM_PREFETCH(x + start + i);
     for (int row = 0; row < MM_HOP; row += LANES) {
         vf rows[LANES];
         v_transpose_load(samples + row, MM_HOP, rows);

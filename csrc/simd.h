@@ -33,6 +33,7 @@
 #define MM_INLINE static inline __attribute__((always_inline, unused))
 #define MM_RESTRICT __restrict__
 #define MM_ALIGNED(bytes) __attribute__((aligned(bytes)))
+#define MM_PREFETCH(p) __builtin_prefetch(p)
 #ifdef __clang__
 #define MM_UNROLL _Pragma("clang loop unroll(full)")
 #else
@@ -43,6 +44,7 @@
 #define MM_INLINE static inline
 #define MM_RESTRICT
 #define MM_ALIGNED(bytes) _Alignas(bytes)
+#define MM_PREFETCH(p) ((void)(p))
 #endif
 
 #if MM_LANES == 1

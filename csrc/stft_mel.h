@@ -23,6 +23,8 @@ enum { MM_STFT_PASSES_MAX = 16, MM_STFT_LOG_TERMS = 8 };
 /* All that depends on the family and not on the signal. Read-only, so threads may share it; the arrays belong to the
  * caller. Sizes in brackets; `columns` = n_fft / radix, `half` = radix / 2. */
 typedef struct {
+    float limit; /* the largest sample that cannot make an energy overflow */
+
     /* frames: frame t starts at sample hop_length t - offset */
     int frame_length, hop_length, offset, boundary;
     int emphasis_kind, remove_mean;
@@ -57,16 +59,20 @@ typedef struct {
     size_t (*scratch_bytes)(const mm_stft_plan *plan);
 
     /* Features of frames first .. first + count - 1 of the n samples x, followed by padded - n zeros (n <= padded):
-     * out[(t - first) * stride + m] for mel m and frame t. Returns the largest feature (-infinity if count is 0). */
+     * out[(t - first) * stride + m] for mel m and frame t. Returns the largest feature (-infinity if count is 0), or NaN
+     * if a sample of these frames is not finite or above the plan's limit: the output is then worthless. */
     float (*features)(const mm_stft_plan *plan, const float *x, ptrdiff_t n, ptrdiff_t padded, ptrdiff_t first,
                       ptrdiff_t count, float *out, ptrdiff_t stride, void *scratch);
+
+    /* Raise numbers to at least `lowest`. */
+    void (*clamp)(float *v, ptrdiff_t n, float lowest);
 
     /* The largest |x|; NaN if a sample is NaN. */
     float (*peak)(const float *x, ptrdiff_t n);
 
     /* Energies v (from a `linear` plan) to features, in place: for each of the plan's columns
      * (ln v - mean) / (deviation + epsilon) over `count` >= 2 rows, the squares of the deviation over count - 1. The
-     * working memory is 2 n_mels numbers, n_mels rounded up to whole batches. */
+     * working memory is 3 n_mels numbers, n_mels rounded up to whole batches, aligned to 64 bytes. */
     void (*normalize)(const mm_stft_plan *plan, float *energies, ptrdiff_t count, ptrdiff_t stride, double epsilon,
                       double *working_memory);
 } mm_stft_kernel;

@@ -14,12 +14,12 @@ from mmaupro_ext.native import select
 hypothesis.settings.register_profile("no-clock", deadline=None)
 hypothesis.settings.load_profile("no-clock")
 
-CORES = [("c", level) for level in select.levels()] + [("numba", "auto")]
+CORES = [("c", level) for level in select.levels()] + [("numba", "auto"), ("scipy", "auto")]
 
 
 @pytest.fixture(params=CORES, ids=["-".join(core) for core in CORES])
 def core(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Run the test on each core: every instruction-set level of this processor, and the twin."""
+    """Run the test on each core: every instruction-set level of this processor, the twin and scipy."""
     backend, level = request.param
     monkeypatch.setenv("MMAUPRO_NATIVE", backend)
     monkeypatch.setenv("MMAUPRO_SIMD", level)

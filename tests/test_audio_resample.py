@@ -14,9 +14,11 @@ from mmaupro_ext.audio import resampling
 from mmaupro_ext.audio.reference import resample_reference
 from mmaupro_ext.errors import AudioError, ConfigError
 from mmaupro_ext.native.resample_plan import PASS_EDGE, resample_plan
+from mmaupro_ext.report.frontend_measure import resampler_response
 
 TARGET = 16000
 RATES = (8000, 11025, 22050, 24000, 32000, 44100, 48000, 88200, 96000, 192000)
+USUAL = (8000, 11025, 12000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000, 176400, 192000)
 PAIRS = [(rate, TARGET) for rate in RATES] + [(11024, TARGET), (47952, TARGET), (16000, 44100)]
 
 # Two float32 transforms of 2^11 to 2^13 points round with an RMS of some 1e-7 of the signal's RMS;
@@ -88,16 +90,31 @@ def response_db(orig_sr: int, hz: np.ndarray, resampler: str = "native") -> np.n
     return np.array(levels)
 
 
-@pytest.mark.parametrize("orig_sr", [22050, 44100, 48000, 96000])
+@pytest.mark.parametrize("orig_sr", [22050, 44100, 48000, 96000, 192000])
 def test_pass_band_is_flat_within_1e4_db(core, orig_sr):
     hz = np.linspace(20, PASS_EDGE * TARGET / 2, 16)
     assert np.abs(response_db(orig_sr, hz)).max() <= 1e-4
 
 
-@pytest.mark.parametrize("orig_sr", [22050, 44100, 48000, 96000])
+@pytest.mark.parametrize("target_sr", [16000, 24000])
+@pytest.mark.parametrize("orig_sr", USUAL)
+def test_response_of_every_usual_rate_by_its_plan(orig_sr, target_sr):
+    """Without rounding; 1 dB is left for that of float32, which is at -138 dB."""
+    response = resampler_response(orig_sr, target_sr) if orig_sr != target_sr else None
+    if response is not None:
+        assert response.ripple_db <= 1e-5
+        assert response.alias_db <= -131
+
+
+@pytest.mark.parametrize("orig_sr", [rate for rate in USUAL if rate > TARGET])
 def test_alias_is_below_130_db(core, orig_sr):
     """The filter stops at -135 dB; float32 leaves noise at -138 dB of the tone."""
-    hz = np.concatenate([np.linspace(8001, 8800, 8), np.linspace(8800, orig_sr / 2 - 1, 8)])
+    response = resampler_response(orig_sr, TARGET)
+    stopped = response.hz >= TARGET / 2 + 1
+    worst = response.hz[stopped][response.gain_db[stopped].argmax()]
+    hz = np.concatenate(
+        [[worst], np.linspace(8001, 8800, 8), np.linspace(8800, orig_sr / 2 - 1, 8)]
+    )
     assert response_db(orig_sr, hz).max() <= -130
 
 
@@ -109,11 +126,13 @@ def test_transition_band_follows_soxr_hq():
     np.testing.assert_allclose(ours, soxr_hq, atol=0.5)
 
 
-def test_images_of_up_sampling_are_below_130_db(core):
-    hz = 3000.0
-    x = (0.5 * np.cos(2 * np.pi * hz / 8000 * np.arange(8000))).astype(np.float32)
-    y = audio.resample(x, 8000, 16000).astype(np.float64)[1600:-1600]
-    t = 2 * np.pi * hz / 16000 * np.arange(1600, 1600 + len(y))
+@pytest.mark.parametrize("orig_sr", [rate for rate in USUAL if rate < TARGET])
+@pytest.mark.parametrize("part", [0.2, 0.75, 0.91])
+def test_images_of_up_sampling_are_below_130_db(core, orig_sr, part):
+    hz = part * orig_sr / 2
+    x = (0.5 * np.cos(2 * np.pi * hz / orig_sr * np.arange(orig_sr))).astype(np.float32)
+    y = audio.resample(x, orig_sr, TARGET).astype(np.float64)[1600:-1600]
+    t = 2 * np.pi * hz / TARGET * np.arange(1600, 1600 + len(y))
     residue = y - 0.5 * np.cos(t)
     assert 20 * np.log10(np.sqrt(2 * np.mean(residue**2)) / 0.5) <= -130
 

@@ -48,7 +48,7 @@ def test_info_names_backend_and_versions(capsys):
     cli.main(["info", "--json"])
     facts = json.loads(capsys.readouterr().out)
     assert facts["versions"]["mmaupro-ext"] == __version__
-    assert facts["native"]["backend"] in ("c", "numba")
+    assert facts["native"]["backend"] in ("c", "numba", "scipy")
     cli.main(["info"])
     assert "native:" in capsys.readouterr().out
 

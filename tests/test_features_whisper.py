@@ -94,7 +94,10 @@ def test_cores_agree(monkeypatch):
     from mmaupro_ext.native import select
 
     features = {}
-    for backend, level in [("c", level) for level in select.levels()] + [("numba", "auto")]:
+    for backend, level in [("c", level) for level in select.levels()] + [
+        ("numba", "auto"),
+        ("scipy", "auto"),
+    ]:
         monkeypatch.setenv("MMAUPRO_NATIVE", backend)
         monkeypatch.setenv("MMAUPRO_SIMD", level)
         # Flat spectra: no bin lies in the rounding noise of another, so cores differ by float32

@@ -24,7 +24,11 @@ def x() -> np.ndarray:
 
 
 def core_of(backend: str):
-    """Return the module of a core and its levels."""
+    """Return the module of a core."""
+    if backend == "scipy":
+        from mmaupro_ext.native import fallback_logmel
+
+        return fallback_logmel
     if backend == "numba":
         from mmaupro_ext.native import twin_logmel
 
@@ -34,7 +38,7 @@ def core_of(backend: str):
     return _logmel
 
 
-MODULES = [("c", number) for number in select.levels().values()] + [("numba", 0)]
+MODULES = [("c", number) for number in select.levels().values()] + [("numba", 0), ("scipy", 0)]
 
 
 @pytest.mark.parametrize(("backend", "level"), MODULES)

@@ -25,7 +25,7 @@ def no_wishes(monkeypatch):
 def without_core(monkeypatch):
     """Behave as an install without a compiler."""
     monkeypatch.setattr(select, "levels", dict)
-    select._warn_once_about_the_twin.cache_clear()
+    select._best_without_the_core.cache_clear()
 
 
 def test_tests_run_with_the_compiled_core():
@@ -51,14 +51,17 @@ def test_variables_are_read_at_every_call(monkeypatch):
     for level in select.levels():
         monkeypatch.setenv("MMAUPRO_SIMD", level)
         assert native.info()["simd"] == level
-    monkeypatch.setenv("MMAUPRO_NATIVE", "numba")
-    assert native.info()["backend"] == "numba"
-    assert native.info()["simd"] == "numba"
+    for name in ("numba", "scipy"):
+        monkeypatch.setenv("MMAUPRO_NATIVE", name)
+        assert native.info()["backend"] == name
+        assert native.info()["simd"] == name
 
 
 def test_unknown_backend_is_refused_with_those_available(monkeypatch):
     monkeypatch.setenv("MMAUPRO_NATIVE", "rust")
-    with pytest.raises(ConfigError, match="'rust' is unknown; available here: auto, c, numba"):
+    with pytest.raises(
+        ConfigError, match="'rust' is unknown; available here: auto, c, numba, scipy"
+    ):
         select.backend()
 
 
@@ -82,18 +85,55 @@ def test_without_the_core_the_twin_runs_and_says_so_once(without_core, caplog):
     assert caplog.text.count("without its compiled core") == 1
 
 
-def test_the_twin_on_request_does_not_warn(without_core, caplog, monkeypatch):
+@pytest.fixture
+def without_numba(monkeypatch):
+    """Behave as on a Python that has no Numba yet."""
+    monkeypatch.setattr(select, "numba_works", lambda: False)
+
+
+def test_without_core_and_numba_scipy_runs_and_says_so_once(without_core, without_numba, caplog):
+    with caplog.at_level(logging.WARNING):
+        assert select.backend() == "scipy"
+        assert select.backend() == "scipy"
+    assert caplog.text.count("Numba cannot be imported: scipy") == 1
+    assert native.info()["backend"] == native.info()["simd"] == "scipy"
+    assert select.backends() == ["scipy"]
+
+
+def test_asking_for_numba_where_it_cannot_be_imported_is_refused(without_numba, monkeypatch):
     monkeypatch.setenv("MMAUPRO_NATIVE", "numba")
-    assert select.backend() == "numba"
+    with pytest.raises(ConfigError, match="Numba cannot be imported; available here: auto, c, sc"):
+        select.backend()
+
+
+def test_missing_core_and_broken_numba_are_found_out_by_importing_them():
+    """No file to decode and no model: features of samples, at two rates, in a fresh process."""
+    program = (
+        "import sys; sys.modules.update(dict.fromkeys(['numba', 'mmaupro_ext.native._logmel']));"
+        "import numpy, mmaupro_ext.audio as a, mmaupro_ext.features as f, mmaupro_ext.native as n;"
+        "x = a.resample(numpy.ones(44100, 'float32'), 44100, 16000);"
+        "print(f.log_mel(x).shape, n.info()['backend'], 'numba.core' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], timeout=60, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "(128, 100) scipy False"
+    assert done.stderr.count("Numba cannot be imported") == 1
+
+
+@pytest.mark.parametrize("name", ["numba", "scipy"])
+def test_a_core_on_request_does_not_warn(without_core, caplog, monkeypatch, name):
+    monkeypatch.setenv("MMAUPRO_NATIVE", name)
+    assert select.backend() == name
     assert not caplog.records
 
 
 def test_asking_for_a_core_that_is_not_there_is_refused(without_core, monkeypatch):
     monkeypatch.setenv("MMAUPRO_NATIVE", "c")
-    with pytest.raises(ConfigError, match="not installed; available here: auto, numba"):
+    with pytest.raises(ConfigError, match="not installed; available here: auto, numba, scipy"):
         select.backend()
     monkeypatch.setenv("MMAUPRO_NATIVE", "rust")
-    with pytest.raises(ConfigError, match="available here: auto, numba$"):
+    with pytest.raises(ConfigError, match="available here: auto, numba, scipy$"):
         select.backend()
     with pytest.raises(ConfigError, match="no compiled core"):
         select.level()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+import stat
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
@@ -14,7 +16,14 @@ import soundfile
 
 from mmaupro_ext.audio import containers
 from mmaupro_ext.audio.cache import AudioCache, Spec, as_cache
-from mmaupro_ext.audio.resampling import RESAMPLERS, output_length, resampler_used, stream_for
+from mmaupro_ext.audio.pcm import PcmWav, open_pcm_wav
+from mmaupro_ext.audio.resampling import (
+    RESAMPLERS,
+    SoxrStream,
+    output_length,
+    resampler_used,
+    stream_for,
+)
 from mmaupro_ext.audio.validate import check_finite, valid_choice, valid_rate, valid_rates
 from mmaupro_ext.audio.windowing import cut, sample_count
 from mmaupro_ext.errors import AudioError
@@ -45,8 +54,11 @@ BYTES_PER_SAMPLE = {
 UNCOMPRESSED_FORMATS = ("WAV", "WAVEX", "RF64", "W64", "AIFF", "AU", "CAF")
 # An MP3 may lack what its header counts by one MPEG frame: encoders differ about delay and padding.
 MPEG_SLACK = 1152
-# Room for the result that is made at once on the word of a header; more grows as samples come.
+# Room for the result is made at once on the word of a header, as long as it claims no more samples than
+# these, or so many for each byte of the file (silence in FLAC reaches some hundreds); beyond, it
+# grows as samples come. Memory that is never written costs nothing.
 FIRST_CAPACITY = 1 << 24
+SAMPLES_OF_A_BYTE = 1024
 
 GET_AGAIN = (
     "Get the file again, or re-encode what is there (ffmpeg -i FILE OUT.wav) to accept the loss."
@@ -187,9 +199,12 @@ def _load(name: str, rate: int | None, channels: str, resampler: str) -> npt.NDA
         info = _info(name, file)
         target = rate or info.sampling_rate
         rows = 1 if channels == "mono" else info.channels
-        result = _Growing(rows, output_length(info.frames, info.sampling_rate, target))
-        for piece in _pieces(info, file, target, channels, resampler, result.room):
-            result.append(piece)
+        expected = output_length(info.frames, info.sampling_rate, target)
+        believed = max(FIRST_CAPACITY, SAMPLES_OF_A_BYTE * os.path.getsize(name))
+        result = _Growing(rows, min(expected, believed // rows))
+        memory = _of_this_thread.__dict__.setdefault("memory", _Memory())
+        for piece in _pieces(info, file, target, channels, resampler, result.room, memory):
+            result.filled(piece.shape[1])
     samples = result.finished()
     return samples[0] if channels == "mono" else samples
 
@@ -233,13 +248,35 @@ def stream(
     return _stream(_readable(path), rate, channels, block_s, resampler)
 
 
+def stream_to(
+    path: str | os.PathLike[str],
+    sampling_rate: int,
+    resampler: str,
+    room: Callable[[int], npt.NDArray[np.float32]],
+) -> Iterator[npt.NDArray[np.float32]]:
+    """Do as `stream` in mono, but write each block where ``room(samples)`` says: shape (1, samples)."""
+    _check_arguments(sampling_rate, "mono", resampler)
+
+    def blocks(name: str) -> Iterator[npt.NDArray[np.float32]]:
+        with _open(name) as file:
+            info = _info(name, file)
+            yield from _pieces(info, file, sampling_rate, "mono", resampler, room, _Memory())
+
+    return blocks(_readable(path))
+
+
 def _stream(
     name: str, rate: int | None, channels: str, block_s: float | None, resampler: str
 ) -> Iterator[npt.NDArray[np.float32]]:
     with _open(name) as file:
         info = _info(name, file)
         target = rate or info.sampling_rate
-        pieces = _pieces(info, file, target, channels, resampler)
+        rows = 1 if channels == "mono" else info.channels
+
+        def room(samples: int) -> npt.NDArray[np.float32]:
+            return np.empty((rows, samples), np.float32)
+
+        pieces = _pieces(info, file, target, channels, resampler, room, _Memory())
         if block_s is not None:
             length = round(sample_count(block_s, target, "block_s"))
             pieces = (piece.copy() for _, piece in cut(pieces, length, Fraction(length), "keep"))
@@ -254,45 +291,86 @@ def _check_arguments(sampling_rate: int | None, channels: str, resampler: str) -
     return None if sampling_rate is None else valid_rate(sampling_rate)
 
 
+@dataclass
+class _Memory:
+    """What decoding works in. A thread keeps it: new pages cost as much as the work on them."""
+
+    block: npt.NDArray[np.uint8] = field(default_factory=lambda: np.empty(0, np.uint8))
+    stream: npt.NDArray[np.float32] = field(default_factory=lambda: np.empty(0, np.float32))
+
+    def block_of(self, frames: int, channels: int, dtype: str) -> npt.NDArray:
+        """Return an array of shape (frames, channels) in the memory for blocks."""
+        size = frames * channels * np.dtype(dtype).itemsize
+        if self.block.size < size:
+            self.block = np.empty(size, np.uint8)
+        return self.block[:size].view(dtype).reshape(frames, channels)
+
+
+_of_this_thread = threading.local()
+
+
 def _pieces(
     info: AudioInfo,
-    file: soundfile.SoundFile,
+    file: soundfile.SoundFile | PcmWav,
     target: int,
     channels: str,
     resampler: str,
-    room: Callable[[int], npt.NDArray[np.float32]] | None = None,
+    room: Callable[[int], npt.NDArray[np.float32]],
+    memory: _Memory,
 ) -> Iterator[npt.NDArray[np.float32]]:
-    """Yield mixed and resampled ``(rows, m)``, where `room` says if nothing is to be resampled."""
-    _check_body(info)
+    """Yield mixed and resampled ``(rows, m)``, written where ``room(m)`` says."""
+    if not isinstance(file, PcmWav):  # which has all that its header says
+        _check_body(info)
     rows = 1 if channels == "mono" else info.channels
     streams = []
     if target != info.sampling_rate:
         valid_rates(info.sampling_rate, target)
-        streams = [stream_for(info.sampling_rate, target, resampler) for _ in range(rows)]
-    for block in _blocks(info, file):
-        if channels == "keep":
-            mixed = native.split(block)
-        elif streams:
-            mixed = native.mean(block, out=streams[0].room(len(block)))[None]
+        buffers = [memory.stream if i == 0 else None for i in range(rows)]
+        streams = [stream_for(info.sampling_rate, target, resampler, b) for b in buffers]
+    for block in _blocks(info, file, memory):
+        if not streams:
+            out = room(len(block))
+            if channels == "mono":
+                native.mean(block, out=out[0])
+            elif out.flags.c_contiguous:
+                native.split(block, out=out)
+            else:
+                out[:] = native.split(block)
+            yield out
+            continue
+        if channels == "mono":
+            streams[0].take(native.mean(block, out=streams[0].room(len(block))))
         else:
-            mixed = native.mean(block, out=room(len(block))[0] if room else None)[None]
-        if streams:
-            mixed = np.stack([s.push(row) for s, row in zip(streams, mixed, strict=True)])
-        yield mixed
+            for stream, row in zip(streams, native.split(block), strict=True):
+                stream.take(row)
+        yield _given(streams, room)
     if streams:
-        yield np.stack([stream.finish() for stream in streams])
+        for stream in streams:
+            stream.end()
+        yield _given(streams, room)
+        if isinstance(streams[0], native.Stream):
+            memory.stream = streams[0].buffer
+
+
+def _given(
+    streams: Sequence[native.Stream | SoxrStream], room: Callable[[int], npt.NDArray[np.float32]]
+) -> npt.NDArray[np.float32]:
+    """Return what the streams have ready, written where `room` says."""
+    out = room(streams[0].ready)
+    for stream, row in zip(streams, out, strict=True):
+        stream.give(row)
+    return out
 
 
 class _Growing:
     """Rows of samples of a length that is expected, but only known at the end."""
 
     def __init__(self, rows: int, expected: int) -> None:
-        capacity = max(1, min(expected, FIRST_CAPACITY // rows))
-        self._samples = np.empty((rows, capacity), np.float32)
+        self._samples = np.empty((rows, max(1, expected)), np.float32)
         self._length = 0
 
     def room(self, samples: int) -> npt.NDArray[np.float32]:
-        """Return where the next samples may be written; `append` such a view to save a copy."""
+        """Return where the next samples may be written."""
         end = self._length + samples
         rows, capacity = self._samples.shape
         if end > capacity:
@@ -301,16 +379,17 @@ class _Growing:
             self._samples = larger
         return self._samples[:, self._length : end]
 
-    def append(self, piece: npt.NDArray[np.float32]) -> None:
-        room = self.room(piece.shape[1])
-        if room.ctypes.data != piece.ctypes.data:
-            room[:] = piece
-        self._length += piece.shape[1]
+    def filled(self, samples: int) -> None:
+        """Keep so many samples that were written to the `room`."""
+        self._length += samples
 
     def finished(self) -> npt.NDArray[np.float32]:
-        if self._length == self._samples.shape[1]:
+        rows, capacity = self._samples.shape
+        if self._length == capacity:
             return self._samples
-        return self._samples[:, : self._length].copy()
+        filled = self._samples[:, : self._length]
+        # What decoding made a little shorter than its header says need not be there twice.
+        return filled if rows == 1 and 16 * self._length > 15 * capacity else filled.copy()
 
 
 def _readable(path: Any) -> str:
@@ -321,37 +400,56 @@ def _readable(path: Any) -> str:
         raise AudioError(f"{path!r} is not a path", fix="Give the name of an audio file.") from None
     if isinstance(name, bytes):
         name = os.fsdecode(name)
-    if "\0" in name or not os.path.lexists(name):
-        raise AudioError("no such file", path=name, fix="Check the path, or get the data again.")
-    if os.path.isdir(name):
+    try:
+        found = os.stat(name)
+    except (OSError, ValueError):  # ValueError: a zero byte in the name
+        if "\0" in name or not os.path.lexists(name):
+            problem, fix = "no such file", "Check the path, or get the data again."
+        else:  # a link to nowhere, or a folder on the way that may not be entered
+            problem, fix = "is not a regular file", "Name an audio file."
+        raise AudioError(problem, path=name, fix=fix) from None
+    if stat.S_ISDIR(found.st_mode):
         raise AudioError("is a directory", path=name, fix="Name an audio file in it.")
-    if not os.path.isfile(name):
+    if not stat.S_ISREG(found.st_mode):
         raise AudioError("is not a regular file", path=name, fix="Name an audio file.")
-    if not os.access(name, os.R_OK):
-        raise AudioError("may not be read", path=name, fix="Check its permissions.")
-    if os.path.getsize(name) == 0:
+    if found.st_size == 0:
         raise AudioError("is empty (0 bytes)", path=name, fix="Get the file again.")
     return name
 
 
-def _open(name: str) -> soundfile.SoundFile:
+class _FromFrontToBack(soundfile.SoundFile):
+    """A file that is read once. soundfile seeks to where it is after each block, where it can."""
+
+    def seekable(self) -> bool:
+        return False
+
+
+def _open(name: str) -> soundfile.SoundFile | PcmWav:
+    pcm = open_pcm_wav(name)
+    if pcm is not None:
+        return pcm
     try:
-        return soundfile.SoundFile(name)
+        return _FromFrontToBack(name)
     except soundfile.LibsndfileError as error:
+        if not os.access(name, os.R_OK):
+            fix = "Check its permissions."
+            raise AudioError("may not be read", path=name, fix=fix) from None
         problem = f"is not audio that libsndfile can read ({_reason(error)})"
     except TypeError:  # soundfile takes the name of raw samples as a promise of more arguments
         problem = "has no header (raw samples)"
     raise AudioError(problem, path=name, fix=f"{CONVERT} If it should be audio, get it again.")
 
 
-def _reason(error: soundfile.LibsndfileError) -> str:
-    """Return libsndfile's reason, without the words that mislead."""
+def _reason(error: soundfile.LibsndfileError | OSError) -> str:
+    """Return libsndfile's reason, without the words that mislead, or the system's."""
+    if isinstance(error, OSError):
+        return str(error.strerror)
     reason = error.error_string.removeprefix("Error : ").rstrip(".")
     # What it says of an MP3 without a single frame.
     return "no MPEG frame in it" if "possibly a pipe" in reason else reason
 
 
-def _info(name: str, file: soundfile.SoundFile) -> AudioInfo:
+def _info(name: str, file: soundfile.SoundFile | PcmWav) -> AudioInfo:
     if file.frames <= 0:
         raise AudioError("holds no samples", path=name, fix="Get the file again, or leave it out.")
     return AudioInfo(
@@ -388,16 +486,18 @@ def _cut_short(path: str, present: int, declared: int, unit: str = "frames") -> 
     )
 
 
-def _blocks(info: AudioInfo, file: soundfile.SoundFile) -> Iterator[npt.NDArray]:
+def _blocks(
+    info: AudioInfo, file: soundfile.SoundFile | PcmWav, memory: _Memory
+) -> Iterator[npt.NDArray]:
     """Yield decoded ``(frames, channels)``; each block overwrites the one before."""
     dtype = SAMPLE_TYPES.get(info.subtype, "float32")
-    frames = max(1, BLOCK_FRAMES * 2 // max(2, info.channels))  # bounds the memory, not the time
-    buffer = np.empty((frames, info.channels), dtype)
+    frames = max(1, BLOCK_FRAMES * 2 // info.channels)  # bounds the memory, not the time
+    buffer = memory.block_of(min(frames, info.frames), info.channels, dtype)
     done = 0
-    while True:
+    while done < info.frames:  # libsndfile never gives more than that
         try:
-            block = file.read(out=buffer)
-        except soundfile.LibsndfileError as error:
+            block: npt.NDArray[Any] = file.read(out=buffer)
+        except (soundfile.LibsndfileError, OSError) as error:
             raise AudioError(
                 f"cannot be decoded between frames {done} and {done + frames} of "
                 f"{info.frames} ({_reason(error)})",

@@ -75,8 +75,7 @@ def resample(
     resampler : {"native", "soxr"}
         ``"native"``: this package's overlap-save FFT resampler, with the response of soxr HQ:
         within 1e-4 dB up to 0.913 of the lower Nyquist frequency, below -130 dB from that frequency
-        on (measured: -128.7 dB from 96 to 16 kHz, see docs/performance.md). ``"soxr"``: soxr HQ
-        itself, as librosa's default.
+        on. ``"soxr"``: soxr HQ itself, as librosa's default.
     axis : int, default -1
         Axis of the samples; with 0, `x` has shape ``(n, channels)``.
 
@@ -147,29 +146,47 @@ class SoxrStream:
         self._rates = orig_sr, target_sr
         self._soxr = soxr.ResampleStream(orig_sr, target_sr, 1, dtype="float32", quality="HQ")
         self._taken = self._given = 0  # samples
+        self._complete = np.empty(0, np.float32)
 
     def room(self, samples: int) -> npt.NDArray[np.float32]:
         """Return where the next samples may be written."""
         return np.empty(samples, np.float32)
 
-    def push(self, x: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """Take the next samples; return the output that they complete (maybe none)."""
-        y = self._soxr.resample_chunk(x)
+    def take(self, x: npt.NDArray[np.float32]) -> None:
+        """Take the next samples. Before more of them, `give` the output that they complete."""
+        self._complete = self._soxr.resample_chunk(x)
         self._taken += len(x)
-        self._given += len(y)
-        return y
 
-    def finish(self) -> npt.NDArray[np.float32]:
-        """Return the rest of the output. The stream takes no more samples."""
+    def end(self) -> None:
+        """Take no more samples: the rest of the output is complete."""
         rest = output_length(self._taken, *self._rates) - self._given
         y = self._soxr.resample_chunk(np.empty(0, np.float32), last=True)[:rest]
-        return y if len(y) == rest else np.pad(y, (0, rest - len(y)))
+        self._complete = y if len(y) == rest else np.pad(y, (0, rest - len(y)))
+
+    @property
+    def ready(self) -> int:
+        """Number of output samples that are complete and not given yet."""
+        return len(self._complete)
+
+    def give(self, out: npt.NDArray[np.float32]) -> None:
+        """Write the `ready` samples to `out`."""
+        out[:] = self._complete
+        self._given += len(self._complete)
+        self._complete = self._complete[:0]
 
 
-def stream_for(orig_sr: int, target_sr: int, resampler: str) -> native.Stream | SoxrStream:
-    """Return what resamples one channel piece by piece, for a pair of different rates."""
+def stream_for(
+    orig_sr: int,
+    target_sr: int,
+    resampler: str,
+    buffer: npt.NDArray[np.float32] | None = None,
+) -> native.Stream | SoxrStream:
+    """Return what resamples one channel piece by piece, for a pair of different rates.
+
+    The native stream works in `buffer`, where one is given and large enough.
+    """
     plan = plan_for(orig_sr, target_sr, resampler)
-    return native.Stream(plan) if plan else SoxrStream(orig_sr, target_sr)
+    return native.Stream(plan, buffer) if plan else SoxrStream(orig_sr, target_sr)
 
 
 @functools.lru_cache(maxsize=1024)

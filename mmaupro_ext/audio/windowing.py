@@ -150,7 +150,11 @@ def _stream_windows(
 
 
 def cut(
-    blocks: Iterable[npt.NDArray[np.float32]], length: int, hop: Fraction, tail: str
+    blocks: Iterable[npt.NDArray[np.float32]],
+    length: int,
+    hop: Fraction,
+    tail: str,
+    held: Held | None = None,
 ) -> Iterator[tuple[int, npt.NDArray[np.float32]]]:
     """Yield the start of each window and a view of it, which the next step overwrites.
 
@@ -164,16 +168,18 @@ def cut(
         Samples from window to window.
     tail : {"keep", "pad", "drop"}
         As in :func:`windows`.
+    held : Held, optional
+        Where the samples wait; made where not given. Blocks that were written to its `room` are not
+        copied.
 
     Yields
     ------
     tuple of int and numpy.ndarray
         Float32 of shape ``(rows, length)``; less for a last window that is kept short.
     """
-    held: _Held | None = None
     count = start = end = 0  # windows given; start of the next one, end of the last one
     for block in blocks:
-        held = held or _Held(len(block), length)
+        held = held or Held(len(block), length)
         held.append(block)
         # A window is due once it is full and something comes after the one before.
         while held.end >= start + length and (not count or held.end > end):
@@ -188,7 +194,7 @@ def cut(
         yield start, held.between(start, held.end)
 
 
-class _Held:
+class Held:
     """The samples of a stream that coming windows need: a buffer that moves along the signal."""
 
     def __init__(self, rows: int, length: int) -> None:
@@ -198,9 +204,9 @@ class _Held:
         self._buffer = np.empty((rows, 0), np.float32)
         self._offset = self._held = 0  # samples, in the buffer
 
-    def append(self, block: npt.NDArray[np.float32]) -> None:
-        """Take the next samples."""
-        new, capacity = block.shape[1], self._buffer.shape[1]
+    def room(self, new: int) -> npt.NDArray[np.float32]:
+        """Return where the next samples may be written; `append` such a view to save a copy."""
+        capacity = self._buffer.shape[1]
         if self._held + new > capacity:
             # Some slack, so that overlapping windows do not move all samples with each block.
             enough = self._length + self._length // 4 + new
@@ -208,9 +214,15 @@ class _Held:
         elif self._offset + self._held + new > capacity:
             self._move(self._buffer)
         stop = self._offset + self._held
-        self._buffer[:, stop : stop + new] = block
-        self._held += new
-        self.end += new
+        return self._buffer[:, stop : stop + new]
+
+    def append(self, block: npt.NDArray[np.float32]) -> None:
+        """Take the next samples."""
+        room = self.room(block.shape[1])
+        if not np.may_share_memory(room, block):
+            room[:] = block
+        self._held += block.shape[1]
+        self.end += block.shape[1]
 
     def between(self, start: int, stop: int) -> npt.NDArray[np.float32]:
         """Return a view of samples `start` to ``stop - 1`` of the signal."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import copy
 import importlib
 import logging
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
@@ -197,9 +198,10 @@ def compute(
     AudioError
         If a sample is not finite, or too large for float32 energies.
     """
-    if not stft_mel.peak(samples) <= plan.limit:  # also if it is NaN
+    largest = stft_mel.features(plan, samples, out, padded=padded)
+    if math.isnan(largest):
         raise_unusable(samples)
-    return stft_mel.features(plan, samples, out, padded=padded)
+    return largest
 
 
 def need_samples(samples: npt.NDArray[Any], least: int, why: str) -> None:

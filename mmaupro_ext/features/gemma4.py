@@ -60,8 +60,10 @@ def log_mel(
     samples = as_waveform(x, sampling_rate=sampling_rate, wanted_rate=SAMPLING_RATE)
     frames = count_frames(samples.size + -samples.size % MULTIPLE, FRAME_LENGTH, HOP_LENGTH, OFFSET)
     mask = _mask(samples.size, frames, FRAME_LENGTH, HOP_LENGTH, OFFSET)
-    features = np.zeros((frames, N_MELS), np.float32)
-    families.compute(_plan(), samples, features[: int(mask.sum())])
+    features = np.empty((frames, N_MELS), np.float32)
+    used = int(mask.sum())
+    families.compute(_plan(), samples, features[:used])
+    features[used:] = 0.0
     return features, mask
 
 
@@ -187,7 +189,7 @@ class NativeUsm(families.NativeFamily):
         counts = [count_frames(n, self.frame_length, hop, plan.offset) for n in lengths]
         most = max(counts)
         # One block for the batch: stacking its rows later costs nothing.
-        block = np.zeros((len(waves), most, plan.n_mels), np.float32)
+        block = np.empty((len(waves), most, plan.n_mels), np.float32)
         masks = np.zeros((len(waves), most), bool)
         for number, (wave, frames) in enumerate(zip(waves, counts, strict=True)):
             if plan.offset:  # Gemma 4: frames that touch the padding are 0
@@ -197,6 +199,7 @@ class NativeUsm(families.NativeFamily):
                 mask = np.arange(frames) * hop < wave.size
                 used = frames
             features = block[number, :used]
+            block[number, used:] = 0.0
             try:
                 families.compute(plan, wave, features)
             except AudioError as error:

@@ -19,6 +19,7 @@ import numpy.typing as npt
 from mmaupro_ext.errors import AudioError
 from mmaupro_ext.features import families
 from mmaupro_ext.features.waveform import as_waveform
+from mmaupro_ext.native import stft_mel
 from mmaupro_ext.native.stft_mel import Plan
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ def extract(plan: Plan, samples: families.FloatArray, padded: int) -> families.F
     features = np.empty((frames, plan.n_mels), np.float32)
     highest = families.compute(plan, samples, features, padded=padded)
     features = features[: frames // STACKED * STACKED]
-    np.maximum(features, np.float32(highest) - np.float32(RANGE / 4.0), out=features)
+    stft_mel.clamp(features, np.float32(highest) - np.float32(RANGE / 4.0))
     return features.reshape(-1, STACKED * plan.n_mels)
 
 

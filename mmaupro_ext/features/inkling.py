@@ -180,8 +180,9 @@ class NativeInkling(families.NativeFamily):
         plan = self.native_plan
         frames = -(-families.one_length(lengths) // plan.hop_length)
         used = np.array([-(-wave.size // plan.hop_length) for wave in waves])
-        features = np.zeros((len(waves), frames, plan.n_mels), np.float32)
+        features = np.empty((len(waves), frames, plan.n_mels), np.float32)
         for number, (wave, count) in enumerate(zip(waves, used, strict=True)):
+            features[number, count:] = 0.0
             try:
                 families.need_samples(wave, 1, "one frame")
                 families.compute(plan, wave, features[number, :count])

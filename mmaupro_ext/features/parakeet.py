@@ -217,9 +217,10 @@ class _Native(families.NativeFamily):
         families.refuse_cut(whole, waves)
         plan = self.native_plan
         frames = families.one_length(lengths) // plan.hop_length + 1
-        features = np.zeros((len(waves), frames, plan.n_mels), np.float32)
+        features = np.empty((len(waves), frames, plan.n_mels), np.float32)
         valid = np.array([wave.size // plan.hop_length for wave in waves])
         for number, wave in enumerate(waves):
+            features[number, valid[number] :] = 0.0
             try:
                 _compute(plan, wave, features[number, : valid[number]], self.native_normalize)
             except AudioError as error:

@@ -153,9 +153,10 @@ class NativePhi4(families.NativeFamily):
         padded = families.one_length(lengths)
         sizes = np.array([wave.size for wave in waves])
         # A frame of silence is ln(max(0, 1)) = 0, so frames that see only padding need no work.
-        features = np.zeros((len(waves), max(0, plan.frames(padded)), plan.n_mels), np.float32)
+        features = np.empty((len(waves), max(0, plan.frames(padded)), plan.n_mels), np.float32)
         for number, wave in enumerate(waves):
             row = features[number]
+            row[-(-wave.size // hop) :] = 0.0
             try:
                 families.need_samples(wave, plan.frame_length, "one frame")
                 families.compute(plan, wave, row[: -(-wave.size // hop)])

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
-from mmaupro_ext import audio
-from mmaupro_ext.audio.windowing import cut, lengths
+from mmaupro_ext.audio.files import stream_to
+from mmaupro_ext.audio.windowing import Held, cut, lengths
 from mmaupro_ext.errors import AudioError
 from mmaupro_ext.features.whisper import (
     HOP_LENGTH,
@@ -77,8 +77,9 @@ def log_mel_windows(
     plan = plan_of_mels(n_mels)
     length, hop = lengths(length_s, hop_s, SAMPLING_RATE)
     check_buffer_length(length, None)
-    blocks = audio.stream(path, SAMPLING_RATE, resampler=resampler)
-    pieces = cut((block[None] for block in blocks), length, hop, "keep")
+    held = Held(1, length)
+    blocks = stream_to(path, SAMPLING_RATE, resampler, held.room)
+    pieces = cut(blocks, length, hop, "keep", held)
     # With less overlap, copying the shared frames takes as long as computing them.
     shares = hop < length / 2 and hop % HOP_LENGTH == 0
     windows = (

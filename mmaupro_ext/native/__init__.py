@@ -1,4 +1,4 @@
-"""The compiled core, its Numba twin, and the choice between them.
+"""The compiled core, its Numba twin, the fallback on scipy, and the choice between them.
 
 Nothing here checks what a user passes in; use :mod:`mmaupro_ext.audio` and
 :mod:`mmaupro_ext.features`.
@@ -20,8 +20,9 @@ def info() -> dict[str, str | int | list[str]]:
     Returns
     -------
     dict
-        ``backend``: ``"c"`` or ``"numba"``. ``simd``: the instruction-set level of the compiled
-        core, or ``"numba"`` where the twin runs (Numba compiles for the processor at hand).
+        ``backend``: ``"c"``, ``"numba"`` or ``"scipy"``. ``simd``: the instruction-set level of the
+        compiled core; ``"numba"`` or ``"scipy"`` where these run (Numba compiles for the processor at
+        hand).
         ``simd_available``: the levels that this build holds and this processor runs, worst first.
         ``threads``: processors that this process may use; a kernel itself runs on one thread unless
         told otherwise. ``version``: of mmaupro-ext.
@@ -34,7 +35,7 @@ def info() -> dict[str, str | int | list[str]]:
     backend = select.backend()
     return {
         "backend": backend,
-        "simd": select.level() if backend == "c" else "numba",
+        "simd": select.level() if backend == "c" else backend,
         "simd_available": list(select.levels()),
         "threads": _usable_processors(),
         "version": mmaupro_ext.__version__,

@@ -19,6 +19,7 @@ cdef extern from "stft_mel.h" nogil:
     enum: MM_BOUNDARY_MIRROR
 
     ctypedef struct mm_stft_plan:
+        float limit
         int frame_length, hop_length, offset, boundary
         int emphasis_kind, remove_mean
         double emphasis
@@ -45,6 +46,7 @@ cdef extern from "stft_mel.h" nogil:
             const mm_stft_plan *plan, const float *x, Py_ssize_t n, Py_ssize_t padded,
             Py_ssize_t first, Py_ssize_t count, float *out, Py_ssize_t stride, void *scratch
         ) noexcept nogil
+        void (*clamp)(float *v, Py_ssize_t n, float lowest) noexcept nogil
         float (*peak)(const float *x, Py_ssize_t n) noexcept nogil
         void (*normalize)(
             const mm_stft_plan *plan, float *energies, Py_ssize_t count, Py_ssize_t stride,
@@ -81,6 +83,7 @@ cdef class Plan:
         cdef int i
         self.arrays = arrays
         p = &self.plan
+        p.limit = arrays["limit"]
         p.frame_length, p.hop_length = arrays["frame_length"], arrays["hop_length"]
         p.offset, p.boundary = arrays["offset"], arrays["boundary"]
         p.emphasis_kind, p.emphasis = arrays["emphasis_kind"], arrays["emphasis"]
@@ -109,7 +112,10 @@ def features(
     Plan plan not None, int level, const float[::1] x, Py_ssize_t padded, Py_ssize_t first,
     float[:, ::1] out,
 ):
-    """Write the features of frames ``first`` to ``first + len(out) - 1``; return the largest one."""
+    """Write the features of frames ``first`` to ``first + len(out) - 1``; return the largest one.
+
+    It is NaN if a sample of theirs is not finite or above the plan's limit.
+    """
     cdef const mm_stft_kernel *kernel = kernel_of(level)
     cdef Py_ssize_t n = x.shape[0], count = out.shape[0], stride = out.shape[1]
     cdef void *block
@@ -133,6 +139,14 @@ def features(
     return largest
 
 
+def clamp(int level, float[:, ::1] values, float lowest):
+    """Raise values to at least ``lowest``, in place."""
+    cdef const mm_stft_kernel *kernel = kernel_of(level)
+    if values.size:
+        with nogil:
+            kernel.clamp(&values[0, 0], values.shape[0] * values.shape[1], lowest)
+
+
 def peak(int level, const float[::1] x):
     """Return the largest absolute sample; NaN if one is NaN."""
     cdef const mm_stft_kernel *kernel = kernel_of(level)
@@ -147,13 +161,15 @@ def normalize(Plan plan not None, int level, float[:, ::1] energies, double epsi
     """Bring the logarithm of each column to mean 0 and deviation 1."""
     cdef const mm_stft_kernel *kernel = kernel_of(level)
     cdef Py_ssize_t count = energies.shape[0], stride = energies.shape[1]
-    cdef double *memory
+    cdef void *memory
     if count < 2 or stride != plan.plan.n_mels:
         raise ValueError(f"cannot normalise energies of shape {count} x {stride}")
     with nogil:
-        memory = <double *>malloc(2 * (stride + kernel.lanes) * sizeof(double))
+        memory = malloc(64 + 3 * (stride + kernel.lanes) * sizeof(double))
         if memory != NULL:
-            kernel.normalize(&plan.plan, &energies[0, 0], count, stride, epsilon, memory)
+            kernel.normalize(
+                &plan.plan, &energies[0, 0], count, stride, epsilon,
+                <double *>((<uintptr_t>memory + 63) & ~<uintptr_t>63))
             free(memory)
     if memory == NULL:
         raise MemoryError()

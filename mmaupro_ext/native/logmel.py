@@ -54,6 +54,11 @@ class Plan:
         """The plan in the form of the Numba twin."""
         return _twin_module().Plan(self.filters)
 
+    @functools.cached_property
+    def fallback(self) -> Any:
+        """The plan in the form of the fallback on scipy."""
+        return _fallback_module().Plan(self.filters)
+
 
 def log_mel(plan: Plan, x: np.ndarray, padded: int, out: np.ndarray, threads: int = 1) -> bool:
     """Write the Whisper features of one signal.
@@ -77,9 +82,8 @@ def log_mel(plan: Plan, x: np.ndarray, padded: int, out: np.ndarray, threads: in
         False if a sample is not finite, or so large that its energy overflows; ``out`` is then
         worthless.
     """
-    core, level = _core()
-    made = plan.compiled if level is not None else plan.twin
-    level = level or 0
+    core, form, level = _core()
+    made = getattr(plan, form)
     live = core.live_frames(x.size, padded)
     cuts = list(range(0, live, -(-live // threads // SPLIT) * SPLIT)) if live else []
     if len(cuts) < 2:
@@ -123,10 +127,9 @@ def frames(
     tuple of float and bool
         The largest feature, and whether all was finite.
     """
-    core, level = _core()
-    made = plan.compiled if level is not None else plan.twin
-    minimum = np.empty(max(0, -(-(last - first) // core.lanes(level or 0))), np.float32)
-    return core.frames(made, level or 0, x, padded, first, last, out, minimum)
+    core, form, level = _core()
+    minimum = np.empty(max(0, -(-(last - first) // core.lanes(level))), np.float32)
+    return core.frames(getattr(plan, form), level, x, padded, first, last, out, minimum)
 
 
 def live_frames(n: int, padded: int) -> int:
@@ -134,11 +137,14 @@ def live_frames(n: int, padded: int) -> int:
     return _core()[0].live_frames(n, padded)
 
 
-def _core() -> tuple[ModuleType, int | None]:
-    """Return the module that runs now, and its level (None for the twin)."""
-    if select.backend() == "c":
-        return _compiled_module(), select.level_number()
-    return _twin_module(), None
+def _core() -> tuple[ModuleType, str, int]:
+    """Return the module that runs now, the name of its form of a plan, and its level."""
+    backend = select.backend()
+    if backend == "c":
+        return _compiled_module(), "compiled", select.level_number()
+    if backend == "numba":
+        return _twin_module(), "twin", 0
+    return _fallback_module(), "fallback", 0
 
 
 @functools.cache
@@ -153,3 +159,10 @@ def _twin_module() -> ModuleType:
     from mmaupro_ext.native import twin_logmel  # takes a second to import: Numba
 
     return twin_logmel
+
+
+@functools.cache
+def _fallback_module() -> ModuleType:
+    from mmaupro_ext.native import fallback_logmel
+
+    return fallback_logmel

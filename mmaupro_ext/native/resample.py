@@ -40,6 +40,13 @@ def _twin_plan(plan: ResamplePlan):
     return twin_resample.twin_plan(plan)
 
 
+@functools.lru_cache(maxsize=64)
+def _fallback_plan(plan: ResamplePlan):
+    from mmaupro_ext.native import fallback_resample
+
+    return fallback_resample.fallback_plan(plan)
+
+
 _of_this_thread = threading.local()
 
 
@@ -77,17 +84,23 @@ def resample_pairs(
     first_pair, last_pair : int
         Range of pairs, not empty.
     """
-    if select.backend() == "c":
+    backend = select.backend()
+    if backend == "c":
         from mmaupro_ext.native import _resample
 
         level = select.level_number()
         c_plan = _c_plan(plan)
         scratch = _scratch(_resample.scratch_floats(c_plan, level))
         _resample.blocks(c_plan, level, x, x_first, y, n_out, first_pair, last_pair, scratch)
-    else:
+    elif backend == "numba":
         from mmaupro_ext.native import twin_resample
 
         twin_resample.blocks(_twin_plan(plan), x, x_first, y, n_out, first_pair, last_pair)
+    else:
+        from mmaupro_ext.native import fallback_resample
+
+        made = _fallback_plan(plan)
+        fallback_resample.blocks(made, x, x_first, y, n_out, first_pair, last_pair)
 
 
 def resample(
@@ -141,57 +154,92 @@ class Stream:
     ----------
     plan : ResamplePlan
         From `resample_plan.resample_plan`.
+    buffer : numpy.ndarray, optional
+        float32, 1-D: memory to work in instead of new one, as long as it is large enough.
 
     Notes
     -----
     Keeps the input that coming blocks need again (one batch of blocks at most) and no output.
     """
 
-    def __init__(self, plan: ResamplePlan) -> None:
+    def __init__(self, plan: ResamplePlan, buffer: Float32 | None = None) -> None:
         self._plan = plan
-        self._buffer = np.empty(0, np.float32)
+        self._buffer = np.empty(0, np.float32) if buffer is None else buffer
         self._held = 0  # samples in the buffer
         self._first = 0  # place of the buffer's first sample in the signal
         self._pair = 0  # first pair not yet given out
+        self._ended = False
+
+    @property
+    def buffer(self) -> Float32:
+        """The memory that the stream works in now; free for others when the stream is done."""
+        return self._buffer
 
     def room(self, samples: int) -> Float32:
-        """Return where the next samples may be written; `push` such a view to save a copy."""
+        """Return where the next samples may be written; `take` such a view to save a copy."""
         if self._held + samples > len(self._buffer):
             larger = np.empty(self._held + samples, np.float32)
             larger[: self._held] = self._buffer[: self._held]
             self._buffer = larger
         return self._buffer[self._held : self._held + samples]
 
-    def push(self, x: Float32) -> Float32:
-        """Take the next samples; return the output that they complete (maybe none)."""
+    def take(self, x: Float32) -> None:
+        """Take the next samples. Before more of them, `give` the output that they complete."""
         room = self.room(len(x))
-        if room.ctypes.data != x.ctypes.data:
+        if not np.may_share_memory(room, x):
             room[:] = x
         self._held += len(x)
-        # Pair p is complete when its span ends within what has come; whole batches fill all lanes.
-        spare = self._first + self._held - self._plan.pair_span(0)[1] - PADDING
-        complete = spare // (2 * self._plan.hop_in) + 1
-        ready = max(self._pair, complete // PAIRS_PER_BATCH * PAIRS_PER_BATCH)
-        return self._advance(ready, 2 * ready * self._plan.hop_out)
 
-    def finish(self) -> Float32:
-        """Return the rest of the output. The stream takes no more samples."""
-        n_out = self._plan.output_length(self._first + self._held)
-        return self._advance(self._plan.pairs(n_out), n_out)
+    def end(self) -> None:
+        """Take no more samples: the rest of the output is complete."""
+        self._ended = True
 
-    def _advance(self, last_pair: int, n_out: int) -> Float32:
+    @property
+    def ready(self) -> int:
+        """Number of output samples that are complete and not given yet."""
+        n_out, last_pair = self._complete()
+        return max(0, n_out - 2 * self._pair * self._plan.hop_out) if last_pair else 0
+
+    def _complete(self) -> tuple[int, int]:
+        """Return the length of the output that is complete, and the pairs of blocks in it."""
         plan = self._plan
-        y = np.empty(max(0, n_out - 2 * self._pair * plan.hop_out), np.float32)
+        if self._ended:
+            n_out = plan.output_length(self._first + self._held)
+            return n_out, plan.pairs(n_out)
+        # Pair p is complete when its span ends within what has come; whole batches fill all lanes.
+        spare = self._first + self._held - plan.pair_span(0)[1] - PADDING
+        complete = spare // (2 * plan.hop_in) + 1
+        last_pair = max(self._pair, complete // PAIRS_PER_BATCH * PAIRS_PER_BATCH)
+        return 2 * last_pair * plan.hop_out, last_pair
+
+    def give(self, out: Float32) -> None:
+        """Write the `ready` samples to `out`."""
+        plan = self._plan
+        n_out, last_pair = self._complete()
         if last_pair > self._pair:
             x = self._buffer[: self._held]
-            resample_pairs(plan, x, self._first, y, n_out, self._pair, last_pair)
+            resample_pairs(plan, x, self._first, out, n_out, self._pair, last_pair)
             self._pair = last_pair
             used = min(plan.pair_span(last_pair)[0] - self._first, self._held)
             if used > 0:
                 self._held -= used
                 self._first += used
                 self._buffer[: self._held] = self._buffer[used : used + self._held]
-        return y
+
+    def push(self, x: Float32) -> Float32:
+        """Take the next samples; return the output that they complete (maybe none)."""
+        self.take(x)
+        return self._given()
+
+    def finish(self) -> Float32:
+        """Return the rest of the output. The stream takes no more samples."""
+        self.end()
+        return self._given()
+
+    def _given(self) -> Float32:
+        out = np.empty(self.ready, np.float32)
+        self.give(out)
+        return out
 
 
 def finite(x: Float32) -> bool:
@@ -219,14 +267,19 @@ def mean(x: npt.NDArray, out: Float32 | None = None) -> Float32:
         `out`: exact sums, scaled to [-1, 1) and rounded to float32 once.
     """
     y = np.empty(len(x), np.float32) if out is None else out
-    if select.backend() == "c":
+    backend = select.backend()
+    if backend == "c":
         from mmaupro_ext.native import _resample
 
         _resample.mean(select.level_number(), x, y)
-    else:
+    elif backend == "numba":
         from mmaupro_ext.native import twin_resample
 
         twin_resample.mean(x, FULL_SCALE[x.dtype.name], y)
+    else:
+        from mmaupro_ext.native import fallback_resample
+
+        fallback_resample.mean(x, FULL_SCALE[x.dtype.name], y)
     return y
 
 
@@ -246,12 +299,17 @@ def split(x: npt.NDArray, out: Float32 | None = None) -> Float32:
         `out`.
     """
     y = np.empty(x.shape[::-1], np.float32) if out is None else out
-    if select.backend() == "c":
+    backend = select.backend()
+    if backend == "c":
         from mmaupro_ext.native import _resample
 
         _resample.split(select.level_number(), x, y)
-    else:
+    elif backend == "numba":
         from mmaupro_ext.native import twin_resample
 
         twin_resample.split(x, FULL_SCALE[x.dtype.name], y)
+    else:
+        from mmaupro_ext.native import fallback_resample
+
+        fallback_resample.split(x, FULL_SCALE[x.dtype.name], y)
     return y

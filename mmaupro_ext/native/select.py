@@ -1,10 +1,11 @@
-"""Which core runs: the compiled one or its Numba twin, and at which instruction-set level.
+"""Which core runs: the compiled one, its Numba twin or scipy, and at which instruction-set level.
 
 Two environment variables decide, read at every call so that a test (or a user who compares) can
 change them in a running process:
 
 ``MMAUPRO_NATIVE``
-    ``auto`` (the default: the compiled core where it was built, else the twin), ``c`` or ``numba``.
+    ``auto`` (the default: the compiled core where it was built, else the twin, else, where Numba
+    cannot be imported, scipy), ``c``, ``numba`` or ``scipy``.
 ``MMAUPRO_SIMD``
     ``auto`` (the default: the best level of this processor) or one of ``scalar``, ``sse2``,
     ``avx2``, ``avx512``, ``neon``. The twin is compiled for the processor at hand by Numba and does
@@ -23,7 +24,7 @@ from typing import Literal
 
 from mmaupro_ext.errors import ConfigError
 
-BACKENDS = ("auto", "c", "numba")
+BACKENDS = ("auto", "c", "numba", "scipy")
 LEVELS = ("scalar", "sse2", "neon", "avx2", "avx512")  # as in csrc/cpu.h: later is better
 
 _log = logging.getLogger(__name__)
@@ -45,36 +46,58 @@ def levels() -> dict[str, int]:
     return {name: number for number, name in enumerate(LEVELS) if _logmel.level_runs(number)}
 
 
-def backend() -> Literal["c", "numba"]:
+@functools.cache
+def numba_works() -> bool:
+    """Return whether Numba can be imported (it cannot, for some weeks, with each new Python)."""
+    try:
+        import numba  # noqa: F401
+    except ImportError:
+        return False
+    return True
+
+
+def backends() -> list[str]:
+    """Return the cores that can run here, best first."""
+    return [
+        name
+        for name in BACKENDS[1:]
+        if {"c": bool(levels()), "numba": numba_works()}.get(name, True)
+    ]
+
+
+def backend() -> Literal["c", "numba", "scipy"]:
     """Return the core that runs now.
 
     Returns
     -------
     str
-        ``"c"`` or ``"numba"``.
+        ``"c"``, ``"numba"`` or ``"scipy"``.
 
     Raises
     ------
     ConfigError
-        If ``MMAUPRO_NATIVE`` has an unknown value, or asks for a compiled core that is not there.
+        If ``MMAUPRO_NATIVE`` has an unknown value, or asks for a core that is not there.
     """
     wanted = os.environ.get("MMAUPRO_NATIVE", "auto").strip().lower() or "auto"
-    if wanted == "numba":
+    if wanted == "scipy":
+        return "scipy"
+    if wanted == "numba" and numba_works():
         return "numba"
-    if wanted not in BACKENDS:
-        available = [name for name in BACKENDS if name != "c" or levels()]
-        raise ConfigError(
-            f"MMAUPRO_NATIVE={wanted!r} is unknown; available here: {', '.join(available)}"
-        )
-    if levels():
+    if wanted in ("auto", "c") and levels():
         return "c"
+    if wanted == "auto":
+        return _best_without_the_core()
+    available = ", ".join(["auto", *backends()])
     if wanted == "c":
         raise ConfigError(
-            "MMAUPRO_NATIVE=c, but the compiled core is not installed; available here: auto, "
-            "numba. Install a C11 compiler and reinstall mmaupro-ext to get it."
+            f"MMAUPRO_NATIVE=c, but the compiled core is not installed; available here: {available}. "
+            "Install a C11 compiler and reinstall mmaupro-ext to get it."
         )
-    _warn_once_about_the_twin()
-    return "numba"
+    if wanted == "numba":
+        raise ConfigError(
+            f"MMAUPRO_NATIVE=numba, but Numba cannot be imported; available here: {available}"
+        )
+    raise ConfigError(f"MMAUPRO_NATIVE={wanted!r} is unknown; available here: {available}")
 
 
 def level() -> str:
@@ -111,8 +134,17 @@ def level_number() -> int:
 
 
 @functools.cache
-def _warn_once_about_the_twin() -> None:
+def _best_without_the_core() -> Literal["numba", "scipy"]:
+    """Return what stands in for the compiled core, and warn, once."""
+    if numba_works():
+        _log.warning(
+            "mmaupro-ext runs without its compiled core: the Numba twin gives the same results "
+            "several times slower. Install a C11 compiler and reinstall mmaupro-ext to get the core."
+        )
+        return "numba"
     _log.warning(
-        "mmaupro-ext runs without its compiled core: the Numba twin gives the same results several "
-        "times slower. Install a C11 compiler and reinstall mmaupro-ext to get the core."
+        "mmaupro-ext runs without its compiled core, and Numba cannot be imported: scipy gives the "
+        "same results, some ten times slower. Install a C11 compiler and reinstall mmaupro-ext to get "
+        "the core, or mend Numba (python -c 'import numba' says what is wrong with it)."
     )
+    return "scipy"

@@ -36,9 +36,9 @@ LOG_TERMS = (
     0.16419995489628314,
     -0.10102240482651265,
 )
-_RADICES = (8, 4, 5, 7, 3, 2)  # of the passes over columns, best first
-_FIRST_RADICES = (16, 8, 4, 5, 7, 3, 2, 1)  # of the stage on real samples, best first
-_ROWS_BUILT_IN = (8, 10, 13, 16)  # see choose_real_stage in csrc/stft_mel.c
+_RADICES = (8, 4, 5, 7, 3, 2)  # of the passes over columns, best first; 16 points take one pass
+_FIRST_RADICES = (32, 16, 8, 4, 5, 7, 3, 2, 1)  # of the stage on real samples, best first
+_ROWS_BUILT_IN = (16, 20, 25, 32)  # with radix 32, see choose_real_stage in csrc/stft_mel.c
 _HIGH_BITS = 12  # of the exponent's factor; exponents have 8, so their product is exact in float32
 _EMPHASIS_KINDS = {None: 0, "signal": 1, "frame": 2}
 
@@ -121,16 +121,22 @@ class Plan:
             raise ValueError("the logarithm needs a positive floor or a positive addend")
         if self.boundary == "mirror" and self.emphasis_kind == "signal":
             raise ValueError("emphasis along the signal goes with a boundary of zeros only")
-        transform = make_transform(window, self.n_fft)
+        # Zeros at either end of a window (one in the middle of n_fft) are left out: that moves a frame in
+        # time, which no magnitude shows. What is made of whole frames keeps them.
+        zeros_before, zeros_after = 0, window.size
+        if not self.remove_mean and self.emphasis_kind != "frame" and window.any():
+            zeros_before, last = np.flatnonzero(window)[[0, -1]].tolist()
+            zeros_after = last + 1
+        transform = make_transform(window[zeros_before:zeros_after], self.n_fft)
         bank = make_bank(filters)
         logarithm = make_logarithm(self.scale)
         arrays: dict[str, Any] = {
             **transform,
             **bank,
             **logarithm,
-            "frame_length": window.size,
+            "frame_length": zeros_after - zeros_before,
             "hop_length": self.hop_length,
-            "offset": self.offset,
+            "offset": self.offset - zeros_before,
             "boundary": {"zeros": 0, "mirror": 1}[self.boundary],
             "emphasis_kind": _EMPHASIS_KINDS[self.emphasis_kind],
             "emphasis": self.emphasis if self.emphasis_kind else 0.0,
@@ -145,12 +151,13 @@ class Plan:
             "shift": self.shift,
             "linear": int(self.linear),
         }
-        for array in arrays.values():
-            if isinstance(array, np.ndarray):
-                array.flags.writeable = False
         # |X| <= sum |window| max |y|, and |y| <= 2 max |x|, or 4 where a mean is taken off as well.
         gain = 4.0 * np.abs(window).sum() * max(1.0, float(filters.sum(axis=0).max()))
         limit = math.sqrt(float(np.finfo(np.float32).max)) / (2.0 * gain)
+        arrays["limit"] = limit
+        for array in arrays.values():
+            if isinstance(array, np.ndarray):
+                array.flags.writeable = False
         for name, value in {
             "frame_length": window.size,
             "n_mels": filters.shape[1],
@@ -163,6 +170,13 @@ class Plan:
         """Return how many frames lie wholly within ``length`` samples and the offset before them."""
         return max(0, 1 + (length + self.offset - self.frame_length) // self.hop_length)
 
+    def end_of(self, count: int) -> int:
+        """Return the sample behind the columns (of a hop) that ``count`` frames lie in."""
+        if not count:
+            return 0
+        length, hop = self.arrays["frame_length"], self.hop_length
+        return max(0, (count + (length - 1) // hop) * hop - self.arrays["offset"])
+
     @functools.cached_property
     def compiled(self) -> Any:
         """The plan in the form of the compiled core."""
@@ -172,6 +186,11 @@ class Plan:
     def twin(self) -> Any:
         """The plan in the form of the Numba twin."""
         return _twin_module().Plan(self.arrays)
+
+    @functools.cached_property
+    def fallback(self) -> Any:
+        """The plan in the form of the fallback on scipy."""
+        return _fallback_module().Plan(self)
 
 
 def features(
@@ -189,7 +208,7 @@ def features(
     plan : Plan
         The family.
     x : numpy.ndarray
-        Contiguous float32 samples of which :func:`peak` is at most ``plan.limit``.
+        Contiguous float32 samples.
     out : numpy.ndarray
         C-contiguous float32 array of shape (frames, n_mels), written.
     padded : int, optional
@@ -201,17 +220,28 @@ def features(
     Returns
     -------
     float
-        The largest feature; minus infinity if there is no frame.
+        The largest feature; minus infinity if there is no frame; NaN if a sample, from the first one
+        of these frames on, is not finite or above ``plan.limit``: ``out`` is then worthless.
     """
-    core, level = _core()
-    made = plan.compiled if level is not None else plan.twin
-    return core.features(made, level or 0, x, x.size if padded is None else padded, first, out)
+    core, form, level = _core()
+    end = x.size if padded is None else padded
+    largest = core.features(getattr(plan, form), level, x, end, first, out)
+    behind = x[plan.end_of(first + len(out)) :]
+    if behind.size and not core.peak(level, behind) <= plan.limit:
+        return math.nan
+    return largest
+
+
+def clamp(values: FloatArray, lowest: float) -> None:
+    """Raise C-contiguous ``values``, shape (frames, n_mels), to at least ``lowest``, in place."""
+    core, _, level = _core()
+    core.clamp(level, values, lowest)
 
 
 def peak(x: FloatArray) -> float:
     """Return the largest absolute sample of contiguous ``x``; NaN if one is NaN."""
-    core, level = _core()
-    return core.peak(level or 0, x)
+    core, _, level = _core()
+    return core.peak(level, x)
 
 
 def normalize(plan: Plan, energies: FloatArray, epsilon: float) -> None:
@@ -227,9 +257,8 @@ def normalize(plan: Plan, energies: FloatArray, epsilon: float) -> None:
     epsilon : float
         Added to the deviation.
     """
-    core, level = _core()
-    made = plan.compiled if level is not None else plan.twin
-    core.normalize(made, level or 0, energies, epsilon)
+    core, form, level = _core()
+    core.normalize(getattr(plan, form), level, energies, epsilon)
 
 
 # ---- The parts of a plan.
@@ -260,7 +289,7 @@ def make_transform(window: npt.NDArray[np.float64], n_fft: int) -> dict[str, Any
     columns = n_fft // radix
     radices = factorise(columns)
     rows = radix
-    if radix == 16:
+    if radix == 32:
         needed = -(-window.size // columns)
         rows = next(r for r in _ROWS_BUILT_IN if r >= needed)
 
@@ -305,6 +334,10 @@ def make_transform(window: npt.NDArray[np.float64], n_fft: int) -> dict[str, Any
 
 def factorise(length: int) -> list[int]:
     """Return the radices of a transform of ``length`` points, in the order of the passes."""
+    if length == 16:
+        return [16]
+    if length % 10 == 0:
+        return [*factorise(length // 10), 10] if length > 10 else [10]
     left, radices = length, []
     for radix in _RADICES:
         while left % radix == 0:
@@ -387,11 +420,14 @@ def make_logarithm(scale: float) -> dict[str, Any]:
     }
 
 
-def _core() -> tuple[ModuleType, int | None]:
-    """Return the module that runs now, and its level (None for the twin)."""
-    if select.backend() == "c":
-        return _compiled_module(), select.level_number()
-    return _twin_module(), None
+def _core() -> tuple[ModuleType, str, int]:
+    """Return the module that runs now, the name of its form of a plan, and its level."""
+    backend = select.backend()
+    if backend == "c":
+        return _compiled_module(), "compiled", select.level_number()
+    if backend == "numba":
+        return _twin_module(), "twin", 0
+    return _fallback_module(), "fallback", 0
 
 
 @functools.cache
@@ -406,3 +442,10 @@ def _twin_module() -> ModuleType:
     from mmaupro_ext.native import twin_stft_mel  # takes a second to import: Numba
 
     return twin_stft_mel
+
+
+@functools.cache
+def _fallback_module() -> ModuleType:
+    from mmaupro_ext.native import fallback_stft_mel
+
+    return fallback_stft_mel

@@ -16,7 +16,7 @@ import numpy as np
 from numba import njit
 
 L = 32  # lanes: frames in a batch
-_LIMIT = 8  # of the radices of passes
+_LIMIT = 10  # of the radices that go by the definition
 
 # No "fast" flags but these two: the twin must round as the C core does, not reorder sums.
 _OPTIONS: dict[str, Any] = {
@@ -28,8 +28,9 @@ _OPTIONS: dict[str, Any] = {
 _INLINE: dict[str, Any] = {**_OPTIONS, "forceinline": True}
 
 _HALF = math.sqrt(0.5)
-_COS_16 = math.cos(math.pi / 8)
-_SIN_16 = math.sin(math.pi / 8)
+_C1, _S1 = math.cos(math.pi / 16), math.sin(math.pi / 16)  # of a turn by 1/32, 2/32, 3/32
+_C2, _S2 = math.cos(math.pi / 8), math.sin(math.pi / 8)
+_C3, _S3 = math.cos(math.pi * 3 / 16), math.sin(math.pi * 3 / 16)
 _COS1_5, _SIN1_5 = math.cos(2 * math.pi / 5), math.sin(2 * math.pi / 5)
 _COS2_5, _SIN2_5 = math.cos(4 * math.pi / 5), math.sin(4 * math.pi / 5)
 _LN2 = math.log(2.0)
@@ -39,7 +40,6 @@ _MANTISSA_BITS = np.int32(23)
 _UNSIGNED = np.int32(0x7FFFFFFF)
 _ONE = np.float32(1)
 _ZERO = np.float32(0)
-_PLAIN, _TWO_FLOATS, _FROM_BEFORE = 0, 1, 2  # form_of in C; here the tile is in double: one number
 _NONE, _SIGNAL, _FRAME = 0, 1, 2  # enum mm_stft_emphasis
 
 _TABLE = np.array(  # cos and sin of 2 pi k / radix, at [radix, k]
@@ -64,20 +64,25 @@ def _sample_at(x, padded, mirror, i):
 
 
 @njit(**_OPTIONS)
-def _load_tile(x, padded, mirror, hop, start, along, columns, tile):
-    """Fill the tile: column c holds samples start + c hop ..., pre-emphasised if along != 0."""
+def _load_tile(x, padded, mirror, hop, start, emphasis, ends, columns, tile):
+    """Fill the tile: column c holds samples start + c hop ..., pre-emphasised.
+
+    With ``ends``, what pre-emphasis makes of the zero after the last sample is left out.
+    """
     for c in range(columns):
         first = start + c * hop
         if first >= 1 and first + hop <= x.size:
             now, before = x[first : first + hop], x[first - 1 : first - 1 + hop]
             for row in range(hop):
-                tile[row * columns + c] = np.float64(now[row]) - along * np.float64(before[row])
+                tile[row * columns + c] = np.float64(now[row]) - emphasis * np.float64(before[row])
         else:
             for row in range(hop):
                 i = first + row
                 y = _sample_at(x, padded, mirror, i)
-                if along != 0.0:
-                    y = y - along * _sample_at(x, padded, mirror, i - 1) if i < x.size else 0.0
+                if emphasis != 0.0:
+                    y -= emphasis * _sample_at(x, padded, mirror, i - 1)
+                    if ends and i >= x.size:
+                        y = 0.0
                 tile[row * columns + c] = y
 
 
@@ -104,6 +109,11 @@ def _find_means(x, padded, mirror, hop, start, length, factor, mean):
 
 
 # ---- Small transforms: from rows of t, each of L numbers, to rows of u. Complex numbers are two rows.
+
+
+@njit(**_INLINE)
+def _turn(re, im, cosine, sine):
+    return re * cosine + im * sine, im * cosine - re * sine
 
 
 @njit(**_INLINE)
@@ -151,31 +161,50 @@ def _dft5_rows(t, u):
 
 
 @njit(**_OPTIONS)
+def _dft5_turned(z, at, apart, w, u):
+    """One butterfly of a pass of radix 5, in place: complex rows at, at + apart, ... of z."""
+    step = apart * 2 * L
+    p = at * 2 * L
+    x0, x1, x2 = z[p : p + 2 * L], z[p + step : p + step + 2 * L], z[p + 2 * step :][: 2 * L]
+    x3, x4 = z[p + 3 * step :][: 2 * L], z[p + 4 * step :][: 2 * L]
+    c1, s1, c2, s2, c3, s3, c4, s4 = w[0], w[1], w[2], w[3], w[4], w[5], w[6], w[7]
+    for v in range(L):
+        r = _dft5_sums(x0[v], x1[v], x2[v], x3[v], x4[v])
+        i = _dft5_sums(x0[L + v], x1[L + v], x2[L + v], x3[L + v], x4[L + v])
+        u[v], u[L + v] = r[0], i[0]
+        u[2 * L + v], u[3 * L + v] = _turn(r[1] + i[3], i[1] - r[3], c1, s1)
+        u[4 * L + v], u[5 * L + v] = _turn(r[2] + i[4], i[2] - r[4], c2, s2)
+        u[6 * L + v], u[7 * L + v] = _turn(r[2] - i[4], i[2] + r[4], c3, s3)
+        u[8 * L + v], u[9 * L + v] = _turn(r[1] - i[3], i[1] + r[3], c4, s4)
+    for v in range(2 * L):
+        x0[v] = u[v]
+    for v in range(2 * L):
+        x1[v] = u[2 * L + v]
+    for v in range(2 * L):
+        x2[v] = u[4 * L + v]
+    for v in range(2 * L):
+        x3[v] = u[6 * L + v]
+    for v in range(2 * L):
+        x4[v] = u[8 * L + v]
+
+
+@njit(**_OPTIONS)
 def _dft8_rows(t, u):
     for v in range(L):
-        a0r, a0i, b0r, b0i = t[v], t[L + v], t[8 * L + v], t[9 * L + v]
-        a1r, a1i, b1r, b1i = t[2 * L + v], t[3 * L + v], t[10 * L + v], t[11 * L + v]
-        a2r, a2i, b2r, b2i = t[4 * L + v], t[5 * L + v], t[12 * L + v], t[13 * L + v]
-        a3r, a3i, b3r, b3i = t[6 * L + v], t[7 * L + v], t[14 * L + v], t[15 * L + v]
-        even = _dft4(
-            a0r + b0r, a0i + b0i, a1r + b1r, a1i + b1i, a2r + b2r, a2i + b2i, a3r + b3r, a3i + b3i
-        )
-        d1r, d1i, d3r, d3i = a1r - b1r, a1i - b1i, a3r - b3r, a3i - b3i
-        odd = _dft4(
-            a0r - b0r, a0i - b0i, (d1r + d1i) * _HALF, (d1i - d1r) * _HALF,
-            a2i - b2i, b2r - a2r, (d3i - d3r) * _HALF, -(d3r + d3i) * _HALF,
+        y = _dft8(
+            t[v], t[L + v], t[2 * L + v], t[3 * L + v], t[4 * L + v], t[5 * L + v],
+            t[6 * L + v], t[7 * L + v], t[8 * L + v], t[9 * L + v], t[10 * L + v], t[11 * L + v],
+            t[12 * L + v], t[13 * L + v], t[14 * L + v], t[15 * L + v],
         )  # fmt: skip
-        u[v], u[L + v], u[2 * L + v], u[3 * L + v] = even[0], even[1], odd[0], odd[1]
-        u[4 * L + v], u[5 * L + v], u[6 * L + v], u[7 * L + v] = even[2], even[3], odd[2], odd[3]
-        u[8 * L + v], u[9 * L + v], u[10 * L + v], u[11 * L + v] = even[4], even[5], odd[4], odd[5]
-        u[12 * L + v], u[13 * L + v], u[14 * L + v], u[15 * L + v] = (
-            even[6], even[7], odd[6], odd[7],
-        )  # fmt: skip
+        u[v], u[L + v], u[2 * L + v], u[3 * L + v] = y[0], y[1], y[2], y[3]
+        u[4 * L + v], u[5 * L + v], u[6 * L + v], u[7 * L + v] = y[4], y[5], y[6], y[7]
+        u[8 * L + v], u[9 * L + v], u[10 * L + v], u[11 * L + v] = y[8], y[9], y[10], y[11]
+        u[12 * L + v], u[13 * L + v], u[14 * L + v], u[15 * L + v] = y[12], y[13], y[14], y[15]
 
 
 @njit(**_OPTIONS)
 def _dft_any_rows(t, u, radix, outputs):
-    """DFT of any radix up to 8, by its definition."""
+    """DFT of any radix up to 10, by its definition."""
     for q in range(outputs):
         re, im = u[2 * q * L : (2 * q + 1) * L], u[(2 * q + 1) * L : (2 * q + 2) * L]
         for v in range(L):
@@ -186,6 +215,21 @@ def _dft_any_rows(t, u, radix, outputs):
             for v in range(L):
                 re[v] += x[v] * cosine + y[v] * sine
                 im[v] += y[v] * cosine - x[v] * sine
+
+
+@njit(**_INLINE)
+def _dft8(r0, i0, r1, i1, r2, i2, r3, i3, r4, i4, r5, i5, r6, i6, r7, i7):
+    """DFT-8 of complex input: re0, im0 ... re7, im7."""
+    even = _dft4(r0 + r4, i0 + i4, r1 + r5, i1 + i5, r2 + r6, i2 + i6, r3 + r7, i3 + i7)
+    d1r, d1i, d3r, d3i = r1 - r5, i1 - i5, r3 - r7, i3 - i7
+    odd = _dft4(
+        r0 - r4, i0 - i4, (d1r + d1i) * _HALF, (d1i - d1r) * _HALF,
+        i2 - i6, r6 - r2, (d3i - d3r) * _HALF, -(d3r + d3i) * _HALF,
+    )  # fmt: skip
+    return (
+        even[0], even[1], odd[0], odd[1], even[2], even[3], odd[2], odd[3],
+        even[4], even[5], odd[4], odd[5], even[6], even[7], odd[6], odd[7],
+    )  # fmt: skip
 
 
 @njit(**_OPTIONS)
@@ -211,16 +255,183 @@ def _dft16_real_rows(t, u):
         u[4 * L + v], u[5 * L + v] = f0 + minus, -f2 - plus
         u[12 * L + v], u[13 * L + v] = f0 - minus, f2 - plus
         # c = 1: k = 1, 5, 9, 13; the last two are the conjugates of 7 and 3
-        y = _dft4(
-            d0, -d4,
-            d1 * _COS_16 - d5 * _SIN_16, -d5 * _COS_16 - d1 * _SIN_16,
-            (d2 - d6) * _HALF, (-d6 - d2) * _HALF,
-            d3 * _SIN_16 - d7 * _COS_16, -d7 * _SIN_16 - d3 * _COS_16,
-        )  # fmt: skip
+        a1r, a1i = _turn(d1, -d5, _C2, _S2)
+        a3r, a3i = _turn(d3, -d7, _S2, _C2)
+        y = _dft4(d0, -d4, a1r, a1i, (d2 - d6) * _HALF, (-d6 - d2) * _HALF, a3r, a3i)
         u[2 * L + v], u[3 * L + v] = y[0], y[1]
         u[10 * L + v], u[11 * L + v] = y[2], y[3]
         u[14 * L + v], u[15 * L + v] = y[4], -y[5]
         u[6 * L + v], u[7 * L + v] = y[6], -y[7]
+
+
+@njit(**_INLINE)
+def _dft4_real(x0, x1, x2, x3):
+    """DFT-4 of real input: output 0, output 1 (re, im), output 2."""
+    s, t = x0 + x2, x1 + x3
+    return s + t, x0 - x2, x3 - x1, s - t
+
+
+@njit(**_OPTIONS)
+def _fours_rows(tile, place, weights, means, mean, u):
+    """DFT-4s of the windowed rows b, b + 8, b + 16, b + 24: of b = 0 ... 7, output 0, 1 (re, im), 2.
+
+    Rows that hold no samples have the weight 0 (and some row's place).
+    """
+    for b in range(8):
+        w0, w1, w2, w3 = weights[b], weights[b + 8], weights[b + 16], weights[b + 24]
+        x0, x1 = tile[place[b] : place[b] + L], tile[place[b + 8] : place[b + 8] + L]
+        x2, x3 = tile[place[b + 16] : place[b + 16] + L], tile[place[b + 24] : place[b + 24] + L]
+        to = u[4 * b * L : 4 * (b + 1) * L]
+        if means:
+            for v in range(L):
+                m = mean[v]
+                y = _dft4_real(
+                    (x0[v] - m) * w0, (x1[v] - m) * w1, (x2[v] - m) * w2, (x3[v] - m) * w3
+                )
+                to[v], to[L + v], to[2 * L + v], to[3 * L + v] = y[0], y[1], y[2], y[3]
+        else:
+            for v in range(L):
+                y = _dft4_real(x0[v] * w0, x1[v] * w1, x2[v] * w2, x3[v] * w3)
+                to[v], to[L + v], to[2 * L + v], to[3 * L + v] = y[0], y[1], y[2], y[3]
+
+
+@njit(**_OPTIONS)
+def _from_fours_rows(u, w, h):
+    """Outputs 0 to 16 of the DFT-32, turned; see dft_from_fours in C. w: cos, sin of turns 1 to 16."""
+    c4, s4, c8, s8, c12, s12, c16, s16 = w[6], w[7], w[14], w[15], w[22], w[23], w[30], w[31]
+    for v in range(L):
+        even = _dft4_real(u[v], u[8 * L + v], u[16 * L + v], u[24 * L + v])
+        odd = _dft4_real(u[4 * L + v], u[12 * L + v], u[20 * L + v], u[28 * L + v])
+        odd_re, odd_im = (odd[1] + odd[2]) * _HALF, (odd[2] - odd[1]) * _HALF
+        h[v], h[L + v] = even[0] + odd[0], 0.0
+        h[32 * L + v], h[33 * L + v] = _turn(even[0] - odd[0], 0.0, c16, s16)
+        h[16 * L + v], h[17 * L + v] = _turn(even[3], -odd[3], c8, s8)
+        h[8 * L + v], h[9 * L + v] = _turn(even[1] + odd_re, even[2] + odd_im, c4, s4)
+        h[24 * L + v], h[25 * L + v] = _turn(even[1] - odd_re, odd_im - even[2], c12, s12)
+    c2, s2, c10, s10, c14, s14, c6, s6 = w[2], w[3], w[18], w[19], w[26], w[27], w[10], w[11]
+    for v in range(L):
+        a1r, a1i = _turn(u[7 * L + v], -u[23 * L + v], _C2, _S2)
+        a2r, a2i = u[11 * L + v], u[27 * L + v]
+        a3r, a3i = _turn(u[15 * L + v], -u[31 * L + v], _S2, _C2)
+        y = _dft4(
+            u[3 * L + v], -u[19 * L + v], a1r, a1i,
+            (a2r - a2i) * _HALF, -(a2i + a2r) * _HALF, a3r, a3i,
+        )  # fmt: skip
+        h[4 * L + v], h[5 * L + v] = _turn(y[0], y[1], c2, s2)
+        h[20 * L + v], h[21 * L + v] = _turn(y[2], y[3], c10, s10)
+        h[28 * L + v], h[29 * L + v] = _turn(y[4], -y[5], c14, s14)
+        h[12 * L + v], h[13 * L + v] = _turn(y[6], -y[7], c6, s6)
+    c1, s1, c5, s5, c9, s9, c13, s13 = w[0], w[1], w[8], w[9], w[16], w[17], w[24], w[25]
+    c15, s15, c11, s11, c7, s7, c3, s3 = w[28], w[29], w[20], w[21], w[12], w[13], w[4], w[5]
+    for v in range(L):
+        a1r, a1i = _turn(u[5 * L + v], u[6 * L + v], _C1, _S1)
+        a2r, a2i = _turn(u[9 * L + v], u[10 * L + v], _C2, _S2)
+        a3r, a3i = _turn(u[13 * L + v], u[14 * L + v], _C3, _S3)
+        a4r, a4i = _turn(u[17 * L + v], u[18 * L + v], _HALF, _HALF)
+        a5r, a5i = _turn(u[21 * L + v], u[22 * L + v], _S3, _C3)
+        a6r, a6i = _turn(u[25 * L + v], u[26 * L + v], _S2, _C2)
+        a7r, a7i = _turn(u[29 * L + v], u[30 * L + v], _S1, _C1)
+        y = _dft8(
+            u[L + v], u[2 * L + v], a1r, a1i, a2r, a2i, a3r, a3i, a4r, a4i, a5r, a5i, a6r, a6i,
+            a7r, a7i,
+        )  # fmt: skip
+        h[2 * L + v], h[3 * L + v] = _turn(y[0], y[1], c1, s1)
+        h[10 * L + v], h[11 * L + v] = _turn(y[2], y[3], c5, s5)
+        h[18 * L + v], h[19 * L + v] = _turn(y[4], y[5], c9, s9)
+        h[26 * L + v], h[27 * L + v] = _turn(y[6], y[7], c13, s13)
+        h[30 * L + v], h[31 * L + v] = _turn(y[8], -y[9], c15, s15)
+        h[22 * L + v], h[23 * L + v] = _turn(y[10], -y[11], c11, s11)
+        h[14 * L + v], h[15 * L + v] = _turn(y[12], -y[13], c7, s7)
+        h[6 * L + v], h[7 * L + v] = _turn(y[14], -y[15], c3, s3)
+
+
+@njit(**_INLINE)
+def _power(re, im):
+    return np.float32(re * re + im * im)
+
+
+@njit(**_INLINE)
+def _powers5(r, i):
+    """Powers of a DFT-5, given _dft5_sums of the real and the imaginary parts."""
+    return (
+        _power(r[0], i[0]), _power(r[1] + i[3], i[1] - r[3]), _power(r[2] + i[4], i[2] - r[4]),
+        _power(r[2] - i[4], i[2] + r[4]), _power(r[1] - i[3], i[1] + r[3]),
+    )  # fmt: skip
+
+
+@njit(**_OPTIONS)
+def _dft10_powers(z, power):
+    """Powers of a DFT-10, by Good's mapping, of rows 34 apart: DFT-5s of sums and differences."""
+    a = 34 * L
+    for v in range(L):
+        r = _dft5_sums(
+            z[v] + z[5 * a + v], z[2 * a + v] + z[7 * a + v], z[4 * a + v] + z[9 * a + v],
+            z[6 * a + v] + z[a + v], z[8 * a + v] + z[3 * a + v],
+        )  # fmt: skip
+        i = _dft5_sums(
+            z[L + v] + z[5 * a + L + v], z[2 * a + L + v] + z[7 * a + L + v],
+            z[4 * a + L + v] + z[9 * a + L + v], z[6 * a + L + v] + z[a + L + v],
+            z[8 * a + L + v] + z[3 * a + L + v],
+        )  # fmt: skip
+        y = _powers5(r, i)
+        power[v], power[6 * L + v], power[2 * L + v] = y[0], y[1], y[2]
+        power[8 * L + v], power[4 * L + v] = y[3], y[4]
+    for v in range(L):
+        r = _dft5_sums(
+            z[v] - z[5 * a + v], z[2 * a + v] - z[7 * a + v], z[4 * a + v] - z[9 * a + v],
+            z[6 * a + v] - z[a + v], z[8 * a + v] - z[3 * a + v],
+        )  # fmt: skip
+        i = _dft5_sums(
+            z[L + v] - z[5 * a + L + v], z[2 * a + L + v] - z[7 * a + L + v],
+            z[4 * a + L + v] - z[9 * a + L + v], z[6 * a + L + v] - z[a + L + v],
+            z[8 * a + L + v] - z[3 * a + L + v],
+        )  # fmt: skip
+        y = _powers5(r, i)
+        power[5 * L + v], power[L + v], power[7 * L + v] = y[0], y[1], y[2]
+        power[3 * L + v], power[9 * L + v] = y[3], y[4]
+
+
+@njit(**_OPTIONS)
+def _dft16_powers(z, power):
+    """Powers of a DFT-16 over the columns that step 2 left for one q; its outputs are 34 rows apart."""
+    a = 34 * L
+    for v in range(L):
+        p = _dft4(
+            z[v], z[L + v], z[4 * a + v], z[4 * a + L + v],
+            z[8 * a + v], z[8 * a + L + v], z[12 * a + v], z[12 * a + L + v],
+        )  # fmt: skip
+        q = _dft4(
+            z[a + v], z[a + L + v], z[5 * a + v], z[5 * a + L + v],
+            z[9 * a + v], z[9 * a + L + v], z[13 * a + v], z[13 * a + L + v],
+        )  # fmt: skip
+        r = _dft4(
+            z[2 * a + v], z[2 * a + L + v], z[6 * a + v], z[6 * a + L + v],
+            z[10 * a + v], z[10 * a + L + v], z[14 * a + v], z[14 * a + L + v],
+        )  # fmt: skip
+        s = _dft4(
+            z[3 * a + v], z[3 * a + L + v], z[7 * a + v], z[7 * a + L + v],
+            z[11 * a + v], z[11 * a + L + v], z[15 * a + v], z[15 * a + L + v],
+        )  # fmt: skip
+        y = _dft4(p[0], p[1], q[0], q[1], r[0], r[1], s[0], s[1])
+        power[v], power[4 * L + v] = _power(y[0], y[1]), _power(y[2], y[3])
+        power[8 * L + v], power[12 * L + v] = _power(y[4], y[5]), _power(y[6], y[7])
+        br, bi = _turn(q[2], q[3], _C2, _S2)
+        cr, ci = _turn(r[2], r[3], _HALF, _HALF)
+        dr, di = _turn(s[2], s[3], _S2, _C2)
+        y = _dft4(p[2], p[3], br, bi, cr, ci, dr, di)
+        power[L + v], power[5 * L + v] = _power(y[0], y[1]), _power(y[2], y[3])
+        power[9 * L + v], power[13 * L + v] = _power(y[4], y[5]), _power(y[6], y[7])
+        br, bi = _turn(q[4], q[5], _HALF, _HALF)
+        dr, di = _turn(s[4], s[5], -_HALF, _HALF)
+        y = _dft4(p[4], p[5], br, bi, r[5], -r[4], dr, di)
+        power[2 * L + v], power[6 * L + v] = _power(y[0], y[1]), _power(y[2], y[3])
+        power[10 * L + v], power[14 * L + v] = _power(y[4], y[5]), _power(y[6], y[7])
+        br, bi = _turn(q[6], q[7], _S2, _C2)
+        cr, ci = _turn(r[6], r[7], -_HALF, _HALF)
+        dr, di = _turn(s[6], s[7], -_C2, -_S2)
+        y = _dft4(p[6], p[7], br, bi, cr, ci, dr, di)
+        power[3 * L + v], power[7 * L + v] = _power(y[0], y[1]), _power(y[2], y[3])
+        power[11 * L + v], power[15 * L + v] = _power(y[4], y[5]), _power(y[6], y[7])
 
 
 @njit(**_OPTIONS)
@@ -248,22 +459,23 @@ def _turn_rows(u, q, cosine, sine, z, at):
 
 
 @njit(**_OPTIONS)
-def _real_stage(tile, place, before, form, c, mean, radix, window, turns, t, u, halfway):
+def _real_stage(tile, place, means, mean, radix, window, turns, t, u, halfway):
     columns, rows = window.shape
+    pitch = (radix // 2 + 1) * 2 * L
     t[:] = 0.0
     for j in range(columns):
+        h = halfway[j * pitch : (j + 1) * pitch]
+        if radix == 32:
+            _fours_rows(tile, place[j], window[j], means, mean, u)
+            _from_fours_rows(u, turns[j].ravel(), h)
+            continue
         for a in range(rows):
-            # A real row for the DFT-16, a complex one whose imaginary part stays zero for others.
+            # A real row, or a complex one whose imaginary part stays zero.
             row = a if radix == 16 else 2 * a
             to, weight = t[row * L : (row + 1) * L], window[j, a]
             now = tile[place[j, a] : place[j, a] + L]
-            if form == _FROM_BEFORE:
-                previous = tile[before[j, a] : before[j, a] + L]
-                for v in range(L):
-                    to[v] = (now[v] - previous[v] * c - mean[v]) * weight
-            else:
-                for v in range(L):
-                    to[v] = now[v] * weight
+            for v in range(L):
+                to[v] = (now[v] - mean[v]) * weight
         if radix == 16:
             _dft16_real_rows(t, u)
         else:
@@ -272,7 +484,7 @@ def _real_stage(tile, place, before, form, c, mean, radix, window, turns, t, u, 
             cosine, sine = 1.0, 0.0
             if q:
                 cosine, sine = turns[j, q - 1, 0], turns[j, q - 1, 1]
-            _turn_rows(u, q, cosine, sine, halfway, (q * columns + j) * 2 * L)
+            _turn_rows(u, q, cosine, sine, h, q * 2 * L)
 
 
 @njit(**_OPTIONS)
@@ -285,52 +497,69 @@ def _gather(z, at, apart, count, t):
 
 
 @njit(**_OPTIONS)
-def _column_stage(halfway, radix, columns, radices, pass_turns, bins, t, u, power):
-    for q in range(radix // 2 + 1):
-        z = halfway[q * columns * 2 * L : (q + 1) * columns * 2 * L]
+def _column_stage(halfway, radix, columns, radices, pass_turns, t, u, power):
+    """Powers, for each q in the order in which the last pass makes them."""
+    pitch = radix // 2 + 1
+    for q in range(pitch):
+        to = power[q * columns * L : (q + 1) * columns * L]
+        z = halfway[q * 2 * L :]
+        if radix == 32 and columns == 16:
+            _dft16_powers(z, to)
+            continue
         size, turn = columns, 0
         for r in radices[:-1]:
             points = size // r
             for j in range(points):
                 for at in range(j, columns, size):
-                    _gather(z, at, points, r, t)
+                    if r == 5:
+                        _dft5_turned(z, at * pitch, points * pitch, pass_turns[turn:], u)
+                        continue
+                    _gather(z, at * pitch, points * pitch, r, t)
                     _dft_rows(t, u, r)
-                    _turn_rows(u, 0, 1.0, 0.0, z, at * 2 * L)
+                    _turn_rows(u, 0, 1.0, 0.0, z, at * pitch * 2 * L)
                     for k in range(1, r):
                         w = turn + 2 * (k - 1)
-                        to = (at + k * points) * 2 * L
-                        _turn_rows(u, k, pass_turns[w], pass_turns[w + 1], z, to)
+                        place = (at + k * points) * pitch * 2 * L
+                        _turn_rows(u, k, pass_turns[w], pass_turns[w + 1], z, place)
                 turn += 2 * (r - 1)
             size = points
         r = radices[-1]
+        if radix == 32 and r == 10:
+            for at in range(0, columns, 10):
+                _dft10_powers(z[at * 34 * L :], to[at * L : (at + 10) * L])
+            continue
         for at in range(0, columns, r):
-            _gather(z, at, 1, r, t)
+            _gather(z, at * pitch, pitch, r, t)
             _dft_rows(t, u, r)
             for k in range(r):
                 re, im = u[2 * k * L : (2 * k + 1) * L], u[(2 * k + 1) * L : (2 * k + 2) * L]
-                bin_at = bins[q, at + k] * L
-                to = power[bin_at : bin_at + L]
+                row = to[(at + k) * L : (at + k + 1) * L]
                 for v in range(L):
-                    to[v] = np.float32(re[v] * re[v] + im[v] * im[v])
+                    row[v] = _power(re[v], im[v])
 
 
 # ---- Steps 4 and 5.
 
 
 @njit(**_OPTIONS)
-def _mel_stage(power, first_bin, segment_bins, rising, falling, magnitude, least, mel):
+def _mel_stage(power, row_of_bin, segment_bins, rising, falling, magnitude, least, mel):
     below, up, down = np.zeros(L, np.float32), np.zeros(L, np.float32), np.zeros(L, np.float32)
     number = 0
     for segment in range(segment_bins.size):
         up[:] = _ZERO
         down[:] = _ZERO
         for _ in range(segment_bins[segment]):
-            start = (first_bin + number) * L
+            start = row_of_bin[number] * L
             p, rise, fall = power[start : start + L], rising[number], falling[number]
-            for v in range(L):
-                weighed = math.sqrt(max(p[v], least)) if magnitude else p[v]
-                up[v] += weighed * rise
-                down[v] += weighed * fall
+            if magnitude:
+                for v in range(L):
+                    weighed = math.sqrt(max(p[v], least))
+                    up[v] += weighed * rise
+                    down[v] += weighed * fall
+            else:
+                for v in range(L):
+                    up[v] += p[v] * rise
+                    down[v] += p[v] * fall
             number += 1
         if segment > 0:
             to = mel[(segment - 1) * L : segment * L]
@@ -373,44 +602,53 @@ def _log_stage(mel, terms, high, low, shift, floor, add, linear, frames, out, fi
 @njit(**_OPTIONS)
 def _features(
     x, padded, first, out, frame_length, hop, offset, mirror, emphasis_kind, emphasis, remove_mean,
-    radix, columns, radices, window, turns, pass_turns, bins, n_fft,
-    first_bin, segment_bins, rising, falling, magnitude, power_floor,
+    radix, columns, radices, window, turns, pass_turns,
+    row_of_bin, segment_bins, rising, falling, magnitude, power_floor,
     terms, high, low, shift, floor, add, linear,
 ):  # fmt: skip
     pitch = L + (frame_length - 1) // hop
-    tile = np.zeros(hop * pitch, np.float64)
+    tile = np.zeros((hop + 1) * pitch, np.float64)
     halfway = np.empty((radix // 2 + 1) * columns * 2 * L, np.float64)
-    t, u = np.zeros(2 * 16 * L, np.float64), np.zeros(2 * 16 * L, np.float64)
+    t, u = np.zeros(2 * 32 * L, np.float64), np.zeros(2 * 32 * L, np.float64)
     mean = np.zeros(L, np.float64)
-    power = np.empty((n_fft // 2 + 2) * L, np.float32)
+    power = np.empty((radix // 2 + 1) * columns * L, np.float32)
     mel = np.empty(out.shape[1] * L, np.float32)
 
+    # With pre-emphasis in each frame, the first sample of frames is in a row of its own.
+    in_frames = emphasis_kind == _FRAME
     place = np.empty(window.shape, np.int64)
-    before = np.empty(window.shape, np.int64)
     for j in range(columns):
         for a in range(window.shape[1]):
             n = columns * a + j
             n = n if n < frame_length else 0
-            place[j, a] = n % hop * pitch + n // hop
-            n = max(n - 1, 0)
-            before[j, a] = n % hop * pitch + n // hop
+            row = hop if in_frames and n == 0 else n % hop
+            place[j, a] = row * pitch + n // hop
 
-    form = _FROM_BEFORE if emphasis_kind == _FRAME or remove_mean else _PLAIN
-    along = emphasis if emphasis_kind == _SIGNAL else 0.0
-    c = emphasis if emphasis_kind == _FRAME else 0.0
+    c = emphasis if emphasis_kind != _NONE else 0.0
     largest = np.float32(-np.inf)
     for f in range(0, out.shape[0], L):
         start = (first + f) * hop - offset
-        _load_tile(x, padded, mirror, hop, start, along, pitch, tile)
+        _load_tile(x, padded, mirror, hop, start, c, not in_frames, pitch, tile)
+        if in_frames:
+            for v in range(L):
+                x0 = _sample_at(x, padded, mirror, start + v * hop)
+                tile[hop * pitch + v] = x0 * (1.0 - c)
         if remove_mean:
-            _find_means(x, padded, mirror, hop, start, frame_length, 1.0 - c, mean)
-        _real_stage(tile, place, before, form, c, mean, radix, window, turns, t, u, halfway)
-        _column_stage(halfway, radix, columns, radices, pass_turns, bins, t, u, power)
-        _mel_stage(power, first_bin, segment_bins, rising, falling, magnitude, power_floor, mel)
+            factor = 1.0 - c if in_frames else 1.0
+            _find_means(x, padded, mirror, hop, start, frame_length, factor, mean)
+        _real_stage(tile, place, remove_mean, mean, radix, window, turns, t, u, halfway)
+        _column_stage(halfway, radix, columns, radices, pass_turns, t, u, power)
+        _mel_stage(power, row_of_bin, segment_bins, rising, falling, magnitude, power_floor, mel)
         frames = min(L, out.shape[0] - f)
         high_here = _log_stage(mel, terms, high, low, shift, floor, add, linear, frames, out, f)
         largest = max(largest, high_here)
     return largest
+
+
+@njit(**_OPTIONS)
+def _clamp(values, lowest):
+    for i in range(values.size):
+        values[i] = max(values[i], lowest)
 
 
 @njit(**_OPTIONS)
@@ -424,37 +662,50 @@ def _largest_bits(bits):
 @njit(**_OPTIONS)
 def _logarithms(v, bits, terms, logs):
     """Logarithms of one frame, the exponent's part in double."""
+    c0, c1, c2, c3, c4, c5, c6, c7 = (
+        terms[0], terms[1], terms[2], terms[3], terms[4], terms[5], terms[6], terms[7],
+    )  # fmt: skip
     for i in range(v.size):
         offset = bits[i] - _SQRT_HALF_BITS
         logs[i] = (offset >> _MANTISSA_BITS) * _LN2
         bits[i] = (offset & _MANTISSA) + _SQRT_HALF_BITS
+    for i in range(v.size):
         f = v[i] - _ONE
-        s = terms[7]
-        for k in range(6, -1, -1):
-            s = s * f + terms[k]
+        s = ((((((c7 * f + c6) * f + c5) * f + c4) * f + c3) * f + c2) * f + c1) * f + c0
         logs[i] += np.float64(s * f)
 
 
 @njit(**_OPTIONS)
 def _normalize(energies, epsilon, terms):
+    """Sums of l - l0 and its square, l0 of the first frame: see normalize in C."""
     count, n_mels = energies.shape
-    v, logs = np.empty(n_mels, np.float32), np.empty((count, n_mels), np.float64)
+    v, logs = np.empty(n_mels, np.float32), np.empty(n_mels)
     bits = v.view(np.int32)
-    mean, spread = np.zeros(n_mels), np.zeros(n_mels)
+    mean, scale, sums, squares = (
+        np.zeros(n_mels),
+        np.zeros(n_mels),
+        np.zeros(n_mels),
+        np.zeros(n_mels),
+    )
+    v[:] = energies[0]
+    _logarithms(v, bits, terms, mean)
     for t in range(count):
         v[:] = energies[t]
-        _logarithms(v, bits, terms, logs[t])
-        mean += logs[t]
-    mean /= count
-    for t in range(count):
+        _logarithms(v, bits, terms, logs)
         for m in range(n_mels):
-            difference = logs[t, m] - mean[m]
-            spread[m] += difference * difference
+            difference = logs[m] - mean[m]
+            sums[m] += difference
+            squares[m] += difference * difference
     for m in range(n_mels):
-        spread[m] = 1.0 / (math.sqrt(spread[m] / (count - 1)) + epsilon)
+        spread = max(squares[m] - sums[m] * (sums[m] / count), 0.0)
+        mean[m] += sums[m] / count
+        scale[m] = 1.0 / (math.sqrt(spread / (count - 1)) + epsilon)
     for t in range(count):
+        row = energies[t]
+        v[:] = row
+        _logarithms(v, bits, terms, logs)
         for m in range(n_mels):
-            energies[t, m] = np.float32((logs[t, m] - mean[m]) * spread[m])
+            row[m] = np.float32((logs[m] - mean[m]) * scale[m])
 
 
 # ---- The functions of the compiled module.
@@ -468,13 +719,20 @@ class Plan:
         self.n_mels = int(arrays["n_mels"])
         self.mirror = bool(arrays["boundary"])
         self.offset = int(arrays["offset"])
+        self.limit = float(arrays["limit"])
         self.terms = arrays["log_terms"]
+        # Powers stay where the transform leaves them: the row of each bin from first_bin on.
+        row_of_bin = np.zeros(arrays["n_fft"] // 2 + 2, np.int64)
+        row_of_bin[arrays["bins"].ravel()] = np.arange(arrays["bins"].size)
+        # All rows of the first radix, those without samples too: a branch costs more than a zero.
+        window = np.zeros((arrays["columns"], arrays["radix"]))
+        window[:, : arrays["rows"]] = arrays["window"]
         self.arguments = (
             arrays["frame_length"], arrays["hop_length"], self.offset, self.mirror,
             arrays["emphasis_kind"], float(arrays["emphasis"]), bool(arrays["remove_mean"]),
-            arrays["radix"], arrays["columns"], arrays["radices"], arrays["window"],
-            arrays["turns"], arrays["pass_turns"], arrays["bins"], arrays["n_fft"],
-            arrays["first_bin"], arrays["segment_bins"], arrays["rising"], arrays["falling"],
+            arrays["radix"], arrays["columns"], arrays["radices"], window,
+            arrays["turns"], arrays["pass_turns"], row_of_bin[arrays["first_bin"] :],
+            arrays["segment_bins"], arrays["rising"], arrays["falling"],
             bool(arrays["magnitude"]), single(arrays["power_floor"]),
             self.terms, single(arrays["exponent_high"]), single(arrays["exponent_low"]),
             single(arrays["shift"]), single(arrays["floor"]), single(arrays["add"]),
@@ -490,12 +748,22 @@ def lanes(level: int) -> int:
 def features(
     plan: Plan, level: int, x: np.ndarray, padded: int, first: int, out: np.ndarray
 ) -> float:
-    """Write the features of frames ``first`` to ``first + len(out) - 1``; return the largest one."""
+    """Write the features of frames ``first`` to ``first + len(out) - 1``; return the largest one.
+
+    It is NaN if a sample is not finite or above the plan's limit.
+    """
     if out.shape[1] != plan.n_mels or padded < x.size or first < 0:
         raise ValueError(f"frames from {first} of {padded} samples do not go to {out.shape}")
     if plan.mirror and padded <= plan.offset:
         raise ValueError(f"a buffer of {padded} samples is too short to mirror")
+    if not peak(level, x) <= plan.limit:
+        return math.nan
     return float(_features(x, padded, first, out, *plan.arguments))
+
+
+def clamp(level: int, values: np.ndarray, lowest: float) -> None:
+    """Raise values to at least ``lowest``, in place."""
+    _clamp(values.ravel(), np.float32(lowest))
 
 
 def peak(level: int, x: np.ndarray) -> float:

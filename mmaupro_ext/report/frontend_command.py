@@ -14,6 +14,7 @@ from mmaupro_ext import __version__, native
 from mmaupro_ext.data import text
 from mmaupro_ext.data.verify import add_json_argument, put_json
 from mmaupro_ext.errors import AudioError, MMAUProError
+from mmaupro_ext.native import select
 from mmaupro_ext.report import figures
 from mmaupro_ext.report import frontend_measure as measure
 from mmaupro_ext.report.frontend_measure import STAGES, TARGET, WHOLE
@@ -30,7 +31,7 @@ examples:
   mmaupro frontend info
   mmaupro frontend info --rate 44100 --rate 37800
   MMAUPRO_SIMD=avx2 mmaupro frontend info         another level, as for any command
-  MMAUPRO_NATIVE=numba mmaupro frontend info      the Numba twin
+  MMAUPRO_NATIVE=numba mmaupro frontend info      the Numba twin (or scipy: the last fallback)
 
 "pass to" is the frequency up to which the gain stays within 1e-4 dB; "alias" the highest gain from
 the lower Nyquist frequency on, without the rounding of float32 (about -138 dB). Rates without a
@@ -68,7 +69,7 @@ examples:
   mmaupro frontend plot talk.mp3 --figure talk.svg --json windows.json
 """
 
-VERSIONS = ("numpy", "soundfile", "soxr", "numba", "librosa", "transformers", "torch")
+VERSIONS = ("numpy", "scipy", "soundfile", "soxr", "numba", "librosa", "transformers", "torch")
 
 
 def add_frontend_arguments(parser: argparse.ArgumentParser) -> None:
@@ -195,7 +196,7 @@ def describe(rates: list[int]) -> dict[str, Any]:
     running = native.info()
     return {
         "native": running,
-        "backends": (["c"] if running["simd_available"] else []) + ["numba"],
+        "backends": select.backends(),
         "versions": {"mmaupro-ext": __version__, **{name: _version(name) for name in VERSIONS}},
         "resampler": [_response_row(rate) for rate in rates],
     }
