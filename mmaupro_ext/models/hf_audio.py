@@ -7,6 +7,7 @@ their batch is prepared. What differs between model families is data (`families/
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import copy
 import dataclasses
@@ -53,6 +54,11 @@ R = TypeVar("R")
 FRONTENDS = {"native": "native", "stock": "soxr"}  # frontend -> resampler
 AUTO_BATCH_SIZE = 8
 NO_SCORE: Score = (math.nan, False)
+
+
+def _leave_process_group() -> None:
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def _tiny_random(seed: int) -> tuple[str, str]:
@@ -290,6 +296,9 @@ class HFAudioLM(HFLM):
         HFLM counts ranks per node and only where a node has several GPUs, so that two nodes, or
         two CPU processes, would each answer everything.
         """
+        # A process that ends while threads of its group still run may abort, and the launcher then
+        # kills the process that is writing the results.
+        atexit.register(_leave_process_group)
         accelerator = getattr(self, "accelerator", None)
         if accelerator is not None:
             self._rank = accelerator.process_index
