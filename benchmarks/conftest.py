@@ -17,7 +17,10 @@ import pytest
 for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[_variable] = "1"
 
+from mmaupro_ext import native  # noqa: E402
+
 OURS = "mmaupro_ext"
+_SIMD = native.info()["simd"]  # of the run; a benchmark of the twin says otherwise for itself
 _RESULTS = pytest.StashKey[dict[str, dict[str, Any]]]()
 
 
@@ -42,6 +45,7 @@ def race(
     def run(work: str, candidate: str, prepare: Callable[[], Callable[[], Any]]) -> Any:
         results = request.config.stash.setdefault(_RESULTS, {}).setdefault(work, {})
         benchmark.group = work
+        benchmark.extra_info.update(candidate=candidate, simd=_SIMD)
         try:
             function = prepare()
         except ImportError as error:

@@ -24,10 +24,11 @@ import numpy as np
 import soundfile
 
 from mmaupro_ext import audio
-from mmaupro_ext.features import log_mel, log_mel_windows
+from mmaupro_ext.features import gemma4, log_mel, log_mel_windows
 from mmaupro_ext.native import resample as native
 from mmaupro_ext.native import select
 from mmaupro_ext.native.resample_plan import ResamplePlan, Transform, resample_plan
+from mmaupro_ext.native.stft_mel import Plan
 from mmaupro_ext.report import figures
 
 LENGTHS = (1, 3, 10, 30, 100, 600, 1800, 7200)  # seconds of audio
@@ -139,8 +140,8 @@ def length_table(taken: dict[str, list[list[float]]], lengths: tuple[int, ...]) 
 # --- threads -----------------------------------------------------------------------------------
 
 
-def thread_table(folder: Path, seconds: int) -> str:
-    """Return one clip shared by two threads, and files loaded side by side."""
+def cost_by_threads(folder: Path, seconds: int) -> dict[str, dict[int, list[float]]]:
+    """Time one clip shared by threads, and files on threads of their own, for 1, 2, 4, ... threads."""
     plan = resample_plan(RATE, TARGET)
     heard, sampled = noise(TARGET * seconds), noise(RATE * seconds)
     files: dict[str, list[Path]] = {"wav": [], "flac": []}
@@ -165,21 +166,57 @@ def thread_table(folder: Path, seconds: int) -> str:
         "32 FLAC of 5 to 20 s → features, side by side": side_by_side("flac"),
         "32 WAV of 5 to 20 s → features, side by side": side_by_side("wav"),
     }
-    rows = []
+    counts = [1, 2]
+    while 2 * counts[-1] <= (os.cpu_count() or 1):
+        counts.append(2 * counts[-1])
+    taken = {}
     for name, work in works.items():
-        taken = documenting.times({str(n): lambda n=n, work=work: work(n) for n in (1, 2)}, 6.0)
-        one, two = documenting.median(taken["1"]), documenting.median(taken["2"])
-        best_one, best_two = min(taken["1"]), min(taken["2"])
-        rows.append(
-            [
-                name,
-                f"{1e3 * one:.1f} ({1e3 * best_one:.1f})",
-                f"{1e3 * two:.1f} ({1e3 * best_two:.1f})",
-                f"{one / two:.2f}x ({best_one / best_two:.2f}x)",
-            ]
-        )
-    header = ["work", "one thread: ms (fastest)", "two threads: ms (fastest)", "gain (of fastest)"]
-    return documenting.table(header, rows)
+        functions = {str(n): lambda n=n, work=work: work(n) for n in counts}
+        taken[name] = {int(n): v for n, v in documenting.times(functions, 6.0).items()}
+    return taken
+
+
+def draw_threads(taken: dict[str, dict[int, list[float]]]) -> None:
+    counts = list(next(iter(taken.values())))
+    colours = (figures.BLUE, figures.ORANGE, figures.GREEN, figures.PURPLE)
+    with figures.canvas(documenting.FIGURES / "gain_by_threads.png", 9.0, 3.6, pad=0.12) as figure:
+        axis = figure.subplots()
+        width = 0.8 / (len(counts) - 1)
+        for place, (times, colour) in enumerate(zip(taken.values(), colours, strict=True)):
+            one = documenting.median(times[1])
+            for number, count in enumerate(counts[1:]):
+                gain, left = one / documenting.median(times[count]), place + number * width
+                axis.barh(left, gain, 0.9 * width, color=colour)
+                label = f"{gain:.2f}x" if len(counts) == 2 else f"{count} threads: {gain:.2f}x"
+                axis.text(gain + 0.02, left, label, va="center", fontsize=9)
+                axis.plot(
+                    [count] * 2, [left - width / 2, left + width / 2], color=figures.SOFT, lw=1
+                )
+        axis.set_yticks([place + 0.4 - width / 2 for place in range(len(taken))], list(taken))
+        axis.invert_yaxis()
+        axis.set_xlim(0, 1.15 * counts[-1])
+        axis.set_title("How many times faster with two threads" if len(counts) == 2 else "Gain")
+        axis.set_xlabel("times one thread, by the median (grey line: a core for each)")
+        axis.grid(axis="x")
+
+
+def thread_table(taken: dict[str, dict[int, list[float]]]) -> str:
+    rows = []
+    for name, times in taken.items():
+        one, best_one = documenting.median(times[1]), min(times[1])
+        for count in list(times)[1:]:
+            middle, best = documenting.median(times[count]), min(times[count])
+            rows.append(
+                [
+                    name,
+                    count,
+                    f"{1e3 * one:.1f} ({1e3 * best_one:.1f})",
+                    f"{1e3 * middle:.1f} ({1e3 * best:.1f})",
+                    f"{one / middle:.2f}x ({best_one / best:.2f}x)",
+                ]
+            )
+    header = ["work", "threads", "one thread: ms (fastest)", "so many: ms (fastest)"]
+    return documenting.table([*header, "gain (of fastest)"], rows)
 
 
 # --- the machine's bound -----------------------------------------------------------------------
@@ -218,6 +255,27 @@ def log_mel_operations(n_mels: int, seconds: float) -> float:
     mel = 4 * 201 + n_mels
     logarithm = n_mels * 26  # degree 8, exponent, floor, minimum and maximum
     return 100 * seconds * (dft25 + dft16 + mel + logarithm)
+
+
+def family_operations(plan: Plan, seconds: float) -> tuple[float, float]:
+    """Return operations of csrc/stft_mel.c in double and in float, for 512 points and 16 kHz."""
+    arrays = plan.arrays
+    rows, bands, hop = int(arrays["rows"]), plan.n_mels, plan.hop_length
+    assert (arrays["radix"], arrays["columns"], list(arrays["radices"][:1])) == (32, 16, [16])
+    # A DFT-4 of real samples b, b + 8, b + 16, b + 24: 6, less where the last ones are zero.
+    fours = sum({4: 6, 3: 4, 2: 2}[len(range(b, rows, 8))] for b in range(8))
+    zero = 2 * 6 + TURN + 6  # outputs 0, 4, 8, ... of 32
+    two = 3 * TURN + 16  # 2, 10, 18, 26: a DFT-4
+    one = 7 * TURN + 60  # 1, 5, 9, ...: a DFT-8
+    dft32 = 16 * (rows + fours + zero + two + one + 15 * TURN + 2)
+    dft16 = 17 * (8 * 16 + 8 * TURN + 16 * 3)  # and 16 powers
+    double = dft32 + dft16 + (2 * hop if plan.emphasis_kind else 0)
+    root = {True: 8, False: 0}[plan.magnitude]
+    mel = int(np.sum(arrays["segment_bins"])) * (4 + root) + bands
+    logarithm = bands * (2 + 6 + 2 * 7 + 1 + 5 + 1)  # degree 8, exponent, floor and maximum
+    float_ = 2 * hop + mel + logarithm  # the peak of the samples comes first
+    frames = seconds * 16000 / hop
+    return frames * double, frames * float_
 
 
 def peak(level: str, folder: Path) -> tuple[float, float] | None:
@@ -260,12 +318,16 @@ def bound_table(folder: Path) -> str:
     resampled = np.empty(plan.output_length(len(sampled)), np.float32)
     works = {
         "log-mel, 128 bands": (
-            log_mel_operations(N_MELS, seconds),
+            (0.0, log_mel_operations(N_MELS, seconds)),
             lambda: log_mel(heard, N_MELS, out=features),
         ),
         "resample 44.1k → 16k": (
-            resample_operations(plan, seconds),
+            (0.0, resample_operations(plan, seconds)),
             lambda: native.resample(plan, sampled, out=resampled),
+        ),
+        "Gemma 4 log-mel": (
+            family_operations(gemma4._plan(), seconds),
+            lambda: gemma4.log_mel(heard),
         ),
     }
     rows = []
@@ -276,14 +338,15 @@ def bound_table(folder: Path) -> str:
         lanes = FLAGS[level][0] // 4
         with at_level(level):
             taken = documenting.times({name: run for name, (_, run) in works.items()}, 4.0)
-        for name, (operations, _) in works.items():
+        for name, ((in_double, in_float), _) in works.items():
             best = min(taken[name])
-            row = [f"{name}, {level}", f"{operations / 1e6:.1f}", f"{1e3 * best:.3f}"]
+            counted = f"{in_float / 1e6:.1f}" + (in_double > 0) * f" + {in_double / 1e6:.1f} double"
+            row = [f"{name}, {level}", counted, f"{1e3 * best:.3f}"]
             if measured is None:
                 rows.append([*row, "unavailable", "unavailable", "unavailable"])
                 continue
             clock, rate = measured
-            bound = operations / (lanes * rate)
+            bound = (in_float + 2 * in_double) / (lanes * rate)
             row += [f"{clock / 1e9:.2f} GHz, {rate / 1e9:.1f} G/s", f"{1e3 * bound:.3f}"]
             rows.append([*row, f"{100 * bound / best:.0f}%"])
     header = ["kernel, 30 s of audio", "million operations", "fastest (ms)"]
@@ -301,10 +364,12 @@ def main() -> None:
         folder = Path(name)
         bound = bound_table(folder)
         taken = cost_by_length(lengths, folder)
-        threads = thread_table(folder, 60 if quick else 600)
+        side_by_side = cost_by_threads(folder, 60 if quick else 600)
     draw_lengths(taken, lengths)
+    draw_threads(side_by_side)
     documenting.put("bound", bound)
     documenting.put("length", length_table(taken, lengths))
+    threads = thread_table(side_by_side)
     documenting.put("threads", threads)
     words = f"Measured on: {documenting.machine()}. Load average {before} at the start of the run, "
     documenting.put("machine", f"{words}{documenting.load()} at its end (the run itself makes 1).")

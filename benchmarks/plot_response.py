@@ -16,7 +16,7 @@ from mmaupro_ext.report import figures
 
 TARGET = 16000
 NYQUIST = TARGET / 2
-RATES = (44100, 48000, 22050)
+RATES = (44100, 48000, 22050, 96000)
 RESAMPLERS = {"native": figures.BLUE, "soxr": figures.ORANGE}
 NAMES = {"native": "mmaupro-ext", "soxr": "soxr HQ"}
 
@@ -47,7 +47,7 @@ def main() -> None:
     started = documenting.load()
     rows = []
     target = documenting.FIGURES / "resampler_response.png"
-    with figures.canvas(target, 13.0, 9.6, pad=0.1) as figure:
+    with figures.canvas(target, 16.0, 9.6, pad=0.1) as figure:
         figure.suptitle(
             "Resampling to 16 kHz, measured with tones",
             x=0.013,

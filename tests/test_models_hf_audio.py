@@ -488,6 +488,25 @@ def test_out_of_memory_halves_the_batch_and_loses_nothing(make, clip, monkeypatc
     assert tried == [3, 2, 1, 1, 1]
 
 
+def test_after_running_out_of_memory_shorter_items_go_together_again(make, clip, monkeypatch):
+    long = [clip(f"long{n}.wav", seconds=28 + n / 8, frequency=200 * n) for n in (1, 2, 3)]
+    short = [clip(f"{n}.wav", seconds=2 + n / 8, frequency=200 * n) for n in (1, 2, 3, 4)]
+    tried = []
+    generate_batch = HFAudioLM._generate
+
+    def too_small(self, batch, *arguments):
+        tried.append(len(batch))
+        if sum(prompt.length for prompt in batch) > 1000:  # one long clip takes some 700
+            raise torch.cuda.OutOfMemoryError("out of memory")
+        return generate_batch(self, batch, *arguments)
+
+    monkeypatch.setattr(HFAudioLM, "_generate", too_small)
+    requests = [generate("<audio>\nWhat?", path) for path in [*short, *long]]
+    replies = make(batch_size=4).generate_until(requests, disable_tqdm=True)
+    assert all(parse_error(reply) is None for reply in replies)
+    assert tried == [3, 2, 1, 1, 1, 4]
+
+
 def test_an_item_that_never_fits_is_errored_alone(lm, clip, monkeypatch):
     big = clip("big.wav", seconds=31)
     generate_batch = HFAudioLM._generate

@@ -33,7 +33,7 @@ def halves(batch: Sequence[Entry]) -> tuple[Sequence[Entry], Sequence[Entry]]:
     return batch[:half], batch[half:]
 
 
-def batch_length(sizes: Sequence[int], limit: int) -> int:
+def batch_length(sizes: Sequence[int], limit: int, max_size: int | None = None) -> int:
     """Return how many leading entries of `sizes` (descending) may share a batch.
 
     At most `limit`, and none less than half as long as the longest, so that at most half of a
@@ -45,12 +45,16 @@ def batch_length(sizes: Sequence[int], limit: int) -> int:
         Lengths of the waiting items, longest first.
     limit : int
         The batch size.
+    max_size : int, optional
+        Most that the batch may come to with its padding: `count * sizes[0]`.
 
     Returns
     -------
     int
         At least 1.
     """
+    if max_size is not None:
+        limit = min(limit, max_size // max(1, sizes[0]))
     count = 1
     while count < min(limit, len(sizes)) and 2 * sizes[count] >= sizes[0]:
         count += 1

@@ -77,7 +77,8 @@ class Runner:
             `(preparer, question)` -> what `forward` takes; raises for items that cannot be served.
         forward : callable
             A batch -> its answers. One that runs out of memory is run in halves, and later
-            batches are no larger than the half that was tried.
+            batches hold no more tokens than a half that went through: shorter items go together
+            again.
         on_failure : callable
             Error reply -> the answer of an item that could not be served.
         bar : tqdm
@@ -97,7 +98,7 @@ class Runner:
             ),
         )
         lengths = [sizes[id(question)] for question in ordered]
-        limit = batch_size
+        fitting: int | None = None  # tokens, padding included, that went through after one did not
         prefetcher = Prefetcher(
             ordered,
             self.preparer.clone if self.workers else lambda: self.preparer,
@@ -112,7 +113,10 @@ class Runner:
             with prefetcher:
                 start = 0
                 while start < len(ordered):
-                    count = batching.batch_length(lengths[start : start + limit], limit)
+                    longest = lengths[start]
+                    count = batching.batch_length(
+                        lengths[start : start + batch_size], batch_size, fitting
+                    )
                     start += count
                     ready: list[tuple[Question, T]] = []
                     for question, prepared in prefetcher.take(count):
@@ -124,9 +128,9 @@ class Runner:
                             ready.append((question, prepared))
                     if not ready:
                         continue
-                    answers, limit = _forward_or_halve(
-                        [entry for _, entry in ready], forward, limit
-                    )
+                    answers, together = _forward_or_halve([entry for _, entry in ready], forward)
+                    if together < len(ready):
+                        fitting = together * longest
                     for (question, _), answer in zip(ready, answers, strict=True):
                         if answer is None:
                             self.heard.errored_items += 1
@@ -165,24 +169,28 @@ class Runner:
 
 
 def _forward_or_halve(
-    batch: list[T], forward: Callable[[list[T]], list[R]], limit: int
+    batch: list[T], forward: Callable[[list[T]], list[R]]
 ) -> tuple[list[R | None], int]:
-    """Run a batch, in halves where it does not fit; None for what does not fit alone.
+    """Run a batch, in smaller parts where it does not fit; None for what does not fit alone.
 
-    Also returns the largest batch size that later batches should try, at most `limit`.
+    Also returns how many went together in the end.
     """
-    try:
-        return list(forward(batch)), limit
-    except torch.cuda.OutOfMemoryError:
-        pass  # what the failed pass allocated is freed once the exception is gone
-    clear_torch_cache()
-    if len(batch) == 1:
-        return [None], 1
-    half = (len(batch) + 1) // 2
-    logger.warning("out of memory with %d items in a batch: trying %d", len(batch), half)
-    first, limit = _forward_or_halve(batch[:half], forward, min(half, limit))
-    second, limit = _forward_or_halve(batch[half:], forward, limit)
-    return first + second, limit
+    answers: list[R | None] = []
+    together = len(batch)
+    while len(answers) < len(batch):
+        part = batch[len(answers) : len(answers) + together]
+        try:
+            answers += forward(part)
+            continue
+        except torch.cuda.OutOfMemoryError:
+            pass  # what the failed pass allocated is freed once the exception is gone
+        clear_torch_cache()
+        if len(part) == 1:
+            answers.append(None)
+        else:
+            together = (len(part) + 1) // 2
+            logger.warning("out of memory with %d items in a batch: trying %d", len(part), together)
+    return answers, together
 
 
 def _out_of_memory(question: Question) -> str:

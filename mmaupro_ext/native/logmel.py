@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from mmaupro_ext.native import select
+from mmaupro_ext.native.threads import side_by_side
 
 N_FFT = 400  # samples in a frame
 HOP_LENGTH = 160  # samples from one frame to the next
@@ -96,14 +97,14 @@ def log_mel(plan: Plan, x: np.ndarray, padded: int, out: np.ndarray, threads: in
     def extract(piece: tuple[int, int], minimum: np.ndarray) -> tuple[float, bool]:
         return core.frames(made, level, x, padded, *piece, out, minimum)
 
-    with ThreadPoolExecutor(len(pieces)) as pool:
-        results = list(pool.map(extract, pieces, minima))
+    with ThreadPoolExecutor(len(pieces) - 1) as pool:
+        results = side_by_side(pool, extract, pieces, minima)
         lowest = np.float32(max(maximum for maximum, _ in results)) - RANGE
 
         def clamp(piece: tuple[int, int], minimum: np.ndarray) -> None:
             core.clamp(level, *piece, out, minimum, lowest)
 
-        list(pool.map(clamp, pieces, minima))
+        side_by_side(pool, clamp, pieces, minima)
     out[:, live:] = max(lowest, FLOOR_FEATURE)
     return all(finite for _, finite in results)
 

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from mmaupro_ext.native import select
 from mmaupro_ext.native.resample_plan import ResamplePlan
+from mmaupro_ext.native.threads import side_by_side
 
 Float32 = npt.NDArray[np.float32]
 
@@ -142,8 +143,8 @@ def resample(
         part = out[2 * cuts[i] * plan.hop_out :]
         resample_pairs(plan, x, 0, part, n_out, cuts[i], cuts[i + 1])
 
-    with ThreadPoolExecutor(workers) as pool:
-        list(pool.map(share, range(workers)))
+    with ThreadPoolExecutor(workers - 1) as pool:
+        side_by_side(pool, share, range(workers))
     return out
 
 
