@@ -188,7 +188,9 @@ def draw_threads(taken: dict[str, dict[int, list[float]]]) -> None:
                 gain, left = one / documenting.median(times[count]), place + number * width
                 axis.barh(left, gain, 0.9 * width, color=colour)
                 label = f"{gain:.2f}x" if len(counts) == 2 else f"{count} threads: {gain:.2f}x"
-                axis.text(gain + 0.02, left, label, va="center", fontsize=9)
+                axis.text(
+                    gain - 0.03, left, label, va="center", ha="right", color="white", fontsize=9
+                )
                 axis.plot(
                     [count] * 2, [left - width / 2, left + width / 2], color=figures.SOFT, lw=1
                 )
