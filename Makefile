@@ -17,7 +17,7 @@ MEDIA_PIP := $(MEDIA_VENV)/bin/python -m pip --disable-pip-version-check
 SOURCES := $(shell find csrc mmaupro_ext tasks -type f ! -name '*.so' ! -name '*.pyc' ! -path '*/native/_*.c') \
            setup.py pyproject.toml constraints.txt constraints-media.txt MANIFEST.in README.md
 
-.PHONY: help eval test test-core test-media lint bench clean
+.PHONY: help eval test test-core test-media lint bench sanitize clean
 .DEFAULT_GOAL := help
 
 help:
@@ -26,6 +26,7 @@ help:
 	@echo 'make test-core   without the models that need torchvision and the like (saves a 7-GB environment)'
 	@echo 'make lint    ruff and mypy only'
 	@echo 'make bench   time the frontend against its peers (slow; leave the machine alone)'
+	@echo 'make sanitize   the tests of the C core, compiled with the address and undefined-behaviour sanitizers (GCC)'
 	@echo 'make clean   remove the environment and everything built'
 	@echo 'Variables: PYTHON (3.10 or newer), VENV, MEDIA_VENV, RESULTS, WORKERS, BENCHMARKS'
 
@@ -57,6 +58,18 @@ lint: $(VENV)/.installed-dev
 bench: $(VENV)/.installed-dev
 	$(PIP) install -q -c constraints.txt --no-build-isolation '.[bench]'
 	$(BIN)/pytest $(BENCHMARKS) --benchmark-columns=min,median,rounds
+
+# A copy of the tree, so that the slow build takes no one's place.
+sanitize: $(VENV)/.installed-dev
+	rm -rf build/sanitized && mkdir -p build/sanitized
+	cp -r csrc mmaupro_ext tasks tests setup.py pyproject.toml MANIFEST.in README.md build/sanitized
+	find build/sanitized -name '*.so' -delete
+	cd build/sanitized && MMAUPRO_REQUIRE_C=1 CFLAGS='-O1 -g1 -fsanitize=address,undefined -fno-sanitize-recover=undefined' \
+	    LDFLAGS='-fsanitize=address,undefined' $(abspath $(BIN))/python setup.py -q build_ext --inplace
+	cd build/sanitized && PYTHONPATH=. OMP_NUM_THREADS=1 ASAN_OPTIONS=detect_leaks=0 \
+	    LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
+	    $(abspath $(BIN))/python -m pytest -q -k 'not numba and not twin' tests/test_native_logmel.py \
+	    tests/test_native_resample.py tests/test_features_families_plans.py tests/test_features_whisper.py
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \

@@ -214,18 +214,19 @@ print(status("VmHWM") - before - size)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc/self")
-@pytest.mark.parametrize("name", ["a.wav", "a.flac"])
+@pytest.mark.parametrize("name", ["a.wav", "a.flac", "soxr.wav"])
 @pytest.mark.parametrize("hop_s", [0, 10.0])
 def test_process_stays_within_the_bound_for_ten_minutes(ten_minutes, tmp_path, name, hop_s):
     """The process before has no window's buffers: a clip of a sample loads code and plans only."""
     short, long = tmp_path / f"short{name}", ten_minutes
-    soundfile.write(short, np.zeros((1, 2)), 44100)
+    rate = 44101 if name == "soxr.wav" else 44100  # co-prime to 16000
+    soundfile.write(short, np.zeros((1, 2)), rate)
     if name != "a.wav":
         long = ten_minutes.with_name(name)
         if not long.exists():
             with (
                 soundfile.SoundFile(ten_minutes) as source,
-                soundfile.SoundFile(long, "w", 44100, 2) as file,
+                soundfile.SoundFile(long, "w", rate, 2) as file,
             ):
                 for block in source.blocks(1 << 16):
                     file.write(block)

@@ -172,7 +172,7 @@ class SoxrStream:
         """Write the `ready` samples to `out`."""
         out[:] = self._complete
         self._given += len(self._complete)
-        self._complete = self._complete[:0]
+        self._complete = np.empty(0, np.float32)
 
 
 def stream_for(
