@@ -415,17 +415,33 @@ class Session:
     def _send(self, method: str, path: str, body: bytes | None = None) -> Any:
         http = _http()
         headers = {"Content-Type": "application/json"} if body is not None else {}
-        try:
-            return self._client.request(
-                method, f"{self.server.url}{path}", content=body, headers=headers
-            )
-        except http.InvalidURL as error:
-            raise ConfigError(
-                f"the address of {self.server.wording.name}, {self.server.url!r}, is no URL "
-                f"({error})"
-            ) from error
-        except http.HTTPError as error:
-            raise _PassingError(f"{type(error).__name__}: {error}", answered=False) from error
+        events: list[str] = []
+        while True:
+            events.clear()
+            try:
+                return self._client.request(
+                    method,
+                    f"{self.server.url}{path}",
+                    content=body,
+                    headers=headers,
+                    extensions={"trace": lambda event, _: events.append(event)},
+                )
+            except http.InvalidURL as error:
+                raise ConfigError(
+                    f"the address of {self.server.wording.name}, {self.server.url!r}, is no URL "
+                    f"({error})"
+                ) from error
+            except http.HTTPError as error:
+                # A server may close a connection that was kept from the request before (uvicorn does
+                # after an error of the application), just as the next request goes out on it. That
+                # is no failure: it goes out again, on the next one kept or, at last, on a new one.
+                is_lost = isinstance(
+                    error, (http.ReadError, http.WriteError, http.RemoteProtocolError)
+                )
+                if is_lost and not any("connect_tcp" in event for event in events):
+                    continue
+                problem = f"{type(error).__name__}: {error}"
+                raise _PassingError(problem, answered=False) from error
 
     def _refuse_key(self, status: int) -> None:
         if status in (401, 403):

@@ -44,6 +44,16 @@ def ask(chat, count, parameters=None):
     return [answers[number] for number in range(count)]
 
 
+def test_a_kept_connection_that_the_server_closes_costs_no_try():
+    with StandIn(answer("one"), "reset", answer("two"), "reset") as stand_in:
+        chat = server(stand_in.url, tries=1)
+        one, two, three = ask(chat, 3)
+        assert (one, two) == ("one", "two")
+        assert "failed once" in three  # on the new connection, too
+        assert len(stand_in.requests) == 5
+        assert chat.requests == 3
+
+
 def test_a_server_that_is_gone_costs_one_try_an_item_and_may_come_back():
     back = threading.Event()
 
