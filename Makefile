@@ -12,8 +12,10 @@ BENCHMARKS ?= benchmarks
 # that constraints.txt pins. Their tests have an environment of their own, of 7 GB.
 MEDIA_VENV ?= .venv-media
 
-PIP := $(BIN)/python -m pip --disable-pip-version-check
-MEDIA_PIP := $(MEDIA_VENV)/bin/python -m pip --disable-pip-version-check
+# Of what is installed a small part is ever imported: Python compiles that when it is.
+INSTALL := -m pip --disable-pip-version-check install -q --no-compile
+PIP_INSTALL := $(BIN)/python $(INSTALL)
+MEDIA_PIP_INSTALL := $(MEDIA_VENV)/bin/python $(INSTALL)
 SOURCES := $(shell find csrc mmaupro_ext tasks -type f ! -name '*.so' ! -name '*.pyc' ! -path '*/native/_*.c') \
            setup.py pyproject.toml constraints.txt constraints-media.txt MANIFEST.in README.md
 
@@ -56,7 +58,7 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/mypy
 
 bench: $(VENV)/.installed-dev
-	$(PIP) install -q -c constraints.txt --no-build-isolation '.[bench]'
+	$(PIP_INSTALL) -c constraints.txt --no-build-isolation '.[bench]'
 	$(BIN)/pytest $(BENCHMARKS) --benchmark-columns=min,median,rounds
 
 # A copy of the tree, so that the slow build takes no one's place.
@@ -78,20 +80,20 @@ $(BIN)/python:
 
 # Without build isolation a reinstall after a change needs no network.
 $(VENV)/.build-tools: constraints.txt | $(BIN)/python
-	$(PIP) install -q -c constraints.txt 'setuptools>=77' 'cython>=3.0' wheel
+	$(PIP_INSTALL) -c constraints.txt 'setuptools>=77' 'cython>=3.0' wheel
 	@touch $@
 
 # build/lib of an earlier build would carry deleted modules into the wheel; its objects are worth keeping.
 $(VENV)/.installed: $(SOURCES) $(VENV)/.build-tools
 	@echo 'Installing mmaupro-ext and its dependencies into $(VENV) (the first time takes some minutes) ...'
 	@rm -rf build/lib* build/bdist*
-	$(PIP) install -q -c constraints.txt --no-build-isolation .
+	$(PIP_INSTALL) -c constraints.txt --no-build-isolation .
 	@touch $@
 
 $(VENV)/.installed-dev: $(SOURCES) $(VENV)/.build-tools
 	@echo 'Installing mmaupro-ext, its dependencies and the development tools into $(VENV) ...'
 	@rm -rf build/lib* build/bdist*
-	$(PIP) install -q -c constraints.txt --no-build-isolation '.[dev]'
+	$(PIP_INSTALL) -c constraints.txt --no-build-isolation '.[dev]'
 	@touch $(VENV)/.installed $@
 
 $(MEDIA_VENV)/.installed-dev: $(SOURCES) | $(BIN)/python
@@ -100,9 +102,9 @@ $(MEDIA_VENV)/.installed-dev: $(SOURCES) | $(BIN)/python
 	@mkdir -p build
 	@grep -vE '^(torch|numpy|numba|scipy)==' constraints.txt > build/constraints-common.txt
 	@rm -rf build/lib* build/bdist*
-	$(MEDIA_PIP) install -q -c build/constraints-common.txt -c constraints-media.txt \
+	$(MEDIA_PIP_INSTALL) -c build/constraints-common.txt -c constraints-media.txt \
 	    'setuptools>=77' 'cython>=3.0' wheel torch torchvision
-	$(MEDIA_PIP) install -q -c build/constraints-common.txt -c constraints-media.txt --no-build-isolation \
+	$(MEDIA_PIP_INSTALL) -c build/constraints-common.txt -c constraints-media.txt --no-build-isolation \
 	    '.[dev,models]'
 	@touch $@
 
