@@ -14,6 +14,7 @@ import dataclasses
 import json
 import logging
 import math
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
@@ -57,7 +58,10 @@ NO_SCORE: Score = (math.nan, False)
 
 
 def _leave_process_group() -> None:
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
+    # After an error that nobody caught, the other processes may never come to this point, and leaving
+    # may wait for them.
+    failed = getattr(sys, "last_value", None) is not None
+    if not failed and torch.distributed.is_available() and torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
 
 
