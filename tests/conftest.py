@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import signal
 from collections.abc import Callable
 
 import hypothesis
@@ -13,6 +14,10 @@ from mmaupro_ext.native import select
 # A busy machine is no failure: nothing in the tests goes by the clock.
 hypothesis.settings.register_profile("no-clock", deadline=None)
 hypothesis.settings.load_profile("no-clock")
+
+# A shell starts its background jobs with Ctrl-C ignored, which they and all that they start inherit.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 CORES = [("c", level) for level in select.levels()] + [("numba", "auto"), ("scipy", "auto")]
 
