@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import functools
 from concurrent.futures import ThreadPoolExecutor
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -43,22 +42,23 @@ class Plan:
         self.filters = np.array(filters, dtype=np.float32, order="C")
         self.filters.flags.writeable = False
         self.n_mels = int(self.filters.shape[1])
-        _core()[0].Plan(self.filters)  # raises ValueError now rather than at the first signal
+        # Raises ValueError now rather than at the first signal.
+        select.core("logmel")[0].Plan(self.filters)
 
     @functools.cached_property
     def compiled(self) -> Any:
         """The plan in the form of the compiled core."""
-        return _compiled_module().Plan(self.filters)
+        return select.module("compiled", "logmel").Plan(self.filters)
 
     @functools.cached_property
     def twin(self) -> Any:
         """The plan in the form of the Numba twin."""
-        return _twin_module().Plan(self.filters)
+        return select.module("twin", "logmel").Plan(self.filters)
 
     @functools.cached_property
     def fallback(self) -> Any:
         """The plan in the form of the fallback on scipy."""
-        return _fallback_module().Plan(self.filters)
+        return select.module("fallback", "logmel").Plan(self.filters)
 
 
 def log_mel(plan: Plan, x: np.ndarray, padded: int, out: np.ndarray, threads: int = 1) -> bool:
@@ -83,7 +83,7 @@ def log_mel(plan: Plan, x: np.ndarray, padded: int, out: np.ndarray, threads: in
         False if a sample is not finite, or so large that its energy overflows; ``out`` is then
         worthless.
     """
-    core, form, level = _core()
+    core, form, level = select.core("logmel")
     made = getattr(plan, form)
     live = core.live_frames(x.size, padded)
     cuts = list(range(0, live, -(-live // threads // SPLIT) * SPLIT)) if live else []
@@ -128,42 +128,11 @@ def frames(
     tuple of float and bool
         The largest feature, and whether all was finite.
     """
-    core, form, level = _core()
+    core, form, level = select.core("logmel")
     minimum = np.empty(max(0, -(-(last - first) // core.lanes(level))), np.float32)
     return core.frames(getattr(plan, form), level, x, padded, first, last, out, minimum)
 
 
 def live_frames(n: int, padded: int) -> int:
     """Return how many frames of `n` samples padded to `padded` are not all padding."""
-    return _core()[0].live_frames(n, padded)
-
-
-def _core() -> tuple[ModuleType, str, int]:
-    """Return the module that runs now, the name of its form of a plan, and its level."""
-    backend = select.backend()
-    if backend == "c":
-        return _compiled_module(), "compiled", select.level_number()
-    if backend == "numba":
-        return _twin_module(), "twin", 0
-    return _fallback_module(), "fallback", 0
-
-
-@functools.cache
-def _compiled_module() -> ModuleType:
-    from mmaupro_ext.native import _logmel
-
-    return _logmel
-
-
-@functools.cache
-def _twin_module() -> ModuleType:
-    from mmaupro_ext.native import twin_logmel  # takes a second to import: Numba
-
-    return twin_logmel
-
-
-@functools.cache
-def _fallback_module() -> ModuleType:
-    from mmaupro_ext.native import fallback_logmel
-
-    return fallback_logmel
+    return select.core("logmel")[0].live_frames(n, padded)

@@ -227,21 +227,6 @@ class Stream:
                 self._first += used
                 self._buffer[: self._held] = self._buffer[used : used + self._held]
 
-    def push(self, x: Float32) -> Float32:
-        """Take the next samples; return the output that they complete (maybe none)."""
-        self.take(x)
-        return self._given()
-
-    def finish(self) -> Float32:
-        """Return the rest of the output. The stream takes no more samples."""
-        self.end()
-        return self._given()
-
-    def _given(self) -> Float32:
-        out = np.empty(self.ready, np.float32)
-        self.give(out)
-        return out
-
 
 def finite(x: Float32) -> bool:
     """Return whether no sample of `x` (float32, contiguous, 1-D) is NaN or infinite."""

@@ -18,8 +18,10 @@ A kernel's own module (``native/logmel.py``, ``native/resample.py``) asks :func:
 from __future__ import annotations
 
 import functools
+import importlib
 import logging
 import os
+from types import ModuleType
 from typing import Literal
 
 from mmaupro_ext.errors import ConfigError
@@ -131,6 +133,34 @@ def level() -> str:
 def level_number() -> int:
     """Return :func:`level` as the number that the compiled functions take."""
     return levels()[level()]
+
+
+# Each core has a module for each kernel, with the same functions, and its own form of a plan.
+_FORMS = {"c": "compiled", "numba": "twin", "scipy": "fallback"}
+
+
+def core(kernel: str) -> tuple[ModuleType, str, int]:
+    """Return the module that runs a kernel now, the name of its form of a plan, and its level.
+
+    Parameters
+    ----------
+    kernel : {"logmel", "stft_mel"}
+        Which kernel.
+
+    Returns
+    -------
+    tuple of module, str and int
+        The form is "compiled", "twin" or "fallback"; the level is 0 without the compiled core.
+    """
+    name = backend()
+    return module(_FORMS[name], kernel), _FORMS[name], level_number() if name == "c" else 0
+
+
+@functools.cache
+def module(form: str, kernel: str) -> ModuleType:
+    """Return the module of a kernel whose plans have this form; that of a twin takes a second to import."""
+    name = "_" + kernel.replace("_", "") if form == "compiled" else f"{form}_{kernel}"
+    return importlib.import_module(f"mmaupro_ext.native.{name}")
 
 
 @functools.cache

@@ -13,7 +13,6 @@ from __future__ import annotations
 import functools
 import math
 from dataclasses import dataclass, field
-from types import ModuleType
 from typing import Any, Literal
 
 import numpy as np
@@ -180,17 +179,17 @@ class Plan:
     @functools.cached_property
     def compiled(self) -> Any:
         """The plan in the form of the compiled core."""
-        return _compiled_module().Plan(self.arrays)
+        return select.module("compiled", "stft_mel").Plan(self.arrays)
 
     @functools.cached_property
     def twin(self) -> Any:
         """The plan in the form of the Numba twin."""
-        return _twin_module().Plan(self.arrays)
+        return select.module("twin", "stft_mel").Plan(self.arrays)
 
     @functools.cached_property
     def fallback(self) -> Any:
         """The plan in the form of the fallback on scipy."""
-        return _fallback_module().Plan(self)
+        return select.module("fallback", "stft_mel").Plan(self)
 
 
 def features(
@@ -223,7 +222,7 @@ def features(
         The largest feature; minus infinity if there is no frame; NaN if a sample, from the first one
         of these frames on, is not finite or above ``plan.limit``: ``out`` is then worthless.
     """
-    core, form, level = _core()
+    core, form, level = select.core("stft_mel")
     end = x.size if padded is None else padded
     largest = core.features(getattr(plan, form), level, x, end, first, out)
     behind = x[plan.end_of(first + len(out)) :]
@@ -234,13 +233,13 @@ def features(
 
 def clamp(values: FloatArray, lowest: float) -> None:
     """Raise C-contiguous ``values``, shape (frames, n_mels), to at least ``lowest``, in place."""
-    core, _, level = _core()
+    core, _, level = select.core("stft_mel")
     core.clamp(level, values, lowest)
 
 
 def peak(x: FloatArray) -> float:
     """Return the largest absolute sample of contiguous ``x``; NaN if one is NaN."""
-    core, _, level = _core()
+    core, _, level = select.core("stft_mel")
     return core.peak(level, x)
 
 
@@ -257,7 +256,7 @@ def normalize(plan: Plan, energies: FloatArray, epsilon: float) -> None:
     epsilon : float
         Added to the deviation.
     """
-    core, form, level = _core()
+    core, form, level = select.core("stft_mel")
     core.normalize(getattr(plan, form), level, energies, epsilon)
 
 
@@ -418,34 +417,3 @@ def make_logarithm(scale: float) -> dict[str, Any]:
         "exponent_low": factor - high,
         "log_terms": (scale * np.array(LOG_TERMS)).astype(np.float32),
     }
-
-
-def _core() -> tuple[ModuleType, str, int]:
-    """Return the module that runs now, the name of its form of a plan, and its level."""
-    backend = select.backend()
-    if backend == "c":
-        return _compiled_module(), "compiled", select.level_number()
-    if backend == "numba":
-        return _twin_module(), "twin", 0
-    return _fallback_module(), "fallback", 0
-
-
-@functools.cache
-def _compiled_module() -> ModuleType:
-    from mmaupro_ext.native import _stftmel
-
-    return _stftmel
-
-
-@functools.cache
-def _twin_module() -> ModuleType:
-    from mmaupro_ext.native import twin_stft_mel  # takes a second to import: Numba
-
-    return twin_stft_mel
-
-
-@functools.cache
-def _fallback_module() -> ModuleType:
-    from mmaupro_ext.native import fallback_stft_mel
-
-    return fallback_stft_mel
