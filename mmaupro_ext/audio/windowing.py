@@ -13,6 +13,7 @@ from mmaupro_ext.audio.validate import valid_choice, valid_rate, valid_signal
 from mmaupro_ext.errors import AudioError, ConfigError
 
 TAILS = ("keep", "pad", "drop")
+Span = tuple[int, int]  # first sample and end
 # Samples of each row that a stream's buffer has room for at once; more comes as samples do, since
 # the signal may be shorter than a window.
 FIRST_CAPACITY = 1 << 20
@@ -68,18 +69,75 @@ def windows(
     n = signal.shape[-1]
 
     pieces: list[npt.NDArray[np.float32]] = []
-    start = end = 0
-    while start < n and (not pieces or end < n):
-        end = start + length
+    for start, end in spans(signal.shape[-1], length, hop, tail):
         piece = signal[..., start:end]
-        if end > n and tail == "drop":
-            break
-        if end > n and tail == "pad":
-            missing = [(0, 0)] * (signal.ndim - 1) + [(0, end - n)]
-            piece = np.pad(piece, missing)
+        missing = end - start - piece.shape[-1]
+        if missing:
+            piece = np.pad(piece, [(0, 0)] * (signal.ndim - 1) + [(0, missing)])
         pieces.append(piece)
-        start = round(len(pieces) * hop)
     return pieces
+
+
+def spans(
+    samples: int, length: int, hop: Fraction | None = None, tail: str = "keep"
+) -> tuple[Span, ...]:
+    """Return where the windows of a signal begin and end: what :func:`windows` cuts.
+
+    Parameters
+    ----------
+    samples : int
+        Length of the signal.
+    length : int
+        Samples in a window, at least 1.
+    hop : Fraction, optional
+        Samples from window to window; `length` where not given.
+    tail : {"keep", "pad", "drop"}
+        As in :func:`windows`; with ``"pad"`` the last end may lie beyond the signal.
+
+    Returns
+    -------
+    tuple of (int, int)
+        First sample and end of each window, in order.
+    """
+    step = Fraction(length) if hop is None else hop
+    found: list[Span] = []
+    start = end = 0
+    while start < samples and (not found or end < samples):
+        end = start + length
+        if end > samples and tail == "drop":
+            break
+        found.append((start, end if tail == "pad" else min(end, samples)))
+        start = round(len(found) * step)
+    return tuple(found)
+
+
+def balanced_spans(samples: int, longest: int | None) -> tuple[Span, ...]:
+    """Cut a signal into as few consecutive windows as `longest` allows, of equal length.
+
+    So no window is a sliver: 30.02 s in windows of at most 30 s are two of 15.01 s, not one of 30 s
+    and one of 20 ms, and 45 s are two of 22.5 s. What models are given of a long clip is cut so.
+
+    Parameters
+    ----------
+    samples : int
+        Length of the signal, at least 1.
+    longest : int or None
+        Samples that a window may have; None for any number.
+
+    Returns
+    -------
+    tuple of (int, int)
+        First sample and end of each window; together they are the whole signal, and their lengths
+        differ by one sample at the most.
+
+    Examples
+    --------
+    >>> balanced_spans(10, 4)
+    ((0, 3), (3, 7), (7, 10))
+    """
+    count = 1 if longest is None else -(-samples // longest)
+    edges = [(2 * i * samples + count) // (2 * count) for i in range(count + 1)]
+    return tuple(zip(edges, edges[1:], strict=False))
 
 
 def stream_windows(

@@ -1,0 +1,171 @@
+"""What every room needs and no room owns: atomic writes, digests, counts of cores, checks of arguments.
+
+Standard library only, so that importing it costs nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from mmaupro_ext.errors import ConfigError
+
+N = TypeVar("N", int, float)
+
+_HASH_BLOCK = 1 << 20  # bytes
+
+
+def cache_dir() -> Path:
+    """Return the user's folder for files that can be made again (it need not exist).
+
+    Returns
+    -------
+    pathlib.Path
+        `$XDG_CACHE_HOME/mmaupro-ext`, or `~/.cache/mmaupro-ext` when the variable is unset.
+    """
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "mmaupro-ext"
+
+
+def write_atomically(path: str | os.PathLike[str], content: str | bytes) -> None:
+    """Write a file so that readers, also after a crash, find the old content or the new one.
+
+    Parameters
+    ----------
+    path : path-like
+        The file; its folder is made when it is missing.
+    content : str or bytes
+        All of it; text is written as UTF-8.
+
+    Raises
+    ------
+    OSError
+        When the folder cannot be written or the disk is full; the old file is left as it was.
+    """
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part")
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(content.encode("utf-8") if isinstance(content, str) else content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        # mkstemp makes a private file; others may read whatever their umask allows.
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, target)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def write_json(path: str | os.PathLike[str], content: Any) -> None:
+    """Write a JSON file as :func:`write_atomically` does, indented by one space.
+
+    Parameters
+    ----------
+    path : path-like
+        The file.
+    content : object
+        Anything that `json` can write.
+
+    Raises
+    ------
+    OSError
+        As :func:`write_atomically`.
+    """
+    write_atomically(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+
+
+def _umask() -> int:
+    # There is no way to read it but to set it.
+    current = os.umask(0o022)
+    os.umask(current)
+    return current
+
+
+def sha256_of_file(
+    path: str | os.PathLike[str], between_blocks: Callable[[], object] | None = None
+) -> str:
+    """Return the SHA-256 of a file's bytes in hexadecimal digits.
+
+    Parameters
+    ----------
+    path : path-like
+        The file; it is read block by block.
+    between_blocks : callable, optional
+        Called after each MiB; what it raises ends the reading.
+
+    Raises
+    ------
+    OSError
+        When the file cannot be read.
+    """
+    hasher = hashlib.sha256()
+    with open(path, "rb") as stream:
+        while block := stream.read(_HASH_BLOCK):
+            hasher.update(block)
+            if between_blocks is not None:
+                between_blocks()
+    return hasher.hexdigest()
+
+
+def sha256_of_text(text: str) -> str:
+    """Return the SHA-256 of a text's UTF-8 bytes in hexadecimal digits; lone surrogates are allowed."""
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def usable_cores() -> int:
+    """Return how many cores this process may run on (containers and `taskset` count)."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def require_choice(name: str, value: Any, known: Iterable[str]) -> None:
+    """Raise ConfigError for a value that is none of the known ones."""
+    known = list(known)
+    if value not in known:
+        raise ConfigError(f"{name}={value!r} is unknown. Use one of: {', '.join(known)}.")
+
+
+def positive(name: str, value: Any, kind: Callable[[Any], N]) -> N | None:
+    """Return a number given by the user, None where there is none.
+
+    Raises
+    ------
+    ConfigError
+        When it is no number greater than 0.
+    """
+    if value is None:
+        return None
+    try:
+        number = kind(value)
+    except ValueError:
+        number = kind(0)
+    if number <= 0:
+        raise ConfigError(f"{name}={value!r} is not a number greater than 0.")
+    return number
+
+
+def json_object(name: str, value: dict[str, Any] | str | None) -> dict[str, Any]:
+    """Return an argument that is a JSON object, or text of one; {} where there is none.
+
+    Raises
+    ------
+    ConfigError
+        When it is neither.
+    """
+    if not value:
+        return {}
+    try:
+        content = json.loads(value) if isinstance(value, str) else value
+    except json.JSONDecodeError:
+        content = None
+    if not isinstance(content, dict):
+        raise ConfigError(f"{name}={value!r} is no JSON object.")
+    return content
