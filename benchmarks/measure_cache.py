@@ -25,7 +25,7 @@ import soundfile
 
 from mmaupro_ext import audio
 from mmaupro_ext.audio import cache as cache_module
-from mmaupro_ext.audio import files
+from mmaupro_ext.audio import decoding
 
 CLIP_S = 60
 ROUNDS = 15
@@ -61,7 +61,9 @@ def clip(path: Path, rate: int, channels: int, options: dict[str, Any]) -> Path:
 def through(cache: audio.AudioCache, path: Path) -> np.ndarray:
     """Go through the cache even for files that load keeps out of it."""
     spec = cache_module.Spec(16000, "mono", "native")
-    return cache.samples(str(path), spec, lambda: files._load(str(path), 16000, "mono", "native"))
+    return cache.samples(
+        str(path), spec, lambda: decoding._load(str(path), 16000, "mono", "native")
+    )
 
 
 def milliseconds(function: Callable[[], object]) -> float:

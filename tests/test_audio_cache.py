@@ -17,7 +17,7 @@ import soundfile
 
 from mmaupro_ext import audio
 from mmaupro_ext.audio import cache as cache_module
-from mmaupro_ext.audio import files
+from mmaupro_ext.audio import decoding
 from mmaupro_ext.errors import AudioError, ConfigError
 
 RATE = 44100
@@ -32,13 +32,13 @@ def clip(tmp_path) -> Path:
 def decoded(monkeypatch) -> list[str]:
     """Return the list to which the name of each decoded file is added."""
     names: list[str] = []
-    load = files._load
+    load = decoding._load
 
     def counted(name, *arguments):
         names.append(name)
         return load(name, *arguments)
 
-    monkeypatch.setattr(files, "_load", counted)
+    monkeypatch.setattr(decoding, "_load", counted)
     return names
 
 
@@ -125,13 +125,13 @@ def test_content_counts_and_not_the_name(tmp_path, clip, decoded):
 
 
 def test_file_that_changes_while_it_is_decoded_is_not_kept(tmp_path, clip, monkeypatch):
-    load = files._load
+    load = decoding._load
 
     def changed_meanwhile(name, *arguments):
         write(clip, 1, 10_000)
         return load(name, *arguments)
 
-    monkeypatch.setattr(files, "_load", changed_meanwhile)
+    monkeypatch.setattr(decoding, "_load", changed_meanwhile)
     audio.load(clip, cache=tmp_path / "cache")
     assert entries(tmp_path / "cache") == []
 
@@ -247,10 +247,10 @@ def test_what_a_killed_writer_left_is_cleared_away(tmp_path, clip):
 LOAD_ALL = """
 import sys
 from mmaupro_ext import audio
-from mmaupro_ext.audio import files
+from mmaupro_ext.audio import decoding
 decoded = []
-load = files._load
-files._load = lambda name, *rest: decoded.append(name) or load(name, *rest)
+load = decoding._load
+decoding._load = lambda name, *rest: decoded.append(name) or load(name, *rest)
 cache = audio.AudioCache(sys.argv[1], max_bytes=int(sys.argv[2]))
 for _ in range(3):
     for path in sys.argv[3:]:

@@ -12,11 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mmaupro_ext import audio
-from mmaupro_ext.audio import files
+from mmaupro_ext.audio import decoding
 from mmaupro_ext.errors import AudioError, ConfigError
 
 RATE = 44100
-FRAMES = 2 * files.BLOCK_FRAMES + 4321
+FRAMES = 2 * decoding.BLOCK_FRAMES + 4321
 
 
 def write(path: Path, rate: int = RATE, frames: int = FRAMES, channels: int = 2, **options) -> Path:
@@ -60,7 +60,7 @@ def test_load_equals_resampling_the_whole_with_either_resampler(tmp_path, rate, 
     np.testing.assert_array_equal(audio.load(path, 16000, "keep", resampler=resampler), expected)
 
 
-@pytest.mark.parametrize("frames", [1, 2, 160, files.BLOCK_FRAMES, files.BLOCK_FRAMES + 1])
+@pytest.mark.parametrize("frames", [1, 2, 160, decoding.BLOCK_FRAMES, decoding.BLOCK_FRAMES + 1])
 def test_lengths_around_a_block(tmp_path, frames):
     path = write(tmp_path / "a.wav", frames=frames)
     np.testing.assert_array_equal(np.concatenate(list(audio.stream(path))), audio.load(path))

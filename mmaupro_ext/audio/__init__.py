@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from mmaupro_ext.audio.cache import AudioCache
 from mmaupro_ext.audio.channels import to_mono
-from mmaupro_ext.audio.files import AudioInfo, load, probe, stream
+from mmaupro_ext.audio.decoding import AudioInfo, Decoded, decode, load, probe, stream
 from mmaupro_ext.audio.resampling import resample, resampler_used
 from mmaupro_ext.audio.windowing import stream_windows, windows
 
 __all__ = [
     "AudioCache",
     "AudioInfo",
+    "Decoded",
+    "decode",
     "load",
     "probe",
     "resample",

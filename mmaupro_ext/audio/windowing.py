@@ -66,7 +66,6 @@ def windows(
     valid_choice(tail, "tail", TAILS)
     length, hop = lengths(length_s, hop_s, rate)
     signal = valid_signal(x)
-    n = signal.shape[-1]
 
     pieces: list[npt.NDArray[np.float32]] = []
     for start, end in spans(signal.shape[-1], length, hop, tail):

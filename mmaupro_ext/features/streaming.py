@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
-from mmaupro_ext.audio.files import stream_to
+from mmaupro_ext.audio.decoding import stream_to
 from mmaupro_ext.audio.windowing import Held, cut, lengths
 from mmaupro_ext.errors import AudioError
 from mmaupro_ext.features.whisper import (

@@ -18,7 +18,7 @@ import numpy.typing as npt
 import soundfile
 
 from mmaupro_ext import audio
-from mmaupro_ext.audio.files import SAMPLE_TYPES
+from mmaupro_ext.audio.decoding import SAMPLE_TYPES
 from mmaupro_ext.audio.resampling import plan_for
 from mmaupro_ext.errors import AudioError
 from mmaupro_ext.features import log_mel

@@ -15,12 +15,12 @@ import pytest
 import soundfile
 
 from mmaupro_ext import audio
-from mmaupro_ext.audio import files
+from mmaupro_ext.audio import decoding
 from mmaupro_ext.errors import AudioError, ConfigError
 
 RATE = 44100
 # Two blocks of decoding and a piece of a third.
-FRAMES = 2 * files.BLOCK_FRAMES + 4321
+FRAMES = 2 * decoding.BLOCK_FRAMES + 4321
 
 
 def signal(frames: int = FRAMES, channels: int = 2) -> np.ndarray:
@@ -101,7 +101,7 @@ def test_loading_block_by_block_equals_resampling_the_whole(core, tmp_path, rate
     assert expected.shape[-1] == -(-FRAMES * 16000 // rate)
 
 
-@pytest.mark.parametrize("frames", [1, 2, files.BLOCK_FRAMES - 1, files.BLOCK_FRAMES])
+@pytest.mark.parametrize("frames", [1, 2, decoding.BLOCK_FRAMES - 1, decoding.BLOCK_FRAMES])
 def test_lengths_around_a_block(tmp_path, frames):
     path = write(tmp_path / "a.wav", signal(frames, 1))
     whole = audio.load(path, None)
@@ -269,7 +269,7 @@ def test_damage_inside_a_flac_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-@pytest.mark.parametrize("frame", [0, files.BLOCK_FRAMES - 1, files.BLOCK_FRAMES, FRAMES - 1])
+@pytest.mark.parametrize("frame", [0, decoding.BLOCK_FRAMES - 1, decoding.BLOCK_FRAMES, FRAMES - 1])
 def test_bad_samples_in_a_float_file_are_placed(tmp_path, value, frame):
     x = signal()
     x[frame, 1] = value
@@ -314,7 +314,7 @@ def test_random_damage_raises_audio_errors_only(tmp_path):
 
 def test_unknown_options_are_refused(tmp_path):
     path = write(tmp_path / "a.wav", signal(10))
-    with pytest.raises(ConfigError, match="mono, keep"):
+    with pytest.raises(ConfigError, match="mono, keep, apart"):
         audio.load(path, channels="stereo")
     with pytest.raises(ConfigError, match="native, soxr"):
         audio.load(path, resampler="sinc")

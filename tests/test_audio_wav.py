@@ -10,7 +10,7 @@ import pytest
 import soundfile
 
 from mmaupro_ext import audio
-from mmaupro_ext.audio import files, pcm
+from mmaupro_ext.audio import decoding, wav
 from mmaupro_ext.errors import AudioError
 
 FRAMES = 700
@@ -21,7 +21,7 @@ def samples(channels: int) -> np.ndarray:
 
 
 def read_by_us(path: Path) -> np.ndarray | None:
-    file = pcm.open_pcm_wav(str(path))
+    file = wav.open_pcm_wav(str(path))
     if file is None:
         return None
     with file:
@@ -51,8 +51,8 @@ def test_usual_files_are_taken_and_equal_libsndfile(tmp_path, channels, form):
     soundfile.write(path, samples(channels), 22050, format=form, subtype="PCM_16")
     expected, rate = soundfile.read(path, dtype="int16", always_2d=True)
     np.testing.assert_array_equal(read_by_us(path), expected)
-    with soundfile.SoundFile(path) as theirs, files._open(str(path)) as ours:
-        assert isinstance(ours, pcm.PcmWav)
+    with soundfile.SoundFile(path) as theirs, decoding._open(str(path)) as ours:
+        assert isinstance(ours, wav.PcmWav)
         for name in ("frames", "samplerate", "channels", "format", "subtype"):
             assert getattr(ours, name) == getattr(theirs, name)
 
@@ -96,7 +96,7 @@ DOUBTFUL = {
 def test_doubtful_files_are_left_to_libsndfile(tmp_path, name):
     path = tmp_path / "a.wav"
     path.write_bytes(DOUBTFUL[name])
-    assert pcm.open_pcm_wav(str(path)) is None
+    assert wav.open_pcm_wav(str(path)) is None
 
 
 @pytest.mark.parametrize("form", ["WAV", "WAVEX"])
@@ -117,7 +117,7 @@ def test_no_byte_of_a_header_makes_us_read_what_libsndfile_does_not(tmp_path, fo
             taken += 1
             theirs, rate = soundfile.read(path, dtype="int16", always_2d=True)
             np.testing.assert_array_equal(ours, theirs)
-            with files._open(str(path)) as file:
+            with decoding._open(str(path)) as file:
                 assert (file.samplerate, file.channels) == (rate, theirs.shape[1])
     assert taken > 0
 
@@ -125,14 +125,14 @@ def test_no_byte_of_a_header_makes_us_read_what_libsndfile_does_not(tmp_path, fo
 def test_a_file_that_gets_shorter_while_it_is_read_is_cut_short(tmp_path, monkeypatch):
     path = tmp_path / "a.wav"
     soundfile.write(path, samples(2), 44100, subtype="PCM_16")
-    opened = pcm.open_pcm_wav
+    opened = wav.open_pcm_wav
 
-    def shorten(name: str) -> pcm.PcmWav | None:
+    def shorten(name: str) -> wav.PcmWav | None:
         file = opened(name)
         path.write_bytes(path.read_bytes()[:-400])
         return file
 
-    monkeypatch.setattr(files, "open_pcm_wav", shorten)
+    monkeypatch.setattr(decoding, "open_pcm_wav", shorten)
     with pytest.raises(AudioError, match=r"a\.wav.*holds 600 of 700 frames"):
         audio.load(path)
 
@@ -141,10 +141,10 @@ def test_an_error_of_the_disk_names_the_file(tmp_path, monkeypatch):
     path = tmp_path / "a.wav"
     soundfile.write(path, samples(2), 44100, subtype="PCM_16")
 
-    def fail(self: pcm.PcmWav, *, out: np.ndarray) -> np.ndarray:
+    def fail(self: wav.PcmWav, *, out: np.ndarray) -> np.ndarray:
         raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr(pcm.PcmWav, "read", fail)
+    monkeypatch.setattr(wav.PcmWav, "read", fail)
     with pytest.raises(AudioError, match=r"a\.wav.*Input/output error"):
         audio.load(path)
 
@@ -152,6 +152,6 @@ def test_an_error_of_the_disk_names_the_file(tmp_path, monkeypatch):
 def test_a_file_that_may_not_be_read_says_so(tmp_path, monkeypatch):
     path = tmp_path / "a.flac"
     path.write_bytes(b"what libsndfile refuses")
-    monkeypatch.setattr(files.os, "access", lambda *_: False)
+    monkeypatch.setattr(decoding.os, "access", lambda *_: False)
     with pytest.raises(AudioError, match="may not be read"):
         audio.load(path)

@@ -16,7 +16,6 @@ import soundfile
 
 from mmaupro_ext.audio import containers
 from mmaupro_ext.audio.cache import AudioCache, Spec, as_cache
-from mmaupro_ext.audio.pcm import PcmWav, open_pcm_wav
 from mmaupro_ext.audio.resampling import (
     RESAMPLERS,
     SoxrStream,
@@ -25,11 +24,12 @@ from mmaupro_ext.audio.resampling import (
     stream_for,
 )
 from mmaupro_ext.audio.validate import check_finite, valid_choice, valid_rate, valid_rates
+from mmaupro_ext.audio.wav import PcmWav, open_pcm_wav
 from mmaupro_ext.audio.windowing import cut, sample_count
 from mmaupro_ext.errors import AudioError
 from mmaupro_ext.native import resample as native
 
-CHANNELS = ("mono", "keep")
+CHANNELS = ("mono", "keep", "apart")
 BLOCK_FRAMES = 128 * 1024
 # Integer formats are read as integers, which is exact and leaves the conversion to our kernels;
 # everything else as float32.
@@ -95,6 +95,22 @@ class AudioInfo:
     subtype: str
 
 
+@dataclass(frozen=True)
+class Decoded:
+    """A decoded clip.
+
+    Attributes
+    ----------
+    samples : numpy.ndarray
+        float32 of shape ``(n,)`` or ``(channels, n)``, as :func:`load` returns it.
+    info : AudioInfo
+        What the file held: frames and seconds are those that were decoded.
+    """
+
+    samples: npt.NDArray[np.float32]
+    info: AudioInfo
+
+
 def probe(path: str | os.PathLike[str]) -> AudioInfo:
     """Read the header of an audio file.
 
@@ -142,8 +158,9 @@ def load(
         CAF, ...).
     sampling_rate : int or None, default 16000
         Rate of the result in Hz; None keeps the file's own.
-    channels : {"mono", "keep"}
-        The mean over all channels, or all of them.
+    channels : {"mono", "keep", "apart"}
+        The mean over all channels; all of them; or both channels of a file of two, and the mean of
+        any other.
     resampler : {"native", "soxr"}
         See :func:`mmaupro_ext.audio.resample`.
     cache : AudioCache or path-like, optional
@@ -154,9 +171,9 @@ def load(
     Returns
     -------
     numpy.ndarray
-        float32 of shape ``(n,)`` for ``"mono"``, ``(channels, n)`` for ``"keep"``, with ``n =
-        ceil(frames * sampling_rate / file_rate)``. Integer formats are scaled to [-1, 1); others
-        may exceed it.
+        float32 of shape ``(n,)`` for ``"mono"``, ``(channels, n)`` for ``"keep"`` and for two
+        channels apart, with ``n = ceil(frames * sampling_rate / file_rate)``. Integer formats are
+        scaled to [-1, 1); others may exceed it.
 
     Raises
     ------
@@ -186,6 +203,36 @@ def load(
     )
 
 
+def decode(
+    path: str | os.PathLike[str],
+    sampling_rate: int | None = 16000,
+    channels: str = "mono",
+    *,
+    resampler: str = "native",
+) -> Decoded:
+    """Decode, mix and resample an audio file as :func:`load` does, and say what it held.
+
+    The file is opened once.
+
+    Parameters
+    ----------
+    path, sampling_rate, channels, resampler
+        As in :func:`load`.
+
+    Returns
+    -------
+    Decoded
+        The samples, and an `AudioInfo` of what was really decoded.
+
+    Raises
+    ------
+    AudioError, ConfigError
+        As :func:`load`.
+    """
+    rate = _check_arguments(sampling_rate, channels, resampler)
+    return _decode(_readable(path), rate, channels, resampler)
+
+
 def _fast_to_decode(name: str, rate: int | None, resampler: str) -> bool:
     """Return whether a cache would not be faster: it has to read and hash the file as well."""
     with _open(name) as file:
@@ -195,18 +242,29 @@ def _fast_to_decode(name: str, rate: int | None, resampler: str) -> bool:
 
 
 def _load(name: str, rate: int | None, channels: str, resampler: str) -> npt.NDArray[np.float32]:
+    return _decode(name, rate, channels, resampler).samples
+
+
+def _rows(info: AudioInfo, channels: str) -> int:
+    """Return how many channels the result has."""
+    if channels == "keep" or (channels == "apart" and info.channels == 2):
+        return info.channels
+    return 1
+
+
+def _decode(name: str, rate: int | None, channels: str, resampler: str) -> Decoded:
     with _open(name) as file:
         info = _info(name, file)
         target = rate or info.sampling_rate
-        rows = 1 if channels == "mono" else info.channels
+        rows = _rows(info, channels)
         expected = output_length(info.frames, info.sampling_rate, target)
         believed = max(FIRST_CAPACITY, SAMPLES_OF_A_BYTE * os.path.getsize(name))
         result = _Growing(rows, min(expected, believed // rows))
         memory = _of_this_thread.__dict__.setdefault("memory", _Memory())
-        for piece in _pieces(info, file, target, channels, resampler, result.room, memory):
+        for piece in _pieces(info, file, target, rows, resampler, result.room, memory):
             result.filled(piece.shape[1])
     samples = result.finished()
-    return samples[0] if channels == "mono" else samples
+    return Decoded(samples if channels == "keep" or rows > 1 else samples[0], info)
 
 
 def stream(
@@ -260,7 +318,7 @@ def stream_to(
     def blocks(name: str) -> Iterator[npt.NDArray[np.float32]]:
         with _open(name) as file:
             info = _info(name, file)
-            yield from _pieces(info, file, sampling_rate, "mono", resampler, room, _Memory())
+            yield from _pieces(info, file, sampling_rate, 1, resampler, room, _Memory())
 
     return blocks(_readable(path))
 
@@ -271,18 +329,18 @@ def _stream(
     with _open(name) as file:
         info = _info(name, file)
         target = rate or info.sampling_rate
-        rows = 1 if channels == "mono" else info.channels
+        rows = _rows(info, channels)
 
         def room(samples: int) -> npt.NDArray[np.float32]:
             return np.empty((rows, samples), np.float32)
 
-        pieces = _pieces(info, file, target, channels, resampler, room, _Memory())
+        pieces = _pieces(info, file, target, rows, resampler, room, _Memory())
         if block_s is not None:
             length = round(sample_count(block_s, target, "block_s"))
             pieces = (piece.copy() for _, piece in cut(pieces, length, Fraction(length), "keep"))
         for piece in pieces:
             if piece.size:
-                yield piece[0] if channels == "mono" else piece
+                yield piece if channels == "keep" or rows > 1 else piece[0]
 
 
 def _check_arguments(sampling_rate: int | None, channels: str, resampler: str) -> int | None:
@@ -313,7 +371,7 @@ def _pieces(
     info: AudioInfo,
     file: soundfile.SoundFile | PcmWav,
     target: int,
-    channels: str,
+    rows: int,
     resampler: str,
     room: Callable[[int], npt.NDArray[np.float32]],
     memory: _Memory,
@@ -321,7 +379,6 @@ def _pieces(
     """Yield mixed and resampled ``(rows, m)``, written where ``room(m)`` says."""
     if not isinstance(file, PcmWav):  # which has all that its header says
         _check_body(info)
-    rows = 1 if channels == "mono" else info.channels
     streams = []
     if target != info.sampling_rate:
         valid_rates(info.sampling_rate, target)
@@ -330,7 +387,7 @@ def _pieces(
     for block in _blocks(info, file, memory):
         if not streams:
             out = room(len(block))
-            if channels == "mono":
+            if rows == 1:
                 native.mean(block, out=out[0])
             elif out.flags.c_contiguous:
                 native.split(block, out=out)
@@ -338,7 +395,7 @@ def _pieces(
                 out[:] = native.split(block)
             yield out
             continue
-        if channels == "mono":
+        if rows == 1:
             streams[0].take(native.mean(block, out=streams[0].room(len(block))))
         else:
             for stream, row in zip(streams, native.split(block), strict=True):
