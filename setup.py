@@ -153,7 +153,7 @@ setup(
         "mmaupro_ext.tasks": ["**/*.yaml", "**/*_yaml", "**/*.md", "**/*.py"],
         "mmaupro_ext.data": ["sample/*.parquet", "sample/*.json", "sample/*.md", "sample/data/*"],
         "mmaupro_ext.data.synth": ["bank/*"],
-        "mmaupro_ext.nano": ["README.md", "checkpoint/*"],
+        "mmaupro_ext.models.nano": ["README.md", "checkpoint/*"],
         "mmaupro_ext.native": ["*.pyi"],
     },
     ext_modules=[

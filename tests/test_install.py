@@ -104,8 +104,8 @@ def test_the_wheel_carries_tasks_sample_hook_and_core(wheel):
         "mmaupro_ext/tasks/mmaupro_sample/_mmaupro_sample.yaml",
         "mmaupro_ext/data/sample/test.parquet",
         "mmaupro_ext/data/sample/manifest.json",
-        "mmaupro_ext/nano/checkpoint/model.safetensors",
-        "mmaupro_ext/nano/README.md",
+        "mmaupro_ext/models/nano/checkpoint/model.safetensors",
+        "mmaupro_ext/models/nano/README.md",
         "mmaupro_ext/py.typed",
     ):
         assert wanted in names

@@ -72,7 +72,7 @@ def _tiny_random(seed: int) -> tuple[str, str]:
 
 
 def _nano(seed: int) -> tuple[str, str]:
-    from mmaupro_ext import nano
+    from mmaupro_ext.models import nano
 
     return nano.path(), nano.NOTE
 

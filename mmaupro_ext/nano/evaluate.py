@@ -20,8 +20,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from mmaupro_ext import nano, plugin
+from mmaupro_ext import plugin
 from mmaupro_ext.data import CATEGORY_BY_VALUE
+from mmaupro_ext.models import nano
 from mmaupro_ext.models.hf_audio import HFAudioLM
 from mmaupro_ext.models.inputs import AudioReader, Clip
 from mmaupro_ext.models.prompts import AUDIO_MARK
