@@ -7,8 +7,8 @@ import json
 from pathlib import Path
 
 from mmaupro_ext import data
+from mmaupro_ext.offline.logged_runs import document_hash
 from mmaupro_ext.report import score_command
-from mmaupro_ext.scoring.run import document_hash
 
 EARLY, LATE = "2026-01-01T10-00-00.000001", "2026-01-02T10-00-00.000001"
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"

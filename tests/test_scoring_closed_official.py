@@ -15,9 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
+from mmaupro_ext.offline.embedders import SentenceEmbedder
 from mmaupro_ext.replies import error_reply
 from mmaupro_ext.scoring.closed_official import OfficialMatch, match_official, summarise
-from mmaupro_ext.scoring.embedders import SentenceEmbedder
 from mmaupro_ext.scoring.errors import ScoringError
 
 

@@ -23,8 +23,8 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers, processors
 
 from mmaupro_ext.errors import ConfigError
-from mmaupro_ext.scoring import embedders, nv_embed
-from mmaupro_ext.scoring.embedders import (
+from mmaupro_ext.offline import embedders, nv_embed
+from mmaupro_ext.offline.embedders import (
     CachedEmbedder,
     Embedder,
     NVEmbedEmbedder,
@@ -598,7 +598,7 @@ def test_identity_follows_content_not_place(nv_folder: Path, nv_copy: Path) -> N
 
 def test_importing_the_scorers_takes_neither_torch_nor_transformers() -> None:
     code = (
-        "import sys, mmaupro_ext.scoring.embedders, mmaupro_ext.scoring.closed_official;"
+        "import sys, mmaupro_ext.offline.embedders, mmaupro_ext.scoring.closed_official;"
         "print(sorted({'torch', 'transformers', 'accelerate'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

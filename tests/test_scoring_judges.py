@@ -18,9 +18,8 @@ import torch
 from chat_standin import StandIn, answer, without_proxy
 
 from mmaupro_ext.errors import ConfigError
-from mmaupro_ext.replies import parse_error
-from mmaupro_ext.scoring import judges
-from mmaupro_ext.scoring.judges import (
+from mmaupro_ext.offline import judges
+from mmaupro_ext.offline.judges import (
     CachedJudge,
     LocalJudge,
     Prompt,
@@ -28,6 +27,7 @@ from mmaupro_ext.scoring.judges import (
     ServerSettings,
     ask_all,
 )
+from mmaupro_ext.replies import parse_error
 
 QUICK = ServerSettings(concurrency=4, timeout_s=2.0, tries=4, backoff_s=0.01, grace_s=2.0)
 PACKAGE_PARENT = str(Path(judges.__file__).parents[2])
@@ -222,7 +222,7 @@ def test_a_folder_that_cannot_be_written_is_named_before_anything_is_asked(tmp_p
 
 INTERRUPTED = """
     import sys
-    from mmaupro_ext.scoring.judges import *
+    from mmaupro_ext.offline.judges import *
     judge = ServerJudge(sys.argv[1], "tiny", "greedy", None, ServerSettings(concurrency=2, grace_s=5))
     prompts = [Prompt("Be fair.", f"question {i}") for i in range(60)]
     try:

@@ -21,11 +21,11 @@ from logged_runs import (
 
 from mmaupro_ext import data
 from mmaupro_ext.errors import ConfigError
+from mmaupro_ext.offline import judges, logged_runs, summary
+from mmaupro_ext.offline.logged_runs import document_hash, read_runs
 from mmaupro_ext.replies import error_reply
 from mmaupro_ext.report import score_command
-from mmaupro_ext.scoring import judges, run, summary
 from mmaupro_ext.scoring.errors import ScoringError
-from mmaupro_ext.scoring.run import document_hash, read_runs
 
 
 def edit(file: Path, change, line: int = 0) -> None:
@@ -273,11 +273,12 @@ def test_the_same_replies_give_the_same_bytes(folder, tmp_path):
 
 
 def test_one_changed_reply_changes_the_digest(folder):
-    before = run.digest(read_runs([folder]).items, replies=True)
+    before = logged_runs.digest(read_runs([folder]).items, replies=True)
     edit(samples(folder, "open"), lambda line: line.update(resps=[["other"]]))
     after = read_runs([folder]).items
-    assert run.digest(after, replies=True) != before
-    assert run.digest(after, replies=False) == run.digest(read_runs([folder]).items, replies=False)
+    assert logged_runs.digest(after, replies=True) != before
+    unchanged = logged_runs.digest(read_runs([folder]).items, replies=False)
+    assert logged_runs.digest(after, replies=False) == unchanged
 
 
 def test_right_answers_score_100_and_the_open_ones_stay_unscored(folder, capsys):
@@ -465,7 +466,7 @@ def test_official_without_an_embedder_says_how_to_go_on(folder, tmp_path, capsys
 def test_another_embedder_than_the_official_one_is_in_the_label(folder, monkeypatch):
     import numpy as np
 
-    from mmaupro_ext.scoring import embedders
+    from mmaupro_ext.offline import embedders
 
     class Lengths:
         name, label, official, identity = "org/lengths", "not official: lengths", False, "lengths"
@@ -641,8 +642,8 @@ def test_the_files_that_lm_eval_writes_are_read_and_agree_with_its_table(tmp_pat
 def test_an_unreadable_manifest_is_named(tmp_path):
     (tmp_path / "manifest.json").write_text("[]")
     with pytest.raises(ScoringError, match="not a manifest"):
-        run.clip_seconds("full", tmp_path)
-    assert run.clip_seconds("full", None) == {}
+        logged_runs.clip_seconds("full", tmp_path)
+    assert logged_runs.clip_seconds("full", None) == {}
 
 
 def test_a_result_that_cannot_be_written_names_the_option(folder, tmp_path):

@@ -11,15 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 from mmaupro_ext.data import CATEGORY_BY_VALUE, text
 from mmaupro_ext.errors import ConfigError, MMAUProError
+from mmaupro_ext.offline import judges, logged_runs, summary
+from mmaupro_ext.offline.logged_runs import Run
 from mmaupro_ext.paths import cache_dir
-from mmaupro_ext.scoring import judges, presets, run, summary, verdicts
+from mmaupro_ext.scoring import presets, verdicts
 from mmaupro_ext.scoring.open_ended import JUDGE_MODEL
 from mmaupro_ext.scoring.presets import Preset
-from mmaupro_ext.scoring.run import Run
 from mmaupro_ext.scoring.verdicts import Item, Verdict
 
 if TYPE_CHECKING:
-    from mmaupro_ext.scoring.embedders import TokenEmbedder
+    from mmaupro_ext.offline.embedders import TokenEmbedder
 
 DESCRIPTION = """\
 Score replies that lm_eval logged (--log_samples), offline, as often as you like. The same replies
@@ -88,7 +89,7 @@ def add_score_arguments(parser: argparse.ArgumentParser) -> None:
     replies.add_argument(
         "--reply-field",
         default="resps",
-        choices=run.REPLY_FIELDS,
+        choices=logged_runs.REPLY_FIELDS,
         help="field of the samples that holds the reply (default: resps, as the model wrote it)",
     )
     replies.add_argument(
@@ -190,7 +191,7 @@ def _run_score(args: argparse.Namespace) -> int:
     if not args.runs:
         raise ConfigError("name a folder of results, for instance: mmaupro score results/MODEL")
     preset = presets.resolve(args.preset, args.overrides)
-    replies = run.read_runs(
+    replies = logged_runs.read_runs(
         args.runs, args.time, args.reply_field, args.accept_changed, args.data_dir
     )
     judge = _judge(args, preset, replies.items)
@@ -244,7 +245,7 @@ def _judge(
 def _embedder(args: argparse.Namespace, preset: Preset) -> TokenEmbedder | None:
     if preset.options.closed != "embedding" or args.embedder == NO_EMBEDDER:
         return None
-    from mmaupro_ext.scoring.embedders import load_embedder
+    from mmaupro_ext.offline.embedders import load_embedder
 
     try:
         return load_embedder(
@@ -292,7 +293,7 @@ def _score(
         replies,
         ordered,
         preset,
-        run.clip_seconds(replies.dataset, args.data_dir),
+        logged_runs.clip_seconds(replies.dataset, args.data_dir),
         embedder=None if embedder is None else _details(embedder),
         judge=None if judge is None else judge.identity(),
     )

@@ -28,7 +28,7 @@ from mmaupro_ext.replies import parse_error
 from mmaupro_ext.scoring.errors import ScoringError
 
 if TYPE_CHECKING:
-    from mmaupro_ext.scoring.embedders import Embedder
+    from mmaupro_ext.offline.embedders import Embedder
 
 STATUSES = ("matched", "dropped", "errored")
 CLOSE_CALL = 0.01

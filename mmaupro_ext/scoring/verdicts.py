@@ -17,7 +17,7 @@ from mmaupro_ext.scoring.errors import ScoringError
 from mmaupro_ext.scoring.presets import Options, gold_indexes
 
 if TYPE_CHECKING:
-    from mmaupro_ext.scoring.embedders import Embedder
+    from mmaupro_ext.offline.embedders import Embedder
 
 Doc = dict[str, Any]
 

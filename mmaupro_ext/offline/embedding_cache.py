@@ -16,7 +16,7 @@ import numpy as np
 from mmaupro_ext.errors import ConfigError
 
 if TYPE_CHECKING:
-    from mmaupro_ext.scoring.embedders import TokenEmbedder
+    from mmaupro_ext.offline.embedders import TokenEmbedder
 
 logger = logging.getLogger(__name__)
 

@@ -17,9 +17,9 @@ from typing import Any
 from mmaupro_ext import __version__
 from mmaupro_ext.data import CATEGORIES, CATEGORY_BY_VALUE
 from mmaupro_ext.data.findings import length_type_of
+from mmaupro_ext.offline.logged_runs import Run, digest
 from mmaupro_ext.scoring import aggregate, instruction_following, open_ended
 from mmaupro_ext.scoring.presets import Preset
-from mmaupro_ext.scoring.run import Run, digest
 from mmaupro_ext.scoring.verdicts import Item, Verdict
 
 SCHEME = 1

@@ -26,8 +26,8 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 import numpy as np
 
 from mmaupro_ext.errors import ConfigError
-from mmaupro_ext.scoring import nv_embed
-from mmaupro_ext.scoring.embedding_cache import DEFAULT_MAX_BYTES, CachedEmbedder
+from mmaupro_ext.offline import nv_embed
+from mmaupro_ext.offline.embedding_cache import DEFAULT_MAX_BYTES, CachedEmbedder
 from mmaupro_ext.scoring.errors import ScoringError
 
 if TYPE_CHECKING:
