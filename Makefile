@@ -19,13 +19,14 @@ MEDIA_PIP_INSTALL := $(MEDIA_VENV)/bin/python $(INSTALL)
 SOURCES := $(shell find csrc mmaupro_ext tasks -type f ! -name '*.so' ! -name '*.pyc' ! -path '*/native/_*.c') \
            setup.py pyproject.toml constraints.txt constraints-media.txt MANIFEST.in README.md
 
-.PHONY: help eval test test-core test-media lint bench sanitize clean
+.PHONY: help eval test test-core test-media test-all-levels lint bench sanitize clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo 'make eval    set up, then run the embedded sample through lm_eval (no download of models or data)'
 	@echo 'make test    set up, then lint, type-check and test: test-core and test-media'
 	@echo 'make test-core   without the models that need torchvision and the like (saves a 7-GB environment)'
+	@echo 'make test-all-levels   test the frontend at every instruction-set level, not only at the best two'
 	@echo 'make lint    ruff and mypy only'
 	@echo 'make bench   time the frontend against its peers (slow; leave the machine alone)'
 	@echo 'make sanitize   the tests of the C core, compiled with the address and undefined-behaviour sanitizers (GCC)'
@@ -51,6 +52,10 @@ test-core: $(VENV)/.installed-dev lint
 test-media: $(MEDIA_VENV)/.installed-dev
 	OMP_NUM_THREADS=1 MMAUPRO_TEST_ALL_FAMILIES=1 $(MEDIA_VENV)/bin/pytest -n $(WORKERS) tests/test_models_families.py \
 	    tests/test_models_adapters.py tests/test_models_granite.py tests/test_models_phi4.py tests/test_models_voxtral.py
+
+test-all-levels: $(VENV)/.installed-dev
+	OMP_NUM_THREADS=1 MMAUPRO_TEST_ALL_LEVELS=1 $(BIN)/pytest -n $(WORKERS) tests/test_audio_*.py tests/test_features_*.py \
+	    tests/test_native_*.py
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

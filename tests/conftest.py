@@ -8,8 +8,7 @@ from collections.abc import Callable
 
 import hypothesis
 import pytest
-
-from mmaupro_ext.native import select
+from levels import CORES
 
 # A busy machine is no failure: nothing in the tests goes by the clock.
 hypothesis.settings.register_profile("no-clock", deadline=None)
@@ -19,12 +18,10 @@ hypothesis.settings.load_profile("no-clock")
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-CORES = [("c", level) for level in select.levels()] + [("numba", "auto"), ("scipy", "auto")]
-
 
 @pytest.fixture(params=CORES, ids=["-".join(core) for core in CORES])
 def core(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Run the test on each core: every instruction-set level of this processor, the twin and scipy."""
+    """Run the test on each of the cores that tests/levels.py lists."""
     backend, level = request.param
     monkeypatch.setenv("MMAUPRO_NATIVE", backend)
     monkeypatch.setenv("MMAUPRO_SIMD", level)
