@@ -8,13 +8,18 @@ from types import SimpleNamespace
 
 import pytest
 
-from mmaupro_ext import __version__, after_run, cli, plugin
+from mmaupro_ext import __version__, after_run, plugin
+from mmaupro_ext.commands import cli, hook
+
+
+def run(*arguments: str) -> int:
+    with pytest.raises(SystemExit) as stop:
+        cli.main(arguments)
+    return stop.value.code or 0
 
 
 def test_help_shows_commands_that_can_be_pasted(capsys):
-    with pytest.raises(SystemExit) as stop:
-        cli.main(["--help"])
-    assert stop.value.code == 0
+    assert run("--help") == 0
     text = capsys.readouterr().out
     for part in (
         "mmaupro run",
@@ -32,45 +37,44 @@ def test_no_arguments_print_the_help(capsys):
 
 
 def test_version(capsys):
-    with pytest.raises(SystemExit):
-        cli.main(["--version"])
+    assert run("--version") == 0
     assert capsys.readouterr().out.strip() == f"mmaupro-ext {__version__}"
 
 
 def test_path_is_the_folder_with_both_task_families(capsys):
-    cli.main(["path"])
+    assert run("path") == 0
     folder = Path(capsys.readouterr().out.strip())
     assert (folder / "mmaupro" / "_template_yaml").is_file()
     assert (folder / "mmaupro_sample" / "_mmaupro_sample.yaml").is_file()
 
 
 def test_info_names_backend_and_versions(capsys):
-    cli.main(["info", "--json"])
+    assert run("info", "--json") == 0
     facts = json.loads(capsys.readouterr().out)
     assert facts["versions"]["mmaupro-ext"] == __version__
     assert facts["native"]["backend"] in ("c", "numba", "scipy")
-    cli.main(["info"])
+    assert run("info") == 0
     assert "native:" in capsys.readouterr().out
 
 
 def test_hook_is_enabled_and_disabled(tmp_path, monkeypatch, capsys):
     file = tmp_path / "mmaupro_ext_hook.pth"
-    monkeypatch.setattr(cli, "_hook_file", lambda: file)
+    monkeypatch.setattr(hook, "hook_file", lambda: file)
     monkeypatch.delenv(plugin.OFF_SWITCH, raising=False)
-    cli.main(["hook", "enable"])
+    assert run("hook", "enable") == 0
     assert "mmaupro_ext.plugin" in file.read_text()
-    cli.main(["hook"])
+    assert run("hook") == 0
     assert capsys.readouterr().out.count("hook: on") == 2
-    cli.main(["hook", "disable"])
+    assert run("hook", "disable") == 0
     assert not file.exists()
-    cli.main(["hook", "disable"])
+    assert run("hook", "disable") == 0
     assert capsys.readouterr().out.count("hook: off") == 2
 
 
-def test_hook_in_a_folder_that_cannot_be_written_names_the_way_out(monkeypatch, tmp_path):
-    monkeypatch.setattr(cli, "_hook_file", lambda: tmp_path / "missing" / "mmaupro_ext_hook.pth")
-    with pytest.raises(SystemExit, match="mmaupro run"):
-        cli.main(["hook", "enable"])
+def test_hook_in_a_folder_that_cannot_be_written_names_the_way_out(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(hook, "hook_file", lambda: tmp_path / "missing" / "mmaupro_ext_hook.pth")
+    assert run("hook", "enable") == 2
+    assert "mmaupro run" in capsys.readouterr().err
 
 
 def results_file(folder: Path, *, errored: float = 0.0, config: dict | None = None) -> Path:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from mmaupro_ext import cli
+from mmaupro_ext.commands import cli
 from mmaupro_ext.models import doctor, inputs, placing
 from mmaupro_ext.models.doctor import BAD, GOOD, NOTE, Doctor
 from mmaupro_ext.models.hf_audio import HFAudioLM

@@ -35,7 +35,7 @@ exit status: 0; 1 when some verdict is NO; 2 when the model cannot be loaded.
 _MARKS = {"yes": "yes ", "NO": "NO  ", "note": "note"}
 
 
-def add_doctor_arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `mmaupro doctor`."""
     parser.description, parser.epilog = DESCRIPTION, EPILOG
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
@@ -56,7 +56,7 @@ def add_doctor_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", metavar="FILE", help="write the findings there, too")
 
 
-def run_doctor(args: argparse.Namespace) -> int:
+def run(args: argparse.Namespace) -> int:
     """Load the model, print a verdict a line, and return the exit status."""
     if args.model != "hf-audio":
         raise ConfigError(

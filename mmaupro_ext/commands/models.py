@@ -28,7 +28,7 @@ HEADER = ("model type", "hears whole", "tokens of 30 s", "needs beside torch")
 _HALF_MINUTE_S = 30
 
 
-def add_models_arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `mmaupro models`."""
     parser.description, parser.epilog = DESCRIPTION, EPILOG
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
@@ -38,7 +38,7 @@ def add_models_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run_models(args: argparse.Namespace) -> int:
+def run(args: argparse.Namespace) -> int:
     """Print the list, or one family."""
     if args.name:
         print(describe(find(args.name)))

@@ -1,0 +1,161 @@
+"""The entry point of `mmaupro`: which subcommand is which module, and what is handed to lm_eval."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from mmaupro_ext import __version__
+from mmaupro_ext.errors import MMAUProError
+
+LM_EVAL_COMMANDS = {
+    "run": "run an evaluation (options: mmaupro run --help)",
+    "ls": "list tasks, groups and tags, ours included",
+    "validate": "check that task names exist",
+}
+
+# Command -> its module below mmaupro_ext.commands, and what `--help` says of it in one line.
+COMMANDS = {
+    "info": ("info", "what this installation computes with: SIMD level, backend, versions, data"),
+    "path": ("path", "print the task folder, for lm_eval --include_path"),
+    "data fetch": ("data_fetch", "download all of it, or only the clips of some items"),
+    "data verify": ("data_verify", "read every clip and compare with what is known of the release"),
+    "data info": ("data_info", "what is in it, as tables and one picture"),
+    "data show": ("data_show", "one item as a person would look at it"),
+    "score": ("score", "score logged replies again, offline, in another way"),
+    "frontend": (
+        "frontend",
+        "look inside the frontend: info, bench, plot; on your files and machine",
+    ),
+    "doctor": ("doctor", "does a checkpoint listen? a check before a run"),
+    "models": ("models", "the audio models that hf-audio knows"),
+    "hook": (
+        "hook",
+        "the start-up hook that lets the bare lm_eval command find us: status, enable, disable",
+    ),
+}
+
+GROUPS = {
+    "data": (
+        "the dataset: fetch, verify, info, show",
+        "Fetch MMAU-Pro whole or in part, check a copy, and look into it.",
+    )
+}
+
+EXAMPLES = """
+first steps:
+  mmaupro run --model hf-audio --model_args pretrained=nano \\
+              --tasks 'mmaupro-sample_*' --output_path results --log_samples
+                        the embedded sample on the small model that ships with this package
+  mmaupro run --model hf-audio --model_args pretrained=Qwen/Qwen2-Audio-7B-Instruct \\
+              --tasks mmaupro --metadata data_dir=DIR --apply_chat_template
+                        the real benchmark (5,305 questions) with its overall row
+  accelerate launch -m mmaupro_ext run ...
+                        the same on several GPUs
+  mmaupro run --model openai-audio --model_args base_url=http://localhost:8000/v1,model=NAME ...
+                        a model behind vLLM, SGLang, llama-server, transformers serve or a cloud
+  mmaupro run --model vllm-audio --model_args pretrained=NAME,tensor_parallel_size=2 ...
+                        vLLM in this process
+
+`mmaupro run`, `ls` and `validate` take exactly the options of `lm_eval run`, `ls` and `validate`.
+After a plain pip install the bare `lm_eval` command does the same.
+"""
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser that imports its command's module when it is first used, and not before."""
+
+    module: str | None = None
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        if self.module is not None:
+            command = importlib.import_module(f"mmaupro_ext.commands.{self.module}")
+            self.module = None
+            command.add_arguments(self)
+            self.set_defaults(run=command.run)
+        return super().parse_known_args(args, namespace)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of the `mmaupro` command; lm_eval's own subcommands only have their help line."""
+    parser = _Parser(
+        prog="mmaupro",
+        description="Evaluate audio-language models on MMAU-Pro inside lm-evaluation-harness.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"mmaupro-ext {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    for name, text in LM_EVAL_COMMANDS.items():
+        commands.add_parser(name, help=text, add_help=False)
+    groups: dict[str, Any] = {}
+    for name, (module, text) in COMMANDS.items():
+        group, _, action = name.rpartition(" ")
+        if group and group not in groups:
+            help_line, description = GROUPS[group]
+            groups[group] = commands.add_parser(
+                group, help=help_line, description=description
+            ).add_subparsers(dest="action", metavar="ACTION", required=True)
+        groups.get(group, commands).add_parser(action, help=text).module = module
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the `mmaupro` command.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        The arguments without the program's name; `sys.argv[1:]` by default.
+
+    Raises
+    ------
+    SystemExit
+        With the exit status of the subcommand; 2 for arguments that it does not take and for an
+        error that names what to do.
+    """
+    argv = list(sys.argv[1:] if argv is None else argv)
+    if argv and (argv[0] in LM_EVAL_COMMANDS or _is_legacy_run(argv)):
+        _hand_to_lm_eval(argv)
+        return
+    parser = build_parser()
+    args = parser.parse_args(argv)
+    if args.command is None:
+        parser.print_help()
+        return
+    sys.exit(_run(args))
+
+
+def _run(args: argparse.Namespace) -> int:
+    """Run a subcommand of our own; an error made on purpose is a sentence, not a traceback."""
+    try:
+        return args.run(args)
+    except BrokenPipeError:  # `| head` has read enough; nothing more can be said to it
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - stays open until the process ends
+        return 0
+    except MMAUProError as error:
+        print(f"mmaupro {args.command}: {error}", file=sys.stderr)
+        return 2
+
+
+def _is_legacy_run(argv: Sequence[str]) -> bool:
+    """Return whether this is `mmaupro --model … --tasks …`, which lm_eval takes to mean `run`."""
+    return (
+        len(argv) > 1 and argv[0].startswith("-") and argv[0] not in ("-h", "--help", "--version")
+    )
+
+
+def _hand_to_lm_eval(argv: Sequence[str]) -> None:
+    from mmaupro_ext import plugin
+
+    plugin.install()
+    # The built-in models must be in the registry before ours, or lm_eval takes it for filled.
+    import lm_eval.models  # noqa: F401
+    from lm_eval.__main__ import cli_evaluate
+
+    sys.argv = ["mmaupro", *argv]
+    cli_evaluate()
