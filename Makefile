@@ -69,7 +69,7 @@ bench: $(VENV)/.installed-dev
 # A copy of the tree, so that the slow build takes no one's place.
 sanitize: $(VENV)/.installed-dev
 	rm -rf build/sanitized && mkdir -p build/sanitized
-	cp -r csrc mmaupro_ext tasks tests setup.py pyproject.toml MANIFEST.in README.md build/sanitized
+	cp -r csrc mmaupro_ext tasks tests tools setup.py pyproject.toml MANIFEST.in README.md build/sanitized
 	find build/sanitized -name '*.so' -delete
 	cd build/sanitized && MMAUPRO_REQUIRE_C=1 CFLAGS='-O1 -g1 -fsanitize=address,undefined -fno-sanitize-recover=undefined' \
 	    LDFLAGS='-fsanitize=address,undefined' $(abspath $(BIN))/python setup.py -q build_ext --inplace

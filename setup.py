@@ -152,7 +152,6 @@ setup(
         "mmaupro_ext": ["py.typed", "*.pth"],
         "mmaupro_ext.tasks": ["**/*.yaml", "**/*_yaml", "**/*.md", "**/*.py"],
         "mmaupro_ext.data": ["sample/*.parquet", "sample/*.json", "sample/*.md", "sample/data/*"],
-        "mmaupro_ext.data.synth": ["bank/*"],
         "mmaupro_ext.models.nano": ["README.md", "checkpoint/*"],
         "mmaupro_ext.native": ["*.pyi"],
     },

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 import soundfile
 
+import fullsize
 from mmaupro_ext import data, plugin
-from mmaupro_ext.data import clips, findings, fullsize, info, load, verify
+from mmaupro_ext.data import clips, findings, info, load, verify
 
 CLIPS, CLIP_SECONDS, RATE = 24, 60, 44_100
 

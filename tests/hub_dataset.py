@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet
 from hub_standin import File
 
-from mmaupro_ext.data import fullsize
-from mmaupro_ext.data.synth.build import PARQUET_SCHEMA
+import fullsize
+from synth.build import PARQUET_SCHEMA
 
 PER_CATEGORY = 4
 

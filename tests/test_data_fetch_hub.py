@@ -28,7 +28,7 @@ from hub_dataset import (
 from hub_standin import COMMIT, Fault, File, StandInHub
 from hub_standin import Request as Asked
 
-from mmaupro_ext.data import fullsize
+import fullsize
 from mmaupro_ext.data.fetch import fetch
 from mmaupro_ext.data.fetching import Request
 from mmaupro_ext.data.hub import Gate, RetryPolicy, Stopped

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmaupro_ext.data import fullsize
+import fullsize
 from mmaupro_ext.data.schema import CATEGORIES
 from mmaupro_ext.data.selection import (
     Criteria,

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 import soundfile
 
+import fullsize
 from mmaupro_ext import data
-from mmaupro_ext.data import fullsize, info, verify
+from mmaupro_ext.data import info, verify
 from mmaupro_ext.report import overview
 
 

@@ -18,8 +18,9 @@ import numpy as np
 import pytest
 import soundfile
 
+import fullsize
 from mmaupro_ext import data
-from mmaupro_ext.data import clips, findings, fullsize, verify
+from mmaupro_ext.data import clips, findings, verify
 from mmaupro_ext.errors import DataError
 
 RATE = 8000

@@ -112,6 +112,16 @@ def test_the_wheel_carries_tasks_sample_hook_and_core(wheel):
     assert any(name.startswith("mmaupro_ext/native/_logmel.") for name in names)
     assert any(name.startswith("mmaupro_ext/native/_resample.") for name in names)
     assert not [name for name in names if name.startswith(("tests/", "benchmarks/"))]
+    makers = (
+        "synth",
+        "nano_training",
+        "tools",
+        "fullsize",
+        "task_configs",
+        "_generate",
+        "train.py",
+    )
+    assert not [name for name in names if any(maker in name for maker in makers)]
     sample = sum(
         item.compress_size
         for item in zipfile.ZipFile(wheel).infolist()

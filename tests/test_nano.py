@@ -10,10 +10,10 @@ import torch
 from lm_eval.api.instance import Instance
 
 from mmaupro_ext import data as dataset
-from mmaupro_ext.data.synth import build, questions
 from mmaupro_ext.models import nano
 from mmaupro_ext.models.items import Question
-from mmaupro_ext.nano import architecture, data, evaluate, train, vocabulary
+from nano_training import architecture, data, evaluate, train, vocabulary
+from synth import build, questions
 
 SIZES = (2, 3, 2)
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import soundfile
 
+import fullsize
 from mmaupro_ext import data
-from mmaupro_ext.data import fullsize
 from mmaupro_ext.errors import ConfigError
 from mmaupro_ext.report import item
 

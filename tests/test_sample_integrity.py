@@ -14,8 +14,8 @@ import soundfile
 
 from mmaupro_ext import data
 from mmaupro_ext.data import schema
-from mmaupro_ext.data.synth import build, questions, signals, speech
 from mmaupro_ext.errors import DataError
+from synth import build, questions, signals, speech
 
 MANIFEST = json.loads((data.SAMPLE_DIR / "manifest.json").read_text())
 FILES = MANIFEST["files"]

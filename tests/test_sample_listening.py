@@ -14,7 +14,7 @@ import pytest
 import soundfile
 
 from mmaupro_ext import data
-from mmaupro_ext.data.synth import questions, signals, speech
+from synth import questions, signals, speech
 
 BANK = speech.BANK_RATE
 

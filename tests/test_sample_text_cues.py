@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from mmaupro_ext import data
-from mmaupro_ext.data.synth import questions
+from synth import questions
 
 SKILLS = sorted(questions.SKILLS)
 

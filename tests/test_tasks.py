@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+import task_configs
 from mmaupro_ext import data, plugin, replies
 
 FOLDER = Path(plugin.tasks_dir())
@@ -111,20 +112,17 @@ def test_instruction_items_are_checked_by_their_rule():
 
 
 def test_committed_configs_are_what_the_generator_writes():
-    spec = importlib.util.spec_from_file_location("generate", FOLDER / "_generate_configs.py")
-    generate = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(generate)
-    for folder, (group, dataset) in generate.FAMILIES.items():
+    for folder, (group, dataset) in task_configs.FAMILIES.items():
         written = {path.name for path in (FOLDER / folder).glob("*.yaml")}
         assert written == {
             f"_{folder}.yaml",
             *(f"{folder}_{name}.yaml" for name in data.CATEGORIES),
         }
         text = (FOLDER / folder / f"_{folder}.yaml").read_text(encoding="utf-8")
-        assert text == generate.group_file(group)
+        assert text == task_configs.group_file(group)
         for category in data.CATEGORIES.values():
             file = FOLDER / folder / f"{folder}_{category.slug}.yaml"
-            assert file.read_text(encoding="utf-8") == generate.leaf(group, dataset, category)
+            assert file.read_text(encoding="utf-8") == task_configs.leaf(group, dataset, category)
 
 
 def test_the_readme_shows_the_prompts_word_for_word():

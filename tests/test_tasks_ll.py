@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+import task_configs
 from mmaupro_ext import data, plugin
 
 FOLDER = Path(plugin.tasks_dir())
@@ -24,7 +25,6 @@ def load_module(path: Path):
 
 utils = load_module(FOLDER / "mmaupro_ll" / "utils.py")
 generative = load_module(FOLDER / "mmaupro" / "utils.py")
-generate = load_module(FOLDER / "_generate_configs.py")
 
 DOC = {"choices": ["Tea", "Coffee", "Milk"], "answer": "Coffee"}
 NAN = math.nan
@@ -79,21 +79,21 @@ def test_letters_are_those_of_the_generative_prompt():
 
 
 def test_committed_configs_are_what_the_generator_writes():
-    for folder, (group, dataset) in generate.LIKELIHOOD_FAMILIES.items():
+    for folder, (group, dataset) in task_configs.LIKELIHOOD_FAMILIES.items():
         written = {path.name for path in (FOLDER / folder).glob("*.yaml")}
         assert written == {f"_{folder}.yaml", *(f"{folder}_{slug}.yaml" for slug in CLOSED)}
         text = (FOLDER / folder / f"_{folder}.yaml").read_text(encoding="utf-8")
-        assert text == generate.likelihood_group_file(group)
+        assert text == task_configs.likelihood_group_file(group)
         for slug in CLOSED:
             file = FOLDER / folder / f"{folder}_{slug}.yaml"
-            expected = generate.leaf(group, dataset, data.CATEGORIES[slug])
+            expected = task_configs.leaf(group, dataset, data.CATEGORIES[slug])
             assert file.read_text(encoding="utf-8") == expected
 
 
 def test_no_name_is_caught_by_the_patterns_of_the_benchmark():
     names = [
         f"{group}{end}"
-        for group, _ in generate.LIKELIHOOD_FAMILIES.values()
+        for group, _ in task_configs.LIKELIHOOD_FAMILIES.values()
         for end in ("", *(f"_{slug}" for slug in CLOSED))
     ]
     for pattern in ("mmaupro_*", "mmaupro-sample_*"):

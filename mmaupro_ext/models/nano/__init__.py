@@ -25,6 +25,6 @@ def path() -> str:
     if not (folder / "model.safetensors").is_file():
         raise FileNotFoundError(
             f"{folder} has no weights; reinstall mmaupro-ext, or make them with "
-            f"`python -m mmaupro_ext.nano.train --out {folder}`"
+            f"`python -m nano_training.train --out {folder}`"
         )
     return str(folder)

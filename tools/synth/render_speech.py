@@ -1,6 +1,6 @@
 """Render the speech bank with espeak-ng; needed only to change the bank.
 
-Usage: `python -m mmaupro_ext.data.synth.render_speech` on a machine with `espeak-ng` on its PATH
+Usage: `python -m synth.render_speech` on a machine with `espeak-ng` on its PATH
 (Debian: `apt install espeak-ng`). It rewrites `bank/<voice>.flac` and `bank/index.json`.
 
 espeak-ng is free software under the GPL, version 3 or later. It is not part of this package and
@@ -18,9 +18,9 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from mmaupro_ext.data.synth import signals, speech
-from mmaupro_ext.data.synth.instructions import INSTRUCTIONS
-from mmaupro_ext.data.synth.signals import Signal
+from synth import signals, speech
+from synth.instructions import INSTRUCTIONS
+from synth.signals import Signal
 
 WORDS_PER_MINUTE = 150
 BITS = 11  # 66 dB is enough for a formant synthesiser, and FLAC stores only the bits in use

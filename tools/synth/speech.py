@@ -13,9 +13,9 @@ from pathlib import Path
 
 import soundfile
 
-from mmaupro_ext.data.synth import signals
-from mmaupro_ext.data.synth.signals import Signal
 from mmaupro_ext.errors import DataError
+from synth import signals
+from synth.signals import Signal
 
 BANK_DIR = Path(__file__).resolve().parent / "bank"
 BANK_RATE = 16000  # Hz

@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from mmaupro_ext.data.synth import questions, speech
-from mmaupro_ext.data.synth.instructions import INSTRUCTIONS
-from mmaupro_ext.nano import data
+from nano_training import data
+from synth import questions, speech
+from synth.instructions import INSTRUCTIONS
 
 PAD_TOKEN, END_TOKEN, AUDIO_TOKEN = "<|endoftext|>", "<|im_end|>", "<|AUDIO|>"
 SPECIAL_TOKENS = (

@@ -14,7 +14,7 @@ from transformers import (
     WhisperFeatureExtractor,
 )
 
-from mmaupro_ext.nano import data, vocabulary
+from nano_training import data, vocabulary
 
 WIDTH = 128
 HEADS = 4

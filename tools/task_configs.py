@@ -1,4 +1,4 @@
-"""Write the leaf and group YAML files of all task folders: `python tasks/_generate_configs.py`.
+"""Write the leaf and group YAML files of all task folders: `python -m task_configs`.
 
 The files are committed, as lm_eval wants; this script only keeps them alike.
 """
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from mmaupro_ext.data import CATEGORIES, Category
 
-HERE = Path(__file__).parent
+FOLDER = Path(__file__).parents[1] / "tasks"
 OPEN_METRICS = """\
 metric_list:
   - metric: errored
@@ -76,17 +76,17 @@ def _group_text(group: str, alias: str, slugs: Iterable[str], metric_names: Iter
 def main() -> None:
     """Write every file."""
     for folder, (group, dataset) in FAMILIES.items():
-        (HERE / folder / f"_{folder}.yaml").write_text(group_file(group), encoding="utf-8")
+        (FOLDER / folder / f"_{folder}.yaml").write_text(group_file(group), encoding="utf-8")
         for category in CATEGORIES.values():
             name = f"{folder}_{category.slug}.yaml"
-            (HERE / folder / name).write_text(leaf(group, dataset, category), encoding="utf-8")
+            (FOLDER / folder / name).write_text(leaf(group, dataset, category), encoding="utf-8")
     for folder, (group, dataset) in LIKELIHOOD_FAMILIES.items():
-        (HERE / folder / f"_{folder}.yaml").write_text(
+        (FOLDER / folder / f"_{folder}.yaml").write_text(
             likelihood_group_file(group), encoding="utf-8"
         )
         for category in LIKELIHOOD_CATEGORIES.values():
             name = f"{folder}_{category.slug}.yaml"
-            (HERE / folder / name).write_text(leaf(group, dataset, category), encoding="utf-8")
+            (FOLDER / folder / name).write_text(leaf(group, dataset, category), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Train nano: `python -m mmaupro_ext.nano.train --out DIR [--steps L A T] [--seed S] [--resume]`.
+"""Train nano: `python -m nano_training.train --out DIR [--steps L A T] [--seed S] [--resume]`.
 
 Three stages, on one CPU thread beside one process that makes sounds:
 
@@ -33,9 +33,9 @@ from torch.nn import functional
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerFast, Qwen2AudioForConditionalGeneration
 
-from mmaupro_ext.data.synth import questions
-from mmaupro_ext.nano import architecture, data, vocabulary
-from mmaupro_ext.nano.data import Example, Scene
+from nano_training import architecture, data, vocabulary
+from nano_training.data import Example, Scene
+from synth import questions
 
 STAGES = ("listen", "answer", "together")
 DEFAULT_STEPS = (1100, 1100, 1100)
@@ -450,7 +450,7 @@ class Trainer:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; return the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m mmaupro_ext.nano.train", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m nano_training.train", description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="folder of the checkpoint")
     parser.add_argument(
         "--steps",

@@ -1,6 +1,6 @@
 """Training material for nano: questions of the sample's generator, and labelled scenes.
 
-Questions come from `mmaupro_ext.data.synth.questions` with other seeds than the sample's, are
+Questions come from `synth.questions` with other seeds than the sample's, are
 written as hf-audio writes them (the prompt of `tasks/mmaupro`, one numbered block per window), and
 are heard through the native frontend. Scenes are random sequences of events whose every moment has
 a label; they teach the audio encoder before it meets a question.
@@ -21,12 +21,12 @@ import numpy.typing as npt
 from numpy.random import Generator
 
 from mmaupro_ext import audio, features, plugin
-from mmaupro_ext.data.synth import build, questions, signals, speech
-from mmaupro_ext.data.synth.questions import Item, Skill
-from mmaupro_ext.data.synth.signals import Signal
 from mmaupro_ext.models import inputs, prompts
 from mmaupro_ext.models.families.qwen2_audio import QWEN2_AUDIO
 from mmaupro_ext.models.long_audio import NO_LIMIT, LongAudio, Recording
+from synth import build, questions, signals, speech
+from synth.questions import Item, Skill
+from synth.signals import Signal
 
 SAMPLING_RATE = 16000
 WINDOW_S = 4

@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 from numpy.random import Generator
 
-from mmaupro_ext.data.synth import signals, speech
-from mmaupro_ext.data.synth.instructions import Instruction
-from mmaupro_ext.data.synth.signals import Signal
+from synth import signals, speech
+from synth.instructions import Instruction
+from synth.signals import Signal
 
 Rates = tuple[int, ...]
 

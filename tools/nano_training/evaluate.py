@@ -1,6 +1,6 @@
 """Measure nano on the embedded sample, from file to score, and write the table of its model card.
 
-`python -m mmaupro_ext.nano.evaluate [--checkpoint DIR] [--write README.md] [--details]`
+`python -m nano_training.evaluate [--checkpoint DIR] [--write README.md] [--details]`
 
 Every run goes through lm_eval, the tasks of the sample and hf-audio. Beside the run that hears,
 three runs must be near chance: noise or silence instead of every clip, and no audio at all.
@@ -26,7 +26,7 @@ from mmaupro_ext.models import nano
 from mmaupro_ext.models.hf_audio import HFAudioLM
 from mmaupro_ext.models.inputs import AudioReader, Clip
 from mmaupro_ext.models.prompts import AUDIO_MARK
-from mmaupro_ext.nano import data, train
+from nano_training import data, train
 
 GROUP = "mmaupro-sample"
 HELD_OUT_SEED = 104729
@@ -226,9 +226,7 @@ def write_table(card: Path, text: str) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; return the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m mmaupro_ext.nano.evaluate", description=__doc__
-    )
+    parser = argparse.ArgumentParser(prog="python -m nano_training.evaluate", description=__doc__)
     parser.add_argument("--checkpoint", default=None, help="folder (default: the shipped one)")
     parser.add_argument("--write", type=Path, help="model card to write the table to")
     parser.add_argument("--details", action="store_true", help="print every question's reply")

@@ -1,4 +1,4 @@
-"""Build the embedded sample: `python -m mmaupro_ext.data.synth.build --out DIR --seed N`.
+"""Build the embedded sample: `python -m synth.build --out DIR --seed N`.
 
 The folder gets the layout of MMAU-Pro: `test.parquet`, `data/<uuid>.<ext>` and, beside them,
 `manifest.json` with sha256, seconds, rate, channels, format and seed.
@@ -33,10 +33,10 @@ import soundfile
 from numpy.random import Generator
 
 from mmaupro_ext.data import schema
-from mmaupro_ext.data.synth import questions, signals, speech
-from mmaupro_ext.data.synth.instructions import INSTRUCTIONS
-from mmaupro_ext.data.synth.questions import Item
-from mmaupro_ext.data.synth.signals import Signal
+from synth import questions, signals, speech
+from synth.instructions import INSTRUCTIONS
+from synth.questions import Item
+from synth.signals import Signal
 
 DEFAULT_SEED = 20250905
 _NAMESPACE = uuid.UUID("6d6d6175-7072-4f2d-8578-742073616d70")

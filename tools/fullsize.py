@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet
 
 from mmaupro_ext.data.schema import CATEGORIES, NUMBER_KWARGS, TASK_IDENTIFIERS, TEXT_KWARGS
-from mmaupro_ext.data.synth.build import PARQUET_SCHEMA
+from synth.build import PARQUET_SCHEMA
 
 _NAMESPACE = uuid.UUID("0a7f1d2e-52c1-4a69-9d0b-6f2f0a3d5b11")
 

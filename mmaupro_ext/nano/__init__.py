@@ -1,1 +1,0 @@
-"""How nano was made: its material, tokenizer, shape, training and measurement."""
