@@ -10,15 +10,15 @@ class MMAUProError(Exception):
     """Base class of every error that mmaupro_ext raises on purpose."""
 
 
-class AudioError(MMAUProError, ValueError):
-    """An audio file or array that cannot be used as it is.
+class ItemError(MMAUProError, ValueError):
+    """One item that cannot be served: the others go on.
 
     Parameters
     ----------
     problem : str
         What is wrong, in one clause.
     path : str, optional
-        The file concerned.
+        The file or files concerned.
     fix : str, optional
         What the user can do about it.
     """
@@ -29,13 +29,17 @@ class AudioError(MMAUProError, ValueError):
         super().__init__(f"{text}. {fix}" if fix else text)
 
     def __reduce__(self):  # keyword-only arguments do not survive the default pickling
-        return (_rebuild_audio_error, (type(self), self.problem, self.path, self.fix))
+        return (_rebuild_item_error, (type(self), self.problem, self.path, self.fix))
 
 
-def _rebuild_audio_error(
-    cls: type[AudioError], problem: str, path: str | None, fix: str | None
-) -> AudioError:
+def _rebuild_item_error(
+    cls: type[ItemError], problem: str, path: str | None, fix: str | None
+) -> ItemError:
     return cls(problem, path=path, fix=fix)
+
+
+class AudioError(ItemError):
+    """An audio file or array that cannot be used as it is."""
 
 
 class DataError(MMAUProError, ValueError):

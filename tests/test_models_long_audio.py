@@ -9,10 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mmaupro_ext import heard
-from mmaupro_ext.errors import ConfigError
+from mmaupro_ext.errors import ConfigError, ItemError
 from mmaupro_ext.models.families import FAMILIES
 from mmaupro_ext.models.hf_audio import HFAudioLM
-from mmaupro_ext.models.inputs import ItemError
 from mmaupro_ext.models.items import Question
 from mmaupro_ext.models.long_audio import NO_LIMIT, LongAudio, Recording, share_out
 

@@ -13,10 +13,9 @@ from lm_eval.api.instance import Instance
 from lm_eval.api.model import CachingLM
 
 from mmaupro_ext import heard
-from mmaupro_ext.errors import ConfigError
+from mmaupro_ext.errors import ConfigError, ItemError
 from mmaupro_ext.models import tiny_random
 from mmaupro_ext.models.hf_audio import HFAudioLM
-from mmaupro_ext.models.inputs import ItemError
 from mmaupro_ext.models.items import Question
 from mmaupro_ext.models.vllm_audio import VLLMAudioLM
 from mmaupro_ext.models.vllm_engine import EngineDiedError, score_of

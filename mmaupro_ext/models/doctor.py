@@ -19,9 +19,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from mmaupro_ext.errors import AudioError
+from mmaupro_ext.errors import ItemError
 from mmaupro_ext.models.hf_audio import HFAudioLM
-from mmaupro_ext.models.inputs import ItemError
 from mmaupro_ext.models.items import Question
 
 RATE = 16_000  # Hz, of the sounds made here
@@ -127,7 +126,7 @@ class Doctor:
         for question, check in self.checks():
             try:
                 yield check()
-            except (ItemError, AudioError) as error:
+            except ItemError as error:
                 yield Finding(question, BAD, f"{error.problem}. {error.fix or ''}".strip())
 
     # ---- helpers ------------------------------------------------------------------------------

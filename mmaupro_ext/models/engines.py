@@ -19,7 +19,7 @@ from lm_eval.api.instance import Instance
 from lm_eval.api.model import LM
 
 from mmaupro_ext import heard
-from mmaupro_ext.errors import ConfigError
+from mmaupro_ext.errors import ConfigError, ItemError
 from mmaupro_ext.models import chats, failures, inputs, placing, prompts
 from mmaupro_ext.models.arguments import positive, require_choice
 from mmaupro_ext.models.chats import Chat, Message, Sound
@@ -248,7 +248,7 @@ class EngineLM(LM):
 
         Raises
         ------
-        AudioError, OSError, ItemError
+        ItemError, OSError
             When this item cannot be served.
         """
         chat = chats.read(question.context)
@@ -287,7 +287,7 @@ class EngineLM(LM):
             lengths = [sum(lengths) + inputs.JOIN_SILENCE_S * (len(lengths) - 1)]
         rate = self.reader.sampling_rate
         recordings = [Recording(max(1, round(seconds * rate)), rate) for seconds in lengths]
-        with contextlib.suppress(inputs.ItemError):  # the item itself will say what is wrong
+        with contextlib.suppress(ItemError):  # the item itself will say what is wrong
             recordings = self.long_audio.plan(recordings, self.description, NO_LIMIT)
         spans = [span for entry in recordings for span in entry.spans]
         return max((end - start for start, end in spans), default=0) / rate

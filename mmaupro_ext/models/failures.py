@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from lm_eval.api.instance import Instance
 
-from mmaupro_ext.errors import AudioError
+from mmaupro_ext.errors import ItemError
 from mmaupro_ext.models import inputs
 from mmaupro_ext.models.items import Question
 from mmaupro_ext.replies import error_reply, parse_error
@@ -29,10 +29,8 @@ def attempt(question: Question, task: Callable[[], R]) -> R | str:
     """Return what `task` returns, or the error reply of an item that cannot be served."""
     try:
         return task()
-    except AudioError as error:
+    except ItemError as error:
         return failure(question, error.problem, error.fix, error.path)
-    except inputs.ItemError as error:
-        return failure(question, error.problem, error.fix, error.file)
     except OSError as error:
         return failure(question, str(error), "Check that the file can be read.")
 

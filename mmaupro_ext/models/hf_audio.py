@@ -554,7 +554,7 @@ class HFAudioLM(HFLM):
 
         Raises
         ------
-        AudioError, OSError, ItemError
+        ItemError, OSError
             When this item cannot be served.
         """
         return self._preparer.prepare(question, room)

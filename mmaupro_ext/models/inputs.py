@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mmaupro_ext import audio
-from mmaupro_ext.errors import AudioError, MMAUProError
+from mmaupro_ext.errors import AudioError, ItemError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -37,24 +37,6 @@ JOIN_SILENCE_S = 2.0
 
 STEREO_AS_TWO = "stereo-as-two"
 CHANNELS = ("mono", STEREO_AS_TWO)
-
-
-class ItemError(MMAUProError, ValueError):
-    """One item that cannot be put to the model, for a reason other than a bad audio file.
-
-    Parameters
-    ----------
-    problem : str
-        What is wrong, in one clause.
-    file : str, optional
-        The file or files of the item.
-    fix : str, optional
-        What the user can do about it.
-    """
-
-    def __init__(self, problem: str, *, file: str | None = None, fix: str | None = None) -> None:
-        self.problem, self.file, self.fix = problem, file, fix
-        super().__init__(problem)
 
 
 def media_of(arguments: Sequence[Any]) -> dict[str, list[Any]]:

@@ -9,8 +9,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from mmaupro_ext.errors import ItemError
 from mmaupro_ext.models.families import Family
-from mmaupro_ext.models.inputs import ItemError
 
 # Tokens for the audio of one prompt where nobody says how many the context leaves.
 NO_LIMIT = 1 << 30

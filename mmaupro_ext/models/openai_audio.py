@@ -20,9 +20,9 @@ from lm_eval.models.utils import normalize_gen_kwargs, postprocess_generated_tex
 from tqdm import tqdm
 
 from mmaupro_ext.chat_server import ChatServer, RequestFailedError, ServerSettings, Session, Wording
-from mmaupro_ext.errors import ConfigError
+from mmaupro_ext.errors import ConfigError, ItemError
 from mmaupro_ext.heard import Reply
-from mmaupro_ext.models import failures, inputs, server_check
+from mmaupro_ext.models import failures, server_check
 from mmaupro_ext.models.arguments import json_object, positive, require_choice
 from mmaupro_ext.models.chats import Message
 from mmaupro_ext.models.engines import (
@@ -289,7 +289,7 @@ class OpenAIAudioLM(EngineLM):
             answer = session.complete(body, read_answer)
         except RequestFailedError as failure:
             words = failure.text or failure.problem
-            raise inputs.ItemError(
+            raise ItemError(
                 failure.problem, fix=fix_for(words, failure.status, self.form)
             ) from failure
         text = self._text_of(answer)
@@ -298,13 +298,13 @@ class OpenAIAudioLM(EngineLM):
 
     def _text_of(self, answer: Answer) -> str:
         if answer.finish_reason == "content_filter":
-            raise inputs.ItemError(
+            raise ItemError(
                 "a filter of the server stopped the answer",
                 fix="Its provider says what it filters.",
             )
         if answer.text is None:
             thought = answer.reasoning or answer.finish_reason == "length"
-            raise inputs.ItemError(
+            raise ItemError(
                 f"the answer holds no text (finish_reason {answer.finish_reason!r}"
                 + (", only thoughts" if answer.reasoning else "")
                 + ")",

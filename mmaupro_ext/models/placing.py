@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from mmaupro_ext import heard
+from mmaupro_ext.errors import ItemError
 from mmaupro_ext.models import inputs, prompts
 from mmaupro_ext.models.families import Family
 from mmaupro_ext.models.items import Question
@@ -168,12 +169,10 @@ def _heard_of_each(
     return given
 
 
-def wrong_places(
-    places: int, things: int, kind: str, mark: str, question: Question
-) -> inputs.ItemError:
+def wrong_places(places: int, things: int, kind: str, mark: str, question: Question) -> ItemError:
     """Return the error of a prompt that has not one place per thing."""
-    return inputs.ItemError(
+    return ItemError(
         f"the prompt has places for {places} {kind}, the item has {things}",
-        file=inputs.names_of(question.media),
+        path=inputs.names_of(question.media),
         fix=f"Write {mark} once for each of the {kind} in doc_to_text.",
     )

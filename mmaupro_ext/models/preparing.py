@@ -10,7 +10,7 @@ import torch
 from lm_eval.models.utils import has_bos_prefix
 
 from mmaupro_ext import heard
-from mmaupro_ext.errors import ConfigError
+from mmaupro_ext.errors import ConfigError, ItemError
 from mmaupro_ext.models import inputs, placing, prompts
 from mmaupro_ext.models.batching import Inputs
 from mmaupro_ext.models.families import Family
@@ -79,7 +79,7 @@ class Preparer:
 
         Raises
         ------
-        AudioError, OSError, ItemError
+        ItemError, OSError
             When this item cannot be served.
         """
         text = question.context
@@ -140,7 +140,7 @@ class Preparer:
 
         Raises
         ------
-        AudioError, OSError, ItemError
+        ItemError, OSError
             When this item cannot be served.
         """
         # lm_eval moves blanks at the end of the context to the continuation, so that words keep
@@ -153,7 +153,7 @@ class Preparer:
             for continuation in question.continuations
         ]
         if not all(continuations):
-            raise inputs.ItemError("a continuation has no token", fix="Give every choice text.")
+            raise ItemError("a continuation has no token", fix="Give every choice text.")
         # The last token is predicted, not read.
         more = max(len(tokens) for tokens in continuations) - 1
         prompt = self.prepare(Question(context, question.media), max_length - more)
@@ -186,16 +186,16 @@ class Preparer:
         assert self.family is not None
         most = self.family.max_blocks
         if most is not None and blocks > most:
-            raise inputs.ItemError(
+            raise ItemError(
                 f"the item has {blocks} blocks of audio, and the processor takes {most} in a prompt",
-                file=inputs.names_of(question.media),
+                path=inputs.names_of(question.media),
                 fix="Set multi_audio=concat to join clips; long_audio=truncate hears the first part "
                 "of what is too long. Nothing was cut.",
             )
         if text.count(self.family.audio_token) != blocks:
-            raise inputs.ItemError(
+            raise ItemError(
                 f"the text of the prompt contains the model's own token {self.family.audio_token}",
-                file=inputs.names_of(question.media),
+                path=inputs.names_of(question.media),
                 fix="Take it out of the question.",
             )
 
@@ -226,7 +226,7 @@ class Preparer:
         wanted = sum(self.family.count_tokens([len(block) for block in blocks]))
         if found == wanted or (not self.family.exact_count and found > 0.9 * wanted):
             return
-        raise inputs.ItemError(
+        raise ItemError(
             f"{wanted} audio tokens stand for these clips, and the processor wrote {found}: it does "
             "not take the audio as it was given",
             fix="Run `mmaupro doctor` on this checkpoint; a smaller window_s with long_audio=windows "
@@ -282,9 +282,9 @@ def check_context(prompt: PreparedPrompt, more: int, what: str, max_length: int)
         fix = "Use a model with a longer context, or set max_length in --model_args if this one takes more"
         if prompt.heard is not None:
             fix += ", or long_audio=uniform to hear as many windows as fit"
-        raise inputs.ItemError(
+        raise ItemError(
             f"prompt and {what} need {needed} tokens ({prompt.length} + {more}), the model takes "
             f"{max_length}",
-            file=prompt.files,
+            path=prompt.files,
             fix=f"{fix}. Nothing was cut.",
         )

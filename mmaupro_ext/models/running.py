@@ -11,6 +11,7 @@ import torch
 from lm_eval.models.utils_hf import clear_torch_cache
 from tqdm import tqdm
 
+from mmaupro_ext.errors import ItemError
 from mmaupro_ext.heard import Totals
 from mmaupro_ext.models import batching, failures, inputs
 from mmaupro_ext.models.items import Question
@@ -154,7 +155,7 @@ class Runner:
             )
             for reference in question.media.get("audio", [])
         ]
-        with contextlib.suppress(inputs.ItemError):  # preparing the item will say what is wrong
+        with contextlib.suppress(ItemError):  # preparing the item will say what is wrong
             recordings = self.preparer.long_audio.plan(recordings, family, max_length)
         blocks = [end - start for entry in recordings for start, end in entry.spans]
         return size + sum(family.count_tokens(blocks))

@@ -20,7 +20,7 @@ from lm_eval.models.utils import normalize_gen_kwargs, postprocess_generated_tex
 from tqdm import tqdm
 
 from mmaupro_ext import heard
-from mmaupro_ext.errors import ConfigError
+from mmaupro_ext.errors import ConfigError, ItemError
 from mmaupro_ext.heard import LogProb, Reply
 from mmaupro_ext.models import chats, failures, inputs, server_check
 from mmaupro_ext.models.arguments import json_object, positive
@@ -273,14 +273,14 @@ class VLLMAudioLM(EngineLM):
         return self.engine.sampling(**options), until
 
     def _reply(self, entry: Ready, output: Any, until: list[str]) -> str:
-        if isinstance(output, inputs.ItemError):
+        if isinstance(output, ItemError):
             return self._refused(entry.question, output)
         (answer,) = output.outputs
         self.cut_by_length += answer.finish_reason == "length"
         text = postprocess_generated_text(answer.text, until, self.think_end_token)
         return Reply(text, entry.prepared.heard)
 
-    def _refused(self, question: Question, error: inputs.ItemError) -> str:
+    def _refused(self, question: Question, error: ItemError) -> str:
         fix = error.fix or (
             "If it has too many sounds or images, raise limit_mm_per_prompt, or join clips with "
             "multi_audio=concat; if it is too long, raise max_model_len, or choose "
@@ -345,7 +345,7 @@ class VLLMAudioLM(EngineLM):
         jobs: list[tuple[int, str, TextPrompt]] = []
         scores: list[list[Score]] = [[] for _ in ready]
         for number, (entry, context) in enumerate(zip(ready, self._contexts(ready), strict=True)):
-            if isinstance(context, inputs.ItemError):
+            if isinstance(context, ItemError):
                 self._refused(entry.question, context)
                 scores[number] = [NO_SCORE] * len(entry.question.members)
             else:
@@ -358,17 +358,17 @@ class VLLMAudioLM(EngineLM):
         for (number, text, context), output in zip(jobs, outputs, strict=True):
             entry = ready[number]
             try:
-                if isinstance(output, inputs.ItemError):
+                if isinstance(output, ItemError):
                     raise output
                 tokens = self._tokens(context.text, text)
                 value, greedy = score_of(output, tokens)
                 scores[number].append((LogProb(value, entry.prepared.heard), greedy))
-            except inputs.ItemError as error:
+            except ItemError as error:
                 self._refused(entry.question, error)
                 scores[number].append(NO_SCORE)
         return scores
 
-    def _contexts(self, ready: Sequence[Ready]) -> list[TextPrompt | inputs.ItemError]:
+    def _contexts(self, ready: Sequence[Ready]) -> list[TextPrompt | ItemError]:
         """Return each context as a text with the model's placeholders, or why there is none.
 
         vLLM renders chats: their text comes back with a first pass.
@@ -376,7 +376,7 @@ class VLLMAudioLM(EngineLM):
         chats_of = [entry for entry in ready if isinstance(entry.prompt, ChatPrompt)]
         one = self.engine.sampling(temperature=0.0, max_tokens=1)
         outputs = iter(self.engine.run([entry.prompt for entry in chats_of], [one] * len(chats_of)))
-        contexts: list[TextPrompt | inputs.ItemError] = []
+        contexts: list[TextPrompt | ItemError] = []
         for entry in ready:
             if isinstance(entry.prompt, TextPrompt):
                 # An empty context is the token that begins texts, as everywhere in lm_eval.
@@ -384,11 +384,11 @@ class VLLMAudioLM(EngineLM):
                 contexts.append(dataclasses.replace(entry.prompt, text=start))
                 continue
             output = next(outputs)
-            if isinstance(output, inputs.ItemError):
+            if isinstance(output, ItemError):
                 contexts.append(output)
             elif not output.prompt:
                 contexts.append(
-                    inputs.ItemError(
+                    ItemError(
                         "vLLM does not give the text of this model's chats, after which "
                         "continuations could be scored",
                         fix="Run without --apply_chat_template, or use --model hf-audio.",
@@ -409,7 +409,7 @@ class VLLMAudioLM(EngineLM):
         before = len(self.engine.token_ids(context.rstrip()))
         tokens = self.engine.token_ids(context + continuation)[before:]
         if not tokens:
-            raise inputs.ItemError("a continuation has no token", fix="Give every choice text.")
+            raise ItemError("a continuation has no token", fix="Give every choice text.")
         return tokens
 
     # ---- prompts ------------------------------------------------------------------------------
@@ -451,7 +451,7 @@ class VLLMAudioLM(EngineLM):
         for kind, limit in self.limits.items():
             most = int(limit.get("count", 999) if isinstance(limit, dict) else limit)
             if (found := len(media.get(kind, ()))) > most:
-                raise inputs.ItemError(
+                raise ItemError(
                     f"the item has {found} blocks of {kind}, and limit_mm_per_prompt allows {most}",
                     fix="Raise it in --model_args, or join clips with multi_audio=concat.",
                 )
@@ -471,7 +471,7 @@ class VLLMAudioLM(EngineLM):
             chat = Chat(("user",), ("",), rendered=rendered)
             prompt = self.writer.write(PreparedChat(chat, [message], None))
             (output,) = self.engine.run([prompt], [one])
-            if isinstance(output, inputs.ItemError):
+            if isinstance(output, ItemError):
                 raise server_check.Refused(output.problem)
             return len(output.prompt_token_ids)
 

@@ -14,8 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mmaupro_ext.errors import ConfigError, MMAUProError
-from mmaupro_ext.models.inputs import ItemError
+from mmaupro_ext.errors import ConfigError, ItemError, MMAUProError
 
 logger = logging.getLogger(__name__)
 
