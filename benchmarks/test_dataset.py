@@ -15,6 +15,7 @@ import soundfile
 import fullsize
 from mmaupro_ext import data, plugin
 from mmaupro_ext.data import clips, findings, info, load, verify
+from mmaupro_ext.util import usable_cores
 
 CLIPS, CLIP_SECONDS, RATE = 24, 60, 44_100
 
@@ -75,7 +76,7 @@ def test_twelve_lm_eval_tasks_cold(benchmark, folder):
 
 
 def test_counts_of_the_facts(benchmark, folder):
-    docs, _, _ = verify.read_rows(folder / "test.parquet")
+    docs, _, _ = verify.read_every_row(folder / "test.parquet")
     facts = benchmark(findings.check_facts, docs)
     assert all(fact.verdict == "as stated" for fact in facts)
 
@@ -102,7 +103,7 @@ def sounds(request, tmp_path_factory):
     return folder, [f"{number}.{request.param}" for number in range(CLIPS)]
 
 
-@pytest.mark.parametrize("jobs", [1, clips.usable_cores()])
+@pytest.mark.parametrize("jobs", [1, usable_cores()])
 def test_measuring_clips(benchmark, sounds, jobs):
     """Hash and decode 24 clips of one minute; `extra_info` has the rate."""
     folder, names = sounds

@@ -12,8 +12,9 @@ import pyarrow.parquet
 import pytest
 
 from mmaupro_ext import data
-from mmaupro_ext.data import load
+from mmaupro_ext.data import digests, load
 from mmaupro_ext.errors import DataError
+from mmaupro_ext.util import cache_dir
 
 
 @pytest.fixture(autouse=True)
@@ -23,7 +24,7 @@ def clean_process(monkeypatch, tmp_path):
     monkeypatch.delenv("MMAUPRO_DATA", raising=False)
     monkeypatch.setattr(load, "_roots", {})
     load._read_once.cache_clear()
-    load._sha256_of.cache_clear()
+    digests._sha256_of.cache_clear()
 
 
 def row(number, **changes):
@@ -251,10 +252,10 @@ def test_digest_is_remembered_on_disk_between_processes(tmp_path, monkeypatch):
     clip = tmp_path / "a.wav"
     clip.write_bytes(b"one")
     digest = data.file_sha256(clip)
-    notes = [path for path in (data.cache_dir() / "sha256").rglob("*") if path.is_file()]
+    notes = [path for path in (cache_dir() / "sha256").rglob("*") if path.is_file()]
     assert len(notes) == 1
     assert json.loads(notes[0].read_text())["sha256"] == digest
-    load._sha256_of.cache_clear()  # what a new process would know
+    digests._sha256_of.cache_clear()  # what a new process would know
     monkeypatch.setattr(hashlib, "sha256", CountedHash(hashlib.sha256))
     assert data.file_sha256(clip) == digest
     assert hashlib.sha256.calls == 1  # the name of the note, not the file
@@ -274,9 +275,9 @@ def test_damaged_digest_note_is_ignored_and_replaced(tmp_path, content):
     clip = tmp_path / "a.wav"
     clip.write_bytes(b"one")
     digest = data.file_sha256(clip)
-    note = next(path for path in (data.cache_dir() / "sha256").rglob("*") if path.is_file())
+    note = next(path for path in (cache_dir() / "sha256").rglob("*") if path.is_file())
     note.write_text(content)
-    load._sha256_of.cache_clear()
+    digests._sha256_of.cache_clear()
     assert data.file_sha256(clip) == digest
     assert json.loads(note.read_text())["sha256"] == digest
 

@@ -8,8 +8,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from mmaupro_ext.data import schema
-from mmaupro_ext.data.schema import LoadReport, normalise_row
+from mmaupro_ext.data import schema, table
+from mmaupro_ext.data.rows import normalise_row
+from mmaupro_ext.data.schema import LoadReport
 from mmaupro_ext.errors import DataError
 
 NULL_KWARGS = dict.fromkeys(schema.KWARGS_KEYS)
@@ -217,13 +218,13 @@ def test_duplicate_ids_stop_the_load_and_name_both_rows():
     doc, _ = findings_of(closed_row())
     other = {**doc, "id": "another"}
     with pytest.raises(DataError, match=r"row 2 .*duplicate id.*row 0"):
-        schema.check_docs([doc, other, doc], LoadReport(), expect_counts=False)
+        table.check_docs([doc, other, doc], LoadReport(), expect_counts=False)
 
 
 def test_counts_that_differ_are_reported_per_category():
     doc, _ = findings_of(closed_row())
     report = LoadReport()
-    schema.check_docs([doc], report, expect_counts=True)
+    table.check_docs([doc], report, expect_counts=True)
     assert len(report.findings) == 12
     assert "1 rows of category 'sound', expected 1048" in report.summary()
     assert "11 more like it" in report.summary()
@@ -232,10 +233,10 @@ def test_counts_that_differ_are_reported_per_category():
 def test_missing_needed_column_stops_and_missing_optional_column_is_reported():
     report = LoadReport()
     names = [name for name in schema.COLUMNS if name != "sub-cat"]
-    schema.check_columns(names, "f.parquet", report)
+    table.check_columns(names, "f.parquet", report)
     assert [finding.column for finding in report.findings] == ["sub-cat"]
     with pytest.raises(DataError, match=r"f.parquet.*\['choices'\].*missing"):
-        schema.check_columns([n for n in names if n != "choices"], "f.parquet", LoadReport())
+        table.check_columns([n for n in names if n != "choices"], "f.parquet", LoadReport())
 
 
 def test_a_finding_about_an_unknown_fact_is_a_programming_error():

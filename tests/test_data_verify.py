@@ -20,7 +20,7 @@ import soundfile
 
 import fullsize
 from mmaupro_ext import data
-from mmaupro_ext.data import clips, findings, verify
+from mmaupro_ext.data import clips, findings, manifest, verify
 from mmaupro_ext.errors import DataError
 
 RATE = 8000
@@ -37,7 +37,7 @@ def own_cache(tmp_path_factory, monkeypatch):
 @pytest.fixture(scope="module")
 def full_docs(tmp_path_factory):
     folder = fullsize.write(tmp_path_factory.mktemp("full"))
-    docs, report, errors = verify.read_rows(folder / "test.parquet")
+    docs, report, errors = verify.read_every_row(folder / "test.parquet")
     assert not errors
     assert not report.findings
     return docs
@@ -319,7 +319,7 @@ def test_each_broken_clip_is_named_and_stops_no_other(tmp_path):
     assert found(report, "clips-nonfinite").examples == ["data/nan.wav: 1 samples (item nan)"]
     assert report.clips["present"] == 7
     assert not report.ok
-    files = clips.read_manifest(tmp_path / "manifest.json")["files"]
+    files = manifest.read_manifest(tmp_path / "manifest.json")["files"]
     assert files["data/good.wav"]["seconds"] == 1.0
     assert "data/missing.wav" not in files
 
@@ -376,13 +376,13 @@ def test_quick_reads_no_clip_and_sees_what_changed(tmp_path, monkeypatch):
 def test_other_bytes_of_the_same_size_stay_a_problem_until_they_are_accepted(tmp_path):
     make(tmp_path, [sound_row("a"), sound_row("b")])
     verify.verify(tmp_path)
-    before = clips.read_manifest(tmp_path / "manifest.json")["files"]["data/a.wav"]
+    before = manifest.read_manifest(tmp_path / "manifest.json")["files"]["data/a.wav"]
     soundfile.write(tmp_path / "data" / "a.wav", tone(hertz=999), RATE, subtype="FLOAT")
     assert (tmp_path / "data" / "a.wav").stat().st_size == before["bytes"]
     for _ in range(2):
         report = verify.verify(tmp_path)
         assert found(report, "clips-changed").examples == ["data/a.wav (item a)"]
-        files = clips.read_manifest(tmp_path / "manifest.json")["files"]
+        files = manifest.read_manifest(tmp_path / "manifest.json")["files"]
         assert files["data/a.wav"]["sha256"] == before["sha256"]
     assert found(verify.verify(tmp_path, accept_changes=True), "clips-changed") is None
     assert found(verify.verify(tmp_path), "clips-changed") is None
@@ -429,21 +429,21 @@ def test_ctrl_c_keeps_what_was_read_and_the_next_run_goes_on(tmp_path, monkeypat
     report = verify.verify(tmp_path)
     assert sorted(again) == sorted({read[0], *(f"{name}.wav" for name in names)} - set(read[1:]))
     assert report.clips["read"] == 3
-    assert len(clips.read_manifest(tmp_path / "manifest.json")["files"]) == 6
+    assert len(manifest.read_manifest(tmp_path / "manifest.json")["files"]) == 6
     assert not (tmp_path / "manifest.partial.json").exists()
 
 
 KILLED_AT_THE_FOURTH_CLIP = """
 import json, os, signal, sys, time
 from pathlib import Path
-from mmaupro_ext.data import clips, verify
+from mmaupro_ext.data import clips, manifest, verify
 
 folder, read, measure = Path(sys.argv[1]), [], clips.measure
 clips._SAVE_EVERY_S = 0.0
 
 def measure_three(path, stop):
     if len(read) == 3:
-        while len((clips.read_manifest(folder / clips.PARTIAL) or {"files": {}})["files"]) < 3:
+        while len((manifest.read_manifest(folder / manifest.PARTIAL) or {"files": {}})["files"]) < 3:
             time.sleep(0.01)
         os.kill(os.getpid(), signal.SIGKILL)
     read.append(path)

@@ -1,20 +1,19 @@
 """Rows and files: the schema of MMAU-Pro, where it is, and the sample that ships with the package.
 
 Public names: `load_category`, `load_report`, `locate`, `audio_references`, `audio_root`,
-`file_sha256`, `cache_dir`, `SAMPLE_DIR`, `CATEGORIES`, `LoadReport`.
+`file_sha256`, `SAMPLE_DIR`, `CATEGORIES`, `LoadReport`.
 """
 
+from mmaupro_ext.data.digests import file_sha256
 from mmaupro_ext.data.load import (
-    SAMPLE_DIR,
     audio_references,
     audio_root,
-    cache_dir,
-    file_sha256,
     load_category,
     load_report,
-    locate,
     prepare_run,
 )
+from mmaupro_ext.data.locate import SAMPLE_DIR, locate
+from mmaupro_ext.data.rows import normalise_row
 from mmaupro_ext.data.schema import (
     CATEGORIES,
     CATEGORY_BY_VALUE,
@@ -24,7 +23,6 @@ from mmaupro_ext.data.schema import (
     Category,
     Finding,
     LoadReport,
-    normalise_row,
 )
 from mmaupro_ext.data.selection import Selection, read_selection
 
@@ -41,7 +39,6 @@ __all__ = [
     "Selection",
     "audio_references",
     "audio_root",
-    "cache_dir",
     "file_sha256",
     "load_category",
     "load_report",

@@ -1,41 +1,27 @@
-"""Measure clips and remember what was measured in a manifest.
+"""Measure clips: hash each one and decode it to its last sample.
 
-A manifest is `manifest.json` beside test.parquet: `{"files": {relative path: entry}}`. An entry
-has `sha256`, `bytes` and, where the clip was decoded, `seconds`, `sampling_rate` (Hz), `channels`,
-`format` and `subtype`; `measure` adds the keys listed there. The loader takes its digests from it.
-
-Clips are decoded block by block to their last sample, so a ten-minute clip costs no more memory
-than a short one, and hashed from the same read of the disk (the second pass finds the bytes in the
-system's page cache).
+Clips are decoded block by block, so a ten-minute clip costs no more memory than a short one, and
+hashed from the same read of the disk (the second pass finds the bytes in the system's page cache).
 """
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import json
 import math
-import os
 import re
 import stat
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import soundfile
 from tqdm import tqdm
 
-from mmaupro_ext.paths import cache_dir
-
-Entry = dict[str, Any]
-
-MANIFEST = "manifest.json"
-PARTIAL = "manifest.partial.json"
+from mmaupro_ext.data.manifest import Entry, unchanged
+from mmaupro_ext.util import usable_cores
 
 # A 16-bit file cannot go above 32767/32768 = 0.99997, so this is "at the rail" for every format.
 FULL_SCALE = 0.9999
@@ -202,30 +188,6 @@ def _cut_short(log: str, frames: int, promised: int, sampling_rate: int) -> str 
     return None
 
 
-def unchanged(path: Path, entry: Entry) -> bool:
-    """Return whether a file still has the size and modification time that an entry states.
-
-    Parameters
-    ----------
-    path : pathlib.Path
-        The file.
-    entry : dict
-        Its entry; what the entry does not state is not compared.
-
-    Returns
-    -------
-    bool
-        False when the file is missing, or the entry states neither.
-    """
-    try:
-        status = path.stat()
-    except OSError:
-        return False
-    now = {"bytes": status.st_size, "mtime_ns": status.st_mtime_ns}
-    stated = [key for key in now if key in entry]
-    return bool(stated) and all(entry[key] == now[key] for key in stated)
-
-
 def scan(
     root: Path,
     clips: Iterable[str],
@@ -318,105 +280,3 @@ def _size(path: Path) -> int:
         return path.stat().st_size
     except OSError:
         return 0
-
-
-def usable_cores() -> int:
-    """Return how many cores this process may run on (containers and `taskset` count)."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def cached_manifest_dir(root: Path) -> Path:
-    """Return the folder for the manifest of a dataset whose own folder cannot be written.
-
-    Parameters
-    ----------
-    root : pathlib.Path
-        Folder of the dataset.
-
-    Returns
-    -------
-    pathlib.Path
-        A folder of its own in the user's cache; it need not exist.
-    """
-    name = hashlib.sha256(os.fsencode(root.resolve())).hexdigest()[:16]
-    return cache_dir() / "manifests" / name
-
-
-def read_manifest(path: Path) -> dict[str, Any] | None:
-    """Return a manifest's content.
-
-    Parameters
-    ----------
-    path : pathlib.Path
-        The file.
-
-    Returns
-    -------
-    dict or None
-        None when there is no such file or it is not a manifest.
-    """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    if not isinstance(content, dict) or not isinstance(content.get("files"), dict):
-        return None
-    if not all(isinstance(entry, dict) for entry in content["files"].values()):
-        return None
-    return content
-
-
-def known_clips(root: Path) -> dict[str, Entry]:
-    """Return what is known of a dataset's clips without opening one.
-
-    Parameters
-    ----------
-    root : pathlib.Path
-        Folder of the dataset.
-
-    Returns
-    -------
-    dict
-        Relative path to entry: from the manifest beside the parquet, completed by the one that
-        `mmaupro data verify` keeps in the user's cache. Empty when there is neither.
-    """
-    beside = read_manifest(root / MANIFEST) or {"files": {}}
-    cached = read_manifest(cached_manifest_dir(root) / MANIFEST) or {"files": {}}
-    known: dict[str, Entry] = dict(cached["files"])
-    for clip, entry in beside["files"].items():
-        measured = known.get(clip, {})
-        same_bytes = measured.get("sha256") == entry.get("sha256")
-        known[clip] = {**measured, **entry} if same_bytes else entry
-    return known
-
-
-def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write a JSON file atomically: readers see the old one or the new one.
-
-    Parameters
-    ----------
-    path : pathlib.Path
-        The file; its folder is made when it is missing.
-    content : dict
-        Anything that `json` can write.
-
-    Raises
-    ------
-    OSError
-        When the folder cannot be written or the disk is full; an old file is left as it was.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as stream:
-            json.dump(content, stream, indent=1, ensure_ascii=False)
-            stream.write("\n")
-        # mkstemp makes a private file; a manifest may be read by everyone who may read the data.
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-        raise

@@ -17,11 +17,9 @@ What is where in the folder:
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import textwrap
 import threading
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mmaupro_ext.data.fetch_state import (
@@ -42,7 +40,7 @@ from mmaupro_ext.data.fetching import (
     Fetch,
     Request,
 )
-from mmaupro_ext.data.load import DATA_DIR_VARIABLE, cache_dir
+from mmaupro_ext.data.locate import DATA_DIR_VARIABLE, named_folder
 from mmaupro_ext.data.schema import CATEGORIES, LENGTH_TYPES
 from mmaupro_ext.data.selection import Criteria, parse_categories, parse_length_types, read_ids
 from mmaupro_ext.errors import ConfigError, MMAUProError
@@ -207,14 +205,8 @@ def _request(args: argparse.Namespace) -> Request:
             "--archive and --keep-archive are for the whole dataset. Leave them out: a part of it "
             "is read out of the remote archive."
         )
-    if args.to:
-        root = Path(args.to)
-    elif os.environ.get(DATA_DIR_VARIABLE, "").strip():
-        root = Path(os.environ[DATA_DIR_VARIABLE])
-    else:
-        root = cache_dir() / "MMAU-Pro"
     return Request(
-        root=root.expanduser().absolute(),
+        root=named_folder(args.to)[0],
         criteria=criteria,
         repo=args.repo,
         revision=args.revision,

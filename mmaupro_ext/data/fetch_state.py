@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from mmaupro_ext.data.archive import Member
-from mmaupro_ext.data.load import DATA_DIR_VARIABLE
+from mmaupro_ext.data.locate import DATA_DIR_VARIABLE
 from mmaupro_ext.data.selection import write_atomically
 from mmaupro_ext.errors import DataError
 

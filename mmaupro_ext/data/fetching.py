@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import io
 import os
 import shutil
 import sys
@@ -27,15 +26,7 @@ from mmaupro_ext.data.fetch_state import (
     readable_bytes,
     size_of,
 )
-from mmaupro_ext.data.schema import (
-    COLUMNS,
-    Doc,
-    LoadReport,
-    broken_doc,
-    check_columns,
-    check_docs,
-    normalise_row,
-)
+from mmaupro_ext.data.schema import Doc, LoadReport
 from mmaupro_ext.data.selection import (
     PART_SUFFIX,
     SELECTION_FILE,
@@ -47,6 +38,7 @@ from mmaupro_ext.data.selection import (
     write_atomically,
     write_selection,
 )
+from mmaupro_ext.data.table import read_documents
 from mmaupro_ext.errors import DataError
 
 if TYPE_CHECKING:
@@ -221,7 +213,8 @@ class Fetch:
         )
 
     def _plan(self, content: bytes) -> _Plan:
-        docs = read_docs(content, f"{PARQUET} at {self.snapshot.commit}")
+        report = LoadReport(source=f"{PARQUET} at {self.snapshot.commit}")
+        docs = read_documents(content, report, expect_counts=False)
         earlier = read_selection(self.root)
         asked = {doc["id"] for doc in select(docs, self.request.criteria)}
         selection = make_selection(docs, self.request.criteria, self.snapshot.commit, earlier)
@@ -687,52 +680,6 @@ class _Incoming:
             self._sink.close()
         with contextlib.suppress(OSError):
             self._part.unlink(missing_ok=True)
-
-
-def read_docs(content: bytes, source: str) -> list[Doc]:
-    """Return the documents of a whole test.parquet, whatever part of the clips is there.
-
-    Parameters
-    ----------
-    content : bytes
-        The file.
-    source : str
-        Its name, for messages.
-
-    Raises
-    ------
-    DataError
-        When it is no parquet, or breaks the schema.
-    """
-    import pyarrow.parquet
-
-    report = LoadReport(source=source)
-    try:
-        table = pyarrow.parquet.ParquetFile(io.BytesIO(content))
-        names = table.schema_arrow.names
-        check_columns(names, source, report)
-        rows = table.read(columns=[name for name in COLUMNS if name in names]).to_pylist()
-    except (OSError, pyarrow.ArrowException) as error:
-        raise DataError(
-            f"{source}: not readable as parquet ({error}). Check --revision."
-        ) from error
-    try:
-        docs = [_document(row, number, report) for number, row in enumerate(rows)]
-        check_docs(docs, report, expect_counts=False)
-    except DataError as error:
-        raise DataError(f"{source}: {error}") from error
-    return docs
-
-
-def _document(row: dict[str, Any], number: int, report: LoadReport) -> Doc:
-    """Return a row as a document; one that breaks the schema stays, as it does for the tasks."""
-    try:
-        return normalise_row(row, number, report)
-    except DataError as error:
-        doc = broken_doc(row, error)
-        if doc is None:
-            raise
-        return doc
 
 
 def _is_content(content: bytes, remote: RemoteFile) -> bool:

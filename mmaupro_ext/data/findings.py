@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from mmaupro_ext.data import clips
-from mmaupro_ext.data.clips import Entry
+from mmaupro_ext.data import manifest
+from mmaupro_ext.data.manifest import Entry
 from mmaupro_ext.data.schema import (
     CATEGORIES,
     FACTS,
@@ -180,8 +180,8 @@ def check_facts(docs: list[Doc], dataset: str | None = "MMAU-Pro") -> list[FactC
 
 def sample_facts(facts: list[FactCheck], root: Path) -> list[FactCheck]:
     """Compare the sample with what its own manifest says; nobody states other counts of it."""
-    manifest = clips.read_manifest(root / clips.MANIFEST) or {"files": {}}
-    stated = {"rows": manifest.get("items"), "clips": len(manifest["files"])}
+    own = manifest.read_manifest(root / manifest.MANIFEST) or {"files": {}}
+    stated = {"rows": own.get("items"), "clips": len(own["files"])}
     return [
         FactCheck(fact.name, fact.statement, stated.get(fact.name), fact.found, "verified")
         for fact in facts

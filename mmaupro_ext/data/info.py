@@ -12,10 +12,11 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
-from mmaupro_ext.data import clips, text
-from mmaupro_ext.data.clips import Entry
+from mmaupro_ext.data import manifest, text
 from mmaupro_ext.data.findings import length_type_of
-from mmaupro_ext.data.load import SAMPLE_DIR, load_category, locate
+from mmaupro_ext.data.load import load_category
+from mmaupro_ext.data.locate import SAMPLE_DIR, locate
+from mmaupro_ext.data.manifest import Entry
 from mmaupro_ext.data.schema import CATEGORIES, CATEGORY_BY_VALUE, LENGTH_TYPES, Doc, Kind
 from mmaupro_ext.data.selection import read_selection
 
@@ -50,7 +51,7 @@ def overview(
     docs = [doc for slug in CATEGORIES for doc in load_category(slug, data_dir, sample, whole=True)]
     root = SAMPLE_DIR if sample else locate(data_dir)
     selection = None if sample else read_selection(root)
-    known = {clip: e for clip, e in clips.known_clips(root).items() if "seconds" in e}
+    known = {clip: e for clip, e in manifest.known_clips(root).items() if "seconds" in e}
     paths = list(dict.fromkeys(clip for doc in docs for clip in doc["audio_path"]))
     measured = {clip: known[clip] for clip in paths if clip in known}
     return {

@@ -15,108 +15,25 @@ from __future__ import annotations
 
 import copy
 import functools
-import hashlib
 import json
 import logging
 import os
-import tempfile
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
-import pyarrow.parquet
-
-from mmaupro_ext.data.schema import (
-    CATEGORIES,
-    CATEGORY_BY_VALUE,
-    COLUMNS,
-    Category,
-    Doc,
-    LoadReport,
-    broken_doc,
-    check_columns,
-    check_docs,
-    normalise_row,
-)
+from mmaupro_ext.data.digests import file_sha256, measured_digest, modified
+from mmaupro_ext.data.locate import PARQUET, SAMPLE_DIR, folder_problem, locate
+from mmaupro_ext.data.manifest import MANIFEST
+from mmaupro_ext.data.schema import CATEGORIES, CATEGORY_BY_VALUE, Category, Doc, LoadReport
 from mmaupro_ext.data.selection import read_selection
+from mmaupro_ext.data.table import read_documents
 from mmaupro_ext.errors import DataError
-from mmaupro_ext.paths import cache_dir
 
 logger = logging.getLogger(__name__)
 
-DATA_DIR_VARIABLE = "MMAUPRO_DATA"
-SAMPLE_DIR = Path(__file__).resolve().parent / "sample"
 FULL, SAMPLE = "full", "sample"
 
-# More broken rows than this mean that the file is not what it should be.
-MAX_BROKEN_SHARE = 0.5
-
-_READ_SIZE = 1 << 20
 _roots: dict[str, Path] = {}
-
-
-def locate(data_dir: str | os.PathLike[str] | None = None) -> Path:
-    """Return the folder of the real dataset.
-
-    Parameters
-    ----------
-    data_dir : path, optional
-        Where the user says it is. Without it: the environment variable `MMAUPRO_DATA`, else
-        `MMAU-Pro` in the user's cache folder.
-
-    Returns
-    -------
-    pathlib.Path
-        Absolute path of a folder that holds `test.parquet` and `data/`.
-
-    Raises
-    ------
-    DataError
-        When the folder does not hold them. The message has the commands that get the data. A
-        folder that was named and is wrong is never replaced by the next place.
-    """
-    if data_dir is not None and str(data_dir).strip():
-        folder, origin = Path(data_dir), "data_dir"
-    elif os.environ.get(DATA_DIR_VARIABLE, "").strip():
-        folder, origin = Path(os.environ[DATA_DIR_VARIABLE]), DATA_DIR_VARIABLE
-    else:
-        folder, origin = cache_dir() / "MMAU-Pro", "the default place"
-    folder = folder.expanduser().absolute()
-    problem = _folder_problem(folder)
-    if problem:
-        raise DataError(_how_to_get_the_data(folder, origin, problem))
-    return folder
-
-
-def _folder_problem(folder: Path) -> str | None:
-    """Return why a folder is not the dataset, or None when it is."""
-    if not folder.is_dir():
-        return "there is no such folder"
-    if not (folder / "test.parquet").is_file():
-        return "it has no test.parquet"
-    if not (folder / "data").is_dir():
-        if (folder / "data.zip").is_file():
-            return "data.zip is there but was not extracted to data/"
-        return "it has no folder data/"
-    return None
-
-
-def _how_to_get_the_data(folder: Path, origin: str, problem: str) -> str:
-    target = f"'{folder}'"
-    return (
-        f"MMAU-Pro was not found in {folder} (from {origin}): {problem}.\n"
-        "To get all of it (47.5 GB to download, 53 GB on disk; resumable), or a part:\n"
-        f"  mmaupro data fetch --to {target}\n"
-        f"  mmaupro data fetch --to {target} --limit 120    (a stratified sample, about 1 GB)\n"
-        "By other means: `hf download gamma-lab-umd/MMAU-Pro --repo-type dataset --local-dir DIR`, "
-        "then unzip data.zip there.\n"
-        "A folder other than the default is named in either way:\n"
-        f"  lm_eval ... --metadata data_dir={folder}\n"
-        f"  export {DATA_DIR_VARIABLE}={target}\n"
-        "To try everything without the data, use the sample inside this package:\n"
-        "  lm_eval --model hf-audio --model_args pretrained=nano "
-        "--tasks 'mmaupro-sample_*'"
-    )
 
 
 def prepare_run(
@@ -179,7 +96,7 @@ def load_category(
     Returns
     -------
     list of dict
-        Plain JSON documents (see `schema.normalise_row`) with two more keys: `audio_sha256`, for
+        Plain JSON documents (see `rows.normalise_row`) with two more keys: `audio_sha256`, for
         each clip the hex digest that `manifest.json` beside the parquet states, or None; and
         `dataset`, "sample" or "full". The caller owns them.
 
@@ -239,7 +156,7 @@ def _root(data_dir: str | os.PathLike[str] | None, sample: bool) -> tuple[Path, 
         return locate(data_dir), FULL
     if data_dir is not None:
         raise DataError("the sample is part of the package: give data_dir or sample, not both")
-    problem = _folder_problem(SAMPLE_DIR)
+    problem = folder_problem(SAMPLE_DIR)
     if problem:
         raise DataError(f"the embedded sample in {SAMPLE_DIR} is damaged: {problem}. Reinstall.")
     return SAMPLE_DIR, SAMPLE
@@ -247,88 +164,23 @@ def _root(data_dir: str | os.PathLike[str] | None, sample: bool) -> tuple[Path, 
 
 def _read(root: Path, dataset: str) -> tuple[list[Doc], LoadReport]:
     """Read a dataset once per process and state of its two files."""
-    stamps = tuple(_mtime(root / name) for name in ("test.parquet", "manifest.json"))
+    stamps = tuple(modified(root / name) for name in (PARQUET, MANIFEST))
     return _read_once(root, dataset, stamps)
-
-
-def _mtime(path: Path) -> int:
-    try:
-        return path.stat().st_mtime_ns
-    except OSError:
-        return -1
 
 
 @functools.lru_cache(maxsize=4)
 def _read_once(root: Path, dataset: str, stamps: tuple[int, ...]) -> tuple[list[Doc], LoadReport]:
     """Read and check the whole parquet; `stamps` makes a changed file a new cache entry."""
-    path = root / "test.parquet"
+    path = root / PARQUET
     report = LoadReport(source=str(path))
-    rows = raw_rows(path, report)
-    try:
-        docs = _normalise(rows, report)
-        check_docs(docs, report, expect_counts=dataset == FULL)
-    except DataError as error:
-        raise DataError(f"{path}: {error}") from error
-    digests = _manifest_digests(root / "manifest.json")
+    docs = read_documents(path, report, expect_counts=dataset == FULL)
+    digests = _manifest_digests(root / MANIFEST)
     for doc in docs:
         doc["audio_sha256"] = [digests.get(clip) for clip in doc["audio_path"]]
         doc["dataset"] = dataset
     if report.findings:
         logger.warning("%s differs from what was expected:\n%s", path, report.summary())
     return docs, report
-
-
-def raw_rows(path: Path, report: LoadReport) -> list[dict[str, Any]]:
-    """Return the rows of a parquet file as it holds them, its known columns alone.
-
-    Parameters
-    ----------
-    path : pathlib.Path
-        The file.
-    report : LoadReport
-        Receives the optional columns that are missing.
-
-    Returns
-    -------
-    list of dict
-        For `schema.normalise_row`.
-
-    Raises
-    ------
-    DataError
-        When the file is not readable as parquet or lacks a needed column.
-    """
-    try:
-        table = pyarrow.parquet.ParquetFile(path)
-        names = table.schema_arrow.names
-        check_columns(names, str(path), report)
-        return table.read(columns=[name for name in COLUMNS if name in names]).to_pylist()
-    except (OSError, pyarrow.ArrowException) as error:
-        raise DataError(
-            f"{path}: not readable as parquet ({error}). Download test.parquet again."
-        ) from error
-
-
-def _normalise(rows: list[dict[str, Any]], report: LoadReport) -> list[Doc]:
-    """Turn rows into documents; a few bad rows become errored items, many mean a wrong file."""
-    docs: list[Doc] = []
-    errors: list[DataError] = []
-    for number, row in enumerate(rows):
-        try:
-            docs.append(normalise_row(row, number, report))
-        except DataError as error:
-            doc = broken_doc(row, error)
-            if doc is None:
-                raise
-            docs.append(doc)
-            errors.append(error)
-            report.add("row-usable", f"counted as errored: {error}", number, doc["id"])
-    if len(errors) > MAX_BROKEN_SHARE * len(rows):
-        raise DataError(
-            f"{len(errors)} of {len(rows)} rows break the schema, so this is hardly the released file; "
-            f"the first: {errors[0]}"
-        )
-    return docs
 
 
 def _manifest_digests(path: Path) -> dict[str, str]:
@@ -399,92 +251,8 @@ def audio_references(
     references: list[dict[str, str | None]] = []
     for relative, expected in zip(doc["audio_path"], promised, strict=True):
         path = folder / relative
-        digest = _measured_digest(folder, relative) or file_sha256(path)
+        digest = measured_digest(folder, relative) or file_sha256(path)
         if expected and digest and digest != expected:
             logger.warning("%s: its bytes are not those of the manifest (item %s)", path, doc["id"])
         references.append({"path": str(path), "sha256": digest})
     return references
-
-
-def _measured_digest(folder: Path, relative: str) -> str | None:
-    """Return the digest that `mmaupro data verify` measured, if the file is still the one that it read."""
-    from mmaupro_ext.data import clips  # brings the audio library, which loading rows does not need
-
-    manifests = (folder / clips.MANIFEST, clips.cached_manifest_dir(folder) / clips.MANIFEST)
-    entry = _known_clips(folder, tuple(_mtime(path) for path in manifests)).get(relative)
-    if entry is None or "mtime_ns" not in entry or not clips.unchanged(folder / relative, entry):
-        return None
-    digest = entry.get("sha256")
-    return digest if isinstance(digest, str) and len(digest) == 64 else None
-
-
-@functools.lru_cache(maxsize=4)
-def _known_clips(folder: Path, stamps: tuple[int, ...]) -> dict[str, dict[str, Any]]:
-    """Read the manifests once; `stamps` makes a changed one a new cache entry."""
-    from mmaupro_ext.data import clips
-
-    return clips.known_clips(folder)
-
-
-def file_sha256(path: str | os.PathLike[str]) -> str | None:
-    """Return the sha256 of a file's bytes in hex, or None when it cannot be read.
-
-    Parameters
-    ----------
-    path : path
-        The file. The result is remembered by path, size and modification time.
-
-    Returns
-    -------
-    str or None
-        64 hexadecimal digits.
-    """
-    path = Path(path).absolute()
-    try:
-        state = path.stat()
-        return _sha256_of(path, state.st_size, state.st_mtime_ns)
-    except OSError as error:
-        logger.debug("%s cannot be hashed: %s", path, error)
-        return None
-
-
-@functools.lru_cache(maxsize=16384)
-def _sha256_of(path: Path, size: int, mtime_ns: int) -> str:
-    """Hash a file, or take the digest from the disk cache when size and time still agree."""
-    name = hashlib.sha256(os.fsencode(path)).hexdigest()
-    note = cache_dir() / "sha256" / name[:2] / name[2:]
-    stamp = {"size": size, "mtime_ns": mtime_ns}
-    known = _read_note(note)
-    if known is not None and {key: known.get(key) for key in stamp} == stamp:
-        digest = known.get("sha256")
-        if isinstance(digest, str) and len(digest) == 64:
-            return digest
-    hasher = hashlib.sha256()
-    with path.open("rb") as stream:
-        while chunk := stream.read(_READ_SIZE):
-            hasher.update(chunk)
-    _write_note(note, {**stamp, "sha256": hasher.hexdigest()})
-    return hasher.hexdigest()
-
-
-def _read_note(note: Path) -> dict[str, Any] | None:
-    try:
-        known = json.loads(note.read_text(encoding="ascii"))
-    except (OSError, ValueError):
-        return None
-    return known if isinstance(known, dict) else None
-
-
-def _write_note(note: Path, content: dict[str, Any]) -> None:
-    """Write one small file atomically; a full or read-only cache costs speed and nothing else."""
-    temporary = None
-    try:
-        note.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=note.parent)
-        with os.fdopen(handle, "w", encoding="ascii") as stream:
-            json.dump(content, stream)
-        os.replace(temporary, note)
-    except OSError as error:
-        logger.debug("the digest cache %s cannot be written: %s", note, error)
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)

@@ -23,18 +23,16 @@ from pathlib import Path
 from typing import Any
 
 from mmaupro_ext import __version__
-from mmaupro_ext.data import clips, findings, text
-from mmaupro_ext.data.clips import Entry
+from mmaupro_ext.data import clips, findings, manifest, text
 from mmaupro_ext.data.findings import Difference, FactCheck
-from mmaupro_ext.data.load import SAMPLE_DIR, locate, raw_rows
-from mmaupro_ext.data.schema import (
-    Doc,
-    LoadReport,
-    broken_doc,
-    normalise_row,
-)
+from mmaupro_ext.data.locate import PARQUET, SAMPLE_DIR, locate
+from mmaupro_ext.data.manifest import Entry
+from mmaupro_ext.data.rows import broken_doc, normalise_row
+from mmaupro_ext.data.schema import Doc, LoadReport
 from mmaupro_ext.data.selection import Selection, read_selection
+from mmaupro_ext.data.table import read_rows
 from mmaupro_ext.errors import ConfigError, DataError, MMAUProError
+from mmaupro_ext.util import write_json
 
 logger = logging.getLogger(__name__)
 
@@ -97,7 +95,7 @@ class VerifyReport:
         }
 
 
-def read_rows(path: Path) -> tuple[list[Doc], LoadReport, list[str]]:
+def read_every_row(path: Path) -> tuple[list[Doc], LoadReport, list[str]]:
     """Read test.parquet row by row, so that one bad row does not hide the others.
 
     Parameters
@@ -108,7 +106,7 @@ def read_rows(path: Path) -> tuple[list[Doc], LoadReport, list[str]]:
     Returns
     -------
     docs : list of dict
-        The rows as `schema.normalise_row` returns them, or as `schema.broken_doc` does.
+        The rows as `rows.normalise_row` returns them, or as `rows.broken_doc` does.
     report : LoadReport
         What is unusual about them.
     errors : list of str
@@ -123,7 +121,7 @@ def read_rows(path: Path) -> tuple[list[Doc], LoadReport, list[str]]:
     docs: list[Doc] = []
     errors: list[str] = []
     seen: dict[str, int] = {}
-    for number, row in enumerate(raw_rows(path, report)):
+    for number, row in enumerate(read_rows(path, report)):
         try:
             doc = normalise_row(row, number, report)
         except DataError as error:
@@ -181,11 +179,11 @@ def verify(
     if sample and data_dir is not None:
         raise ConfigError("the sample is part of the package: give a folder or --sample, not both")
     root = SAMPLE_DIR if sample else locate(data_dir)
-    docs, load_report, row_errors = read_rows(root / "test.parquet")
+    docs, load_report, row_errors = read_every_row(root / PARQUET)
     report = VerifyReport("embedded sample" if sample else "MMAU-Pro", str(root), quick)
     selection = None if sample else read_selection(root)
     referenced = _wanted_clips(root, docs, selection)
-    promised = clips.known_clips(root)
+    promised = manifest.known_clips(root)
     report.facts = findings.check_facts(docs, None if sample else "MMAU-Pro")
     if sample:
         report.facts = findings.sample_facts(report.facts, root)
@@ -271,18 +269,18 @@ def _scan(
 ) -> tuple[dict[str, Entry], int, str | None]:
     """Measure the clips; return entries, how many were read, and where the manifest went."""
     # The package's own folder is never written, even where it could be.
-    own = clips.cached_manifest_dir(root)
+    own = manifest.cached_manifest_dir(root)
     folders = [own] if sample else [root, own]
     resumed: dict[str, Entry] = {}
     for folder in folders:
-        resumed |= (clips.read_manifest(folder / clips.PARTIAL) or {"files": {}})["files"]
+        resumed |= (manifest.read_manifest(folder / manifest.PARTIAL) or {"files": {}})["files"]
     head = {"name": dataset, "written_by": f"mmaupro-ext {__version__}"}
 
     def save(entries: dict[str, Entry]) -> None:
-        _write_first(folders, clips.PARTIAL, {**head, "complete": False, "files": entries})
+        _write_first(folders, manifest.PARTIAL, {**head, "complete": False, "files": entries})
 
     reused = sum(
-        clip in resumed and clips.unchanged(root / clip, resumed[clip]) for clip in referenced
+        clip in resumed and manifest.unchanged(root / clip, resumed[clip]) for clip in referenced
     )
     if reused:
         logger.info("%d of %d clips were read by an earlier run", reused, len(referenced))
@@ -297,11 +295,11 @@ def _scan(
             files[clip] = earlier  # what it should be, until it is repaired or accepted
         elif "sha256" in entry:
             files[clip] = entry
-    manifest = {**head, "complete": len(files) == len(referenced), "files": files}
-    written = _write_first(folders, clips.MANIFEST, manifest)
+    content = {**head, "complete": len(files) == len(referenced), "files": files}
+    written = _write_first(folders, manifest.MANIFEST, content)
     for folder in folders:
         with contextlib.suppress(OSError):
-            (folder / clips.PARTIAL).unlink()
+            (folder / manifest.PARTIAL).unlink()
     read = sum("bytes" in entry for entry in entries.values()) - reused
     return entries, read, None if written is None else str(written)
 
@@ -311,7 +309,7 @@ def _write_first(folders: list[Path], name: str, content: dict[str, Any]) -> Pat
     reasons = []
     for folder in folders:
         try:
-            clips.write_json(folder / name, content)
+            write_json(folder / name, content)
         except OSError as error:
             reasons.append(str(error))
         else:
@@ -490,7 +488,7 @@ def put_json(content: dict[str, Any], target: str | None) -> None:
         print(json.dumps(content, indent=1, ensure_ascii=False))
         return
     try:
-        clips.write_json(Path(target), content)
+        write_json(Path(target), content)
     except OSError as error:
         raise ConfigError(
             f"--json {target}: cannot be written ({error.strerror or error}). Name another file."

@@ -1,0 +1,95 @@
+"""Where MMAU-Pro and the embedded sample are on this machine."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from mmaupro_ext.errors import DataError
+from mmaupro_ext.util import cache_dir
+
+DATA_DIR_VARIABLE = "MMAUPRO_DATA"
+SAMPLE_DIR = Path(__file__).resolve().parent / "sample"
+PARQUET, ARCHIVE, AUDIO_FOLDER = "test.parquet", "data.zip", "data/"
+
+
+def named_folder(data_dir: str | os.PathLike[str] | None = None) -> tuple[Path, str]:
+    """Return the folder that is meant, whether or not it holds the dataset, and who named it.
+
+    Parameters
+    ----------
+    data_dir : path, optional
+        Where the user says it is. Without it: the environment variable `MMAUPRO_DATA`, else
+        `MMAU-Pro` in the user's cache folder.
+
+    Returns
+    -------
+    folder : pathlib.Path
+        Absolute.
+    origin : str
+        What named it, for messages.
+    """
+    if data_dir is not None and str(data_dir).strip():
+        folder, origin = Path(data_dir), "data_dir"
+    elif os.environ.get(DATA_DIR_VARIABLE, "").strip():
+        folder, origin = Path(os.environ[DATA_DIR_VARIABLE]), DATA_DIR_VARIABLE
+    else:
+        folder, origin = cache_dir() / "MMAU-Pro", "the default place"
+    return folder.expanduser().absolute(), origin
+
+
+def locate(data_dir: str | os.PathLike[str] | None = None) -> Path:
+    """Return the folder of the real dataset.
+
+    Parameters
+    ----------
+    data_dir : path, optional
+        As for `named_folder`.
+
+    Returns
+    -------
+    pathlib.Path
+        Absolute path of a folder that holds `test.parquet` and `data/`.
+
+    Raises
+    ------
+    DataError
+        When the folder does not hold them. The message has the commands that get the data. A
+        folder that was named and is wrong is never replaced by the next place.
+    """
+    folder, origin = named_folder(data_dir)
+    problem = folder_problem(folder)
+    if problem:
+        raise DataError(_how_to_get_the_data(folder, origin, problem))
+    return folder
+
+
+def folder_problem(folder: Path) -> str | None:
+    """Return why a folder is not the dataset, or None when it is."""
+    if not folder.is_dir():
+        return "there is no such folder"
+    if not (folder / PARQUET).is_file():
+        return "it has no test.parquet"
+    if not (folder / AUDIO_FOLDER).is_dir():
+        if (folder / ARCHIVE).is_file():
+            return "data.zip is there but was not extracted to data/"
+        return "it has no folder data/"
+    return None
+
+
+def _how_to_get_the_data(folder: Path, origin: str, problem: str) -> str:
+    target = f"'{folder}'"
+    return (
+        f"MMAU-Pro was not found in {folder} (from {origin}): {problem}.\n"
+        "To get all of it (47.5 GB to download, 53 GB on disk; resumable), or a part:\n"
+        f"  mmaupro data fetch --to {target}\n"
+        f"  mmaupro data fetch --to {target} --limit 120    (a stratified sample, about 1 GB)\n"
+        "By other means: `hf download gamma-lab-umd/MMAU-Pro --repo-type dataset --local-dir DIR`, "
+        "then unzip data.zip there.\n"
+        "A folder other than the default is named in either way:\n"
+        f"  lm_eval ... --metadata data_dir={folder}\n"
+        f"  export {DATA_DIR_VARIABLE}={target}\n"
+        "To try everything without the data, use the sample inside this package:\n"
+        "  lm_eval --model hf-audio --model_args pretrained=nano "
+        "--tasks 'mmaupro-sample_*'"
+    )
