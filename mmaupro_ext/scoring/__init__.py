@@ -4,3 +4,7 @@
 format checks, `open_ended` the judge's prompt and the reader of its verdict, and `aggregate`
 the means and intervals over many items.
 """
+
+from mmaupro_ext.scoring.final import final_answer
+
+__all__ = ["final_answer"]
