@@ -14,10 +14,10 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
 from typing import Any, TypeVar
 
 from mmaupro_ext.errors import ConfigError
+from mmaupro_ext.util import retry_after
 
 logger = logging.getLogger(__name__)
 
@@ -391,7 +391,7 @@ class Session:
             said = _shortened(response.text)
             raise _PassingError(
                 f"status {status}" + (f": {said}" if said else ""),
-                _retry_after(response.headers.get("retry-after")),
+                retry_after(response.headers.get("retry-after")),
             )
         self._refuse_key(status)
         if status == 404 or 300 <= status < 400:
@@ -526,17 +526,3 @@ def _http() -> Any:
 
 def _shortened(text: str) -> str:
     return " ".join(text.split())[:300]
-
-
-def _retry_after(value: str | None) -> float | None:
-    """Return the seconds of a Retry-After header, given as seconds or as a date."""
-    if value is None:
-        return None
-    try:
-        return max(0.0, float(value))
-    except ValueError:
-        pass
-    try:
-        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
-    except ValueError:
-        return None

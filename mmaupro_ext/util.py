@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import tempfile
+import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -171,3 +173,23 @@ def json_object(name: str, value: dict[str, Any] | str | None) -> dict[str, Any]
     if not isinstance(content, dict):
         raise ConfigError(f"{name}={value!r} is no JSON object.")
     return content
+
+
+def retry_after(value: str | None) -> float | None:
+    """Return for how many seconds a server asks to be left alone, None where it does not say.
+
+    Parameters
+    ----------
+    value : str or None
+        Its `Retry-After` header: seconds or a date (RFC 9110, section 10.2.3).
+    """
+    try:
+        seconds = float(value or "")
+    except ValueError:
+        from email.utils import parsedate_to_datetime
+
+        try:
+            seconds = parsedate_to_datetime(value or "").timestamp() - time.time()
+        except (TypeError, ValueError):
+            return None
+    return max(0.0, seconds) if math.isfinite(seconds) else None
