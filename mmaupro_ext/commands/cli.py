@@ -27,10 +27,6 @@ COMMANDS = {
     "data info": ("data_info", "what is in it, as tables and one picture"),
     "data show": ("data_show", "one item as a person would look at it"),
     "score": ("score", "score logged replies again, offline, in another way"),
-    "frontend": (
-        "frontend",
-        "look inside the frontend: info, bench, plot; on your files and machine",
-    ),
     "doctor": ("doctor", "does a checkpoint listen? a check before a run"),
     "models": ("models", "the audio models that hf-audio knows"),
     "hook": (
