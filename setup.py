@@ -115,21 +115,23 @@ class BuildCore(build_ext):
 
 
 class BuildWithHook(build_py):
-    """Put the start-up hook for lm_eval 0.4.13 at the top of the wheel (see mmaupro_ext/plugin.py)."""
+    """Put the start-up files for lm_eval 0.4.13 at the top of the wheel (see mmaupro_ext/compat)."""
 
-    hook = "mmaupro_ext_hook.pth"
+    start_up = ("mmaupro_ext_hook.pth", "mmaupro_ext_hook.py")
 
     def run(self) -> None:
         super().run()
         if not self.editable_mode:
             Path(self.build_lib).mkdir(parents=True, exist_ok=True)
-            self.copy_file(
-                str(HERE / "mmaupro_ext" / self.hook), str(Path(self.build_lib) / self.hook)
-            )
+            for name in self.start_up:
+                self.copy_file(
+                    str(HERE / "mmaupro_ext" / "compat" / name), str(Path(self.build_lib) / name)
+                )
 
     def get_outputs(self, include_bytecode: bool = True) -> list[str]:
         outputs = super().get_outputs(include_bytecode)
-        return outputs if self.editable_mode else [*outputs, str(Path(self.build_lib) / self.hook)]
+        top = [] if self.editable_mode else [str(Path(self.build_lib) / n) for n in self.start_up]
+        return [*outputs, *top]
 
 
 def core(name: str, kernels: list[str]) -> Extension:
@@ -149,7 +151,8 @@ setup(
     # The tasks stay at top level, where lm_eval's contributors look for them, and travel inside the package.
     package_dir={"mmaupro_ext": "mmaupro_ext", "mmaupro_ext.tasks": "tasks"},
     package_data={
-        "mmaupro_ext": ["py.typed", "*.pth"],
+        "mmaupro_ext": ["py.typed"],
+        "mmaupro_ext.compat": ["*.pth"],
         "mmaupro_ext.tasks": ["**/*.yaml", "**/*_yaml", "**/*.md", "**/*.py"],
         "mmaupro_ext.data": ["sample/*.parquet", "sample/*.json", "sample/*.md", "sample/data/*"],
         "mmaupro_ext.models.nano": ["README.md", "checkpoint/*"],

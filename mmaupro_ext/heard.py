@@ -3,7 +3,7 @@
 lm_eval moves strings and numbers from a model to its scorers, between processes and into its response
 cache. `Reply` and `LogProb` are such strings and numbers, and carry the record of their item with them:
 pickling keeps it, so that cached answers and answers of other processes still say what was heard.
-`plugin` writes the records into the samples and their totals beside the results.
+`compat` writes the records into the samples and their totals beside the results.
 """
 
 from __future__ import annotations
@@ -225,15 +225,15 @@ def totals_of_samples(samples: Mapping[str, Sequence[Mapping[str, Any]]]) -> dic
             item = record_of(sample["resps"])
             if item is not None:
                 totals.add(item)
-            elif _is_errored(sample["resps"]):
+            elif is_errored(sample["resps"]):
                 totals.errored_items += 1
     return totals.as_dict() if totals.items or totals.errored_items else None
 
 
-def _is_errored(answers: Any) -> bool:
+def is_errored(answers: Any) -> bool:
     """Tell whether some answer is an error reply, or a score that is no number."""
     if isinstance(answers, (list, tuple)):
-        return any(map(_is_errored, answers))
+        return any(map(is_errored, answers))
     if isinstance(answers, float):
         return math.isnan(answers)
     return isinstance(answers, str) and parse_error(answers) is not None

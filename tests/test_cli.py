@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
+import py_compile
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
-from mmaupro_ext import __version__, after_run, plugin
+from mmaupro_ext import __version__, plugin
 from mmaupro_ext.commands import cli, hook
 
 
 def run(*arguments: str) -> int:
+    """Run the command and return its exit status."""
     with pytest.raises(SystemExit) as stop:
         cli.main(arguments)
     return stop.value.code or 0
@@ -57,80 +58,42 @@ def test_info_names_backend_and_versions(capsys):
     assert "native:" in capsys.readouterr().out
 
 
-def test_hook_is_enabled_and_disabled(tmp_path, monkeypatch, capsys):
-    file = tmp_path / "mmaupro_ext_hook.pth"
-    monkeypatch.setattr(hook, "hook_file", lambda: file)
+@pytest.fixture
+def site(tmp_path, monkeypatch):
+    """A folder in place of site-packages, with the record of an editable install."""
+    monkeypatch.setattr(hook, "site_packages", lambda: tmp_path)
     monkeypatch.delenv(plugin.OFF_SWITCH, raising=False)
-    assert run("hook", "enable") == 0
-    assert "mmaupro_ext.plugin" in file.read_text()
-    assert run("hook") == 0
+    (tmp_path / "mmaupro_ext-0.dist-info").mkdir()
+    (tmp_path / "mmaupro_ext-0.dist-info" / "RECORD").write_text(
+        "mmaupro_ext-0.dist-info/RECORD,,\n"
+    )
+    return tmp_path
+
+
+def test_hook_is_enabled_and_disabled_without_a_trace(site, capsys):
+    before = {path: path.read_bytes() for path in site.rglob("*") if path.is_file()}
+    run("hook", "enable")
+    run("hook")
     assert capsys.readouterr().out.count("hook: on") == 2
-    assert run("hook", "disable") == 0
-    assert not file.exists()
-    assert run("hook", "disable") == 0
+    py_compile.compile(str(site / "mmaupro_ext_hook.py"))
+    assert list(site.glob("__pycache__/*.pyc"))
+    run("hook", "disable")
+    run("hook", "disable")
     assert capsys.readouterr().out.count("hook: off") == 2
+    record = site / "mmaupro_ext-0.dist-info" / "RECORD"
+    assert {path for path in site.rglob("*") if path.is_file()} == set(before)
+    # pip removes what is listed, and passes over what is no longer there
+    assert record.read_bytes().startswith(before[record])
+
+
+def test_an_uninstall_is_told_of_a_hook_that_was_enabled_by_hand(site):
+    run("hook", "enable")
+    run("hook", "enable")
+    listed = (site / "mmaupro_ext-0.dist-info" / "RECORD").read_text().splitlines()
+    assert listed.count("mmaupro_ext_hook.pth,,") == listed.count("mmaupro_ext_hook.py,,") == 1
 
 
 def test_hook_in_a_folder_that_cannot_be_written_names_the_way_out(monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(hook, "hook_file", lambda: tmp_path / "missing" / "mmaupro_ext_hook.pth")
+    monkeypatch.setattr(hook, "site_packages", lambda: tmp_path / "missing")
     assert run("hook", "enable") == 2
     assert "mmaupro run" in capsys.readouterr().err
-
-
-def results_file(folder: Path, *, errored: float = 0.0, config: dict | None = None) -> Path:
-    file = folder / "tiny-random" / "results_2026-01-01T00-00-00.000000.json"
-    file.parent.mkdir(parents=True)
-    results = {
-        "mmaupro-sample_sound": {"alias": "sound", "errored,none": errored, "sample_len": 8},
-        "mmaupro-sample_open": {"alias": "open", "errored,none": 0.0, "sample_len": 5},
-    }
-    file.write_text(json.dumps({"results": results, "config": config or {}}))
-    (file.parent / "samples_mmaupro-sample_sound_2026-01-01T00-00-00.000000.jsonl").write_text("")
-    return file
-
-
-def test_after_a_run_the_files_are_named(tmp_path, capsys):
-    file = results_file(tmp_path)
-    after_run.say_where(SimpleNamespace(output_path=str(tmp_path), log_samples=True))
-    text = capsys.readouterr().out
-    assert f"Results: {file}" in text
-    assert "samples_*_2026-01-01T00-00-00.000000.jsonl (1 files)" in text
-    assert "ERRORED" not in text
-    assert "Unscored: open-ended replies" in text
-
-
-def test_footnotes_name_random_weights_and_partial_data():
-    results = {
-        "config": {"note": "chance level"},
-        "configs": {
-            "mmaupro_sound": {"metadata": {"mmaupro_data": "partial download: 2 of 5,305 items"}},
-            "mmaupro_music": {"metadata": {"mmaupro_data": "partial download: 2 of 5,305 items"}},
-            "mmlu": {"metadata": {}},
-        },
-    }
-    assert after_run.footnotes(results) == [
-        "NOTE: chance level",
-        "PARTIAL DATA: partial download: 2 of 5,305 items",
-    ]
-    assert after_run.footnotes({"results": {}, "configs": {"mmlu": {"metadata": None}}}) == []
-
-
-def test_errored_items_are_counted_below_the_table(tmp_path, capsys):
-    results_file(tmp_path, errored=0.25)
-    after_run.say_where(SimpleNamespace(output_path=str(tmp_path), log_samples=True))
-    assert "ERRORED: 2 item(s)" in capsys.readouterr().out
-
-
-def test_a_run_whose_results_were_not_saved_fails_loudly(tmp_path, capsys):
-    with pytest.raises(SystemExit) as stop:
-        after_run.say_where(
-            SimpleNamespace(output_path=str(tmp_path / "nowhere"), log_samples=True)
-        )
-    assert stop.value.code == 1
-    assert "no results file" in capsys.readouterr().err
-
-
-def test_other_ranks_stay_silent(tmp_path, capsys, monkeypatch):
-    monkeypatch.setenv("RANK", "1")
-    after_run.say_where(SimpleNamespace(output_path=str(tmp_path), log_samples=True))
-    assert capsys.readouterr().out == ""

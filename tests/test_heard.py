@@ -10,10 +10,11 @@ from lm_eval.api.instance import Instance
 from lm_eval.api.model import CachingLM
 from lm_eval.loggers import EvaluationTracker
 
-from mmaupro_ext import after_run, heard, plugin
+from mmaupro_ext import compat, heard
 from mmaupro_ext.heard import ClipHeard, LogProb, Reply, Totals
 from mmaupro_ext.models.hf_audio import HFAudioLM
 from mmaupro_ext.replies import error_reply
+from mmaupro_ext.report import after_run
 
 RATE = 16_000
 
@@ -146,9 +147,8 @@ def test_a_cached_answer_still_says_what_was_heard(lm, clip, tmp_path):
     assert lm.heard.as_dict()["items"] == 2
 
 
-def test_samples_and_results_on_disk_hold_the_records(tmp_path, monkeypatch):
-    monkeypatch.delenv(plugin.OFF_SWITCH, raising=False)
-    plugin.install()
+def test_samples_and_results_on_disk_hold_the_records(tmp_path):
+    compat.install()
     tracker = EvaluationTracker(output_path=str(tmp_path))
     tracker.general_config_tracker.model_name_sanitized = "model"
     item = record(heard_s=4.0, channels=(2, 1))
@@ -181,9 +181,8 @@ def test_samples_and_results_on_disk_hold_the_records(tmp_path, monkeypatch):
     assert "Heard in mono: 1 clip(s)" in "\n".join(after_run.summary(saved))
 
 
-def test_results_without_samples_keep_what_the_process_counted(tmp_path, monkeypatch):
-    monkeypatch.delenv(plugin.OFF_SWITCH, raising=False)
-    plugin.install()
+def test_results_without_samples_keep_what_the_process_counted(tmp_path):
+    compat.install()
     tracker = EvaluationTracker(output_path=str(tmp_path))
     tracker.general_config_tracker.model_name_sanitized = "model"
     results = {"config": {"heard": {"items": 7}}}

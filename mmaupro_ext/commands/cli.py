@@ -146,9 +146,9 @@ def _is_legacy_run(argv: Sequence[str]) -> bool:
 
 
 def _hand_to_lm_eval(argv: Sequence[str]) -> None:
-    from mmaupro_ext import plugin
+    from mmaupro_ext import compat
 
-    plugin.install()
+    compat.install()
     # The built-in models must be in the registry before ours, or lm_eval takes it for filled.
     import lm_eval.models  # noqa: F401
     from lm_eval.__main__ import cli_evaluate

@@ -1,4 +1,4 @@
-"""The start-up hook: what it adds to lm_eval 0.4.13, and what it must never do."""
+"""What is changed in lm_eval 0.4.13, the start-up files that do it, and what they must never do."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from mmaupro_ext import data, plugin
+from mmaupro_ext import compat, data, plugin
+from mmaupro_ext.compat import lm_eval_0_4_13 as patches
 from mmaupro_ext.data.selection import Selection, write_selection
 from mmaupro_ext.errors import DataError
 
@@ -38,9 +39,9 @@ def last_json(done: subprocess.CompletedProcess[str]) -> dict:
 
 MODELS = """
     import json, sys
-    from mmaupro_ext import plugin
+    from mmaupro_ext import compat
     {before}
-    plugin.install(); plugin.install()
+    compat.install(); compat.install()
     import lm_eval.models
     from lm_eval.api.registry import model_registry
     ours = ("hf-audio", "openai-audio", "vllm-audio")
@@ -65,7 +66,7 @@ def test_lm_eval_imported_before_the_hook_is_reached_too():
 def test_every_name_leads_to_its_class_and_is_an_entry_point():
     from lm_eval.api.registry import get_model
 
-    plugin.install()
+    compat.install()
     project = (Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8")
     for name, target in plugin.MODELS.items():
         found = get_model(name)
@@ -93,8 +94,8 @@ def test_a_model_sees_the_tasks_before_anything_runs():
         def evaluate(lm, task_dict, limit=None):
             ran.append((lm, limit))
 
-    plugin._check_tasks_first(Module)
-    plugin._check_tasks_first(Module)
+    patches.look_at_tasks(Module)
+    patches.look_at_tasks(Module)
     tasks = {"tasks": {"odd": 1}, "groups": {}}
     for model in (Model(), Cached()):
         with pytest.raises(Refused):
@@ -108,20 +109,15 @@ def test_a_model_sees_the_tasks_before_anything_runs():
     assert ran[0] == (other, 3)
 
 
-def test_off_switch_leaves_lm_eval_alone():
-    facts = last_json(run_python(MODELS.format(before=""), MMAUPRO_NO_HOOK="1"))
-    assert facts == {"ours": False, "builtin": True, "finders": 0}
-
-
 def test_hook_steps_aside_where_lm_eval_discovers_plugins_itself():
     code = """
         import json, types
-        from mmaupro_ext import plugin
+        from mmaupro_ext.compat import lm_eval_0_4_13 as patches
         class TaskManager:
             def __init__(self): pass
         before = TaskManager.__init__
         module = types.SimpleNamespace(TaskManager=TaskManager, discover_plugin_task_paths=len)
-        plugin._add_tasks(module)
+        patches.add_tasks(module)
         print(json.dumps({"same": TaskManager.__init__ is before}))
     """
     assert last_json(run_python(code)) == {"same": True}
@@ -131,29 +127,101 @@ def test_a_failing_addition_warns_and_never_raises(monkeypatch):
     def broken(module):
         raise RuntimeError("lm_eval has changed")
 
-    monkeypatch.setitem(plugin.WATCHED, "lm_eval.models", broken)
+    monkeypatch.setitem(compat.PATCHES, "lm_eval.models", broken)
     with pytest.warns(UserWarning, match="could not plug into lm_eval.models.*mmaupro run"):
-        plugin._apply("lm_eval.models", object())
+        compat._apply("lm_eval.models", object())
 
 
-def test_start_up_imports_nothing_heavy():
-    code = """
-        import json, sys
-        before = set(sys.modules)
-        from mmaupro_ext import plugin
-        plugin.install()
-        new = {name.partition(".")[0] for name in set(sys.modules) - before}
-        print(json.dumps(sorted(new & {"numpy", "torch", "lm_eval", "transformers", "numba"})))
-    """
-    done = run_python(code)
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout) == []
+HOOK = Path(compat.__file__).parent
+
+
+def start_python(folder: Path, code: str, **env: str) -> subprocess.CompletedProcess[str]:
+    """Start Python with the start-up files of a folder, and run code."""
+    start = f"import site, sys; before = set(sys.modules); site.addsitedir({str(folder)!r})\n"
+    return subprocess.run(
+        [sys.executable, "-I", "-S", "-c", start + textwrap.dedent(code)],
+        env={"PATH": os.environ["PATH"], **env},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+@pytest.fixture
+def site(tmp_path):
+    """A site-packages with our start-up files, a package of ours and an lm_eval that say who imports them."""
+    for name in ("mmaupro_ext_hook.pth", "mmaupro_ext_hook.py"):
+        shutil.copy(HOOK / name, tmp_path)
+    for name, text in (
+        ("mmaupro_ext", ""),
+        ("mmaupro_ext/compat", "def install(): print('installed')\n"),
+        ("lm_eval", "print('lm_eval')\n"),
+    ):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text(text)
+    return tmp_path
+
+
+def test_the_start_up_file_imports_sys_and_os_only(site):
+    done = start_python(site, "print(sorted(set(sys.modules) - before - {'os', 'sys'}))")
+    assert (done.stdout, done.stderr) == ("['mmaupro_ext_hook']\n", "")
+
+
+def test_the_start_up_file_waits_for_lm_eval(site):
+    done = start_python(site, "import json; print('json'); import lm_eval")
+    assert (done.stdout.split(), done.stderr) == (["json", "installed", "lm_eval"], "")
+    done = start_python(site, "import lm_eval", **{plugin.OFF_SWITCH: "1"})
+    assert (done.stdout.split(), done.stderr) == (["lm_eval"], "")
+
+
+@pytest.mark.parametrize("damage", ["gone", "empty", "cut", "zeros", "raises", "folder"])
+def test_a_damaged_install_says_nothing_at_the_start_of_python(site, damage):
+    file = site / "mmaupro_ext_hook.py"
+    text = file.read_text()
+    file.unlink()
+    if damage == "folder":
+        file.mkdir()
+    elif damage != "gone":
+        file.write_text(
+            {"empty": "", "cut": text[:900], "zeros": "\0" * 100, "raises": "1 / 0"}[damage]
+        )
+    done = start_python(site, "print('goes on')")
+    assert (done.stdout, done.stderr) == ("goes on\n", "")
+
+
+@pytest.mark.parametrize("left", [None, "", "import nothing_of_this_name"])
+def test_a_half_removed_package_speaks_when_lm_eval_is_used_and_does_not_stop_it(site, left):
+    shutil.rmtree(site / "mmaupro_ext")
+    if left is not None:
+        (site / "mmaupro_ext").mkdir()
+        (site / "mmaupro_ext" / "__init__.py").write_text(left)
+    assert start_python(site, "print('goes on')").stderr == ""
+    done = start_python(site, "import lm_eval")
+    assert done.stdout == "lm_eval\n"
+    assert "mmaupro-ext is damaged" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_the_patches_can_go_once_lm_eval_discovers_plugins():
+    assert not patches.discovers_plugins(), (
+        "this lm_eval finds models and tasks by the entry points `lm_eval.models` and `lm_eval.tasks`, "
+        "which pyproject.toml declares: delete add_models, add_tasks and the start-up files "
+        "(compat/mmaupro_ext_hook.*), and raise the lower bound of lm-eval in pyproject.toml"
+    )
+
+
+def test_a_release_that_reads_entry_points_is_recognised(monkeypatch):
+    from lm_eval.tasks import manager
+
+    monkeypatch.setattr(manager, "discover_plugin_task_paths", len, raising=False)
+    assert patches.discovers_plugins()
 
 
 TASKS = """
     import json
-    from mmaupro_ext import plugin
-    plugin.install()
+    from mmaupro_ext import compat
+    compat.install()
     from lm_eval.tasks import TaskManager
     manager = TaskManager(include_path={include!r}, include_defaults=False)
     print(json.dumps({{"all": manager.all_tasks, "groups": manager.all_groups,
@@ -195,8 +263,9 @@ def test_real_tasks_without_data_stop_before_the_model_is_loaded(tmp_path):
             sys.executable, "-m", "mmaupro_ext", "run", "--model", "hf-audio",
             "--model_args", "pretrained=a-model-that-does-not-exist", "--tasks", "mmaupro_sound",
         ],
+        # MMAUPRO_NO_HOOK is for the bare lm_eval command: `mmaupro run` asked for us by name.
         env={**os.environ, "PYTHONPATH": PACKAGE_PARENT, "XDG_CACHE_HOME": str(tmp_path),
-             "MMAUPRO_DATA": "", "HF_HUB_OFFLINE": "1"},
+             "MMAUPRO_DATA": "", "HF_HUB_OFFLINE": "1", "MMAUPRO_NO_HOOK": "1"},
         capture_output=True, text=True, timeout=240, check=False,
     )  # fmt: skip
     assert done.returncode == 2
@@ -238,4 +307,4 @@ def test_a_partial_download_stops_for_what_it_lacks_and_is_named_otherwise(tmp_p
     ],
 )
 def test_which_categories_of_the_real_benchmark_a_run_needs(tasks, expected):
-    assert plugin._real_categories(tasks, data.CATEGORIES) == expected
+    assert patches.real_categories(tasks, data.CATEGORIES) == expected

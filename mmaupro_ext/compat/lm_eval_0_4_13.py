@@ -1,0 +1,402 @@
+"""Everything that we change in lm_eval 0.4.13, in one place: module of lm_eval -> what is done to it.
+
+=================================  ======================================================
+``lm_eval.models``                 our model names join the built-in ones
+``lm_eval.tasks.manager``          our task folder joins the built-in one
+``lm_eval.config.evaluate_config`` a run that asks for MMAU-Pro without its data stops
+                                   before the model is loaded
+``lm_eval.evaluator``              a model of ours sees the tasks before anything runs, and
+                                   refuses what it cannot answer; an item that it could not
+                                   serve is counted in every task, not only in ours
+``lm_eval.loggers``                what was heard joins the samples and the results; which
+                                   files were written is noted
+``lm_eval._cli.run``               our errors end a run with a sentence, not a traceback;
+                                   footnotes below the table (random weights, partial data);
+                                   after a run, where its files are
+=================================  ======================================================
+
+The first two are needed only while lm_eval discovers no plug-ins, and step aside where it does
+(`discovers_plugins`); tests/test_compat.py fails on the first release that does. Nothing here hides a
+built-in model or task, and runs that have nothing to do with us stay as they are.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from mmaupro_ext import plugin
+
+REAL_PREFIXES = ("mmaupro_", "mmaupro-ll_")
+REAL_GROUP, LOGLIKELIHOOD_GROUP = "mmaupro", "mmaupro-ll"
+
+_PATCHED = "_mmaupro_ext"
+
+# What the command that runs in this process did so far; None outside of `lm_eval run`.
+_run: Any = None
+
+
+def discovers_plugins() -> bool:
+    """Return whether the installed lm_eval reads the entry points `lm_eval.models` and `lm_eval.tasks`."""
+    import inspect
+
+    from lm_eval.api import registry
+    from lm_eval.tasks import manager
+
+    return hasattr(manager, "discover_plugin_task_paths") or "entry_points(" in inspect.getsource(
+        registry
+    )
+
+
+def _once(owner: Any) -> bool:
+    """Return whether a class or function is not patched yet, and mark it."""
+    if getattr(owner, _PATCHED, False):
+        return False
+    setattr(owner, _PATCHED, True)
+    return True
+
+
+# --- models and tasks ----------------------------------------------------------------------------
+
+
+def add_models(module: Any) -> None:
+    """Let our model names join lm_eval's."""
+    import inspect
+
+    from lm_eval.api import registry
+
+    try:
+        if "entry_points(" in inspect.getsource(registry):
+            return
+    except (OSError, TypeError):  # no source at hand: registering the same target twice is harmless
+        pass
+    for name, target in plugin.MODELS.items():
+        if name not in registry.model_registry:
+            registry.model_registry.register(name, target=target)
+
+
+def add_tasks(module: Any) -> None:
+    """Let our task folder join lm_eval's."""
+    if hasattr(module, "discover_plugin_task_paths") or not _once(module.TaskManager):
+        return
+    original = module.TaskManager.__init__
+
+    def __init__(  # noqa: N807 - takes the place of the class's own
+        self: Any,
+        verbosity: str | None = None,
+        include_path: Any = None,
+        include_defaults: bool = True,
+        metadata: dict[str, Any] | None = None,
+    ) -> None:
+        ours = plugin.tasks_dir()
+        theirs = include_path if isinstance(include_path, (list, tuple)) else [include_path]
+        # The user's folders come last: a later folder overrides an earlier one.
+        paths = [ours, *(p for p in theirs if p and os.path.abspath(str(p)) != ours)]
+        original(
+            self,
+            verbosity=verbosity,
+            include_path=paths,
+            include_defaults=include_defaults,
+            metadata=metadata,
+        )
+
+    module.TaskManager.__init__ = __init__
+
+
+# --- before the model is loaded ------------------------------------------------------------------
+
+
+def check_data_first(module: Any) -> None:
+    """Stop a run without its data before the model is loaded, and note what the run is."""
+    config = module.EvaluatorConfig
+    if not _once(config):
+        return
+    original = config.process_tasks
+
+    def process_tasks(self: Any, metadata: dict[str, Any] | None = None) -> Any:
+        if _run is not None:
+            _run.config = self
+        if "mmaupro" not in str(self.tasks):
+            return original(self, metadata)
+        from mmaupro_ext import __version__, data
+
+        # The tasks get this very dictionary as their metadata, and lm_eval writes it beside the results.
+        noted = {**(metadata or self.metadata or {}), "mmaupro_ext": __version__}
+        manager = original(self, noted)
+        categories = real_categories(self.tasks, data.CATEGORIES)
+        if categories:
+            part = data.prepare_run(categories, noted.get("data_dir"))
+            if part:
+                noted["mmaupro_data"] = part
+        return manager
+
+    config.process_tasks = process_tasks
+
+
+def real_categories(tasks: Any, known: Any) -> list[str]:
+    """Return the categories of the real benchmark that a list of resolved task names asks for."""
+    names = [
+        task if isinstance(task, str) else str(task.get("task") or task.get("group") or "")
+        for task in tasks
+    ]
+    asked = {name.removeprefix(prefix) for name in names for prefix in REAL_PREFIXES}
+    return [
+        name
+        for name, category in known.items()
+        if name in asked
+        or REAL_GROUP in names
+        or (LOGLIKELIHOOD_GROUP in names and category.kind == "closed")
+    ]
+
+
+# --- while it runs -------------------------------------------------------------------------------
+
+
+def look_at_tasks(module: Any) -> None:
+    """Let our models refuse tasks before hours are spent on others, and count what they could not serve."""
+    if getattr(module.evaluate, _PATCHED, False):
+        return
+    original = module.evaluate
+
+    def evaluate(*arguments: Any, **options: Any) -> Any:
+        given = dict(zip(("lm", "task_dict"), arguments, strict=False)) | options
+        model, tasks = given.get("lm"), given.get("task_dict")
+        model = getattr(model, "lm", model)  # under lm_eval's response cache
+        tasks = (tasks.get("tasks") if isinstance(tasks, dict) else None) or {}
+        check = getattr(model, "check_tasks", None)
+        if check is not None and tasks:
+            check(tasks)
+        counted = []
+        if _is_ours(model):
+            counted = [name for name, task in tasks.items() if _count_errors(task)]
+        results = original(*arguments, **options)
+        if results is not None:
+            _drop_zeros(results, counted)
+        return results
+
+    evaluate.__doc__ = original.__doc__
+    setattr(evaluate, _PATCHED, True)
+    module.evaluate = evaluate
+
+
+def _is_ours(model: Any) -> bool:
+    return any(kind.__module__.startswith("mmaupro_ext.") for kind in type(model).__mro__)
+
+
+def _count_errors(task: Any) -> bool:
+    """Give a task of somebody else the metric `errored`, and keep error replies from its scorer.
+
+    Our models answer an item that they cannot serve with a marked text, or with a score that is no
+    number, which other people's filters and scorers would take for a reply. Such an item is given to
+    them as an empty reply; what it scores is then set to 0 wherever higher is better (an empty reply
+    may be right by chance: MMMU guesses). Metrics of other kinds keep the value of the empty reply.
+
+    Parameters
+    ----------
+    task : lm_eval.api.task.Task
+        Changed in place.
+
+    Returns
+    -------
+    bool
+        False for a task that has a metric `errored` of its own, as ours do.
+    """
+    if "errored" in task.aggregation():
+        return getattr(task, _PATCHED, False)
+    setattr(task, _PATCHED, True)
+    from lm_eval.api.metrics import mean
+
+    apply_filters, aggregation = task.apply_filters, task.aggregation
+    doc_iterator, process_results = task.doc_iterator, task.process_results
+    errored: set[int] = set()
+    at: list[int] = [-1]  # the document that lm_eval is scoring
+
+    def apply_filters_without_errors() -> Any:
+        from mmaupro_ext import heard
+
+        errored.clear()
+        kept = [(one, one.resps) for one in task.instances if heard.is_errored(one.resps)]
+        for one, answers in kept:
+            errored.add(one.doc_id)
+            one.resps = [_no_reply(answer) for answer in answers]
+        try:
+            return apply_filters()
+        finally:
+            for one, answers in kept:  # the samples keep what was said
+                one.resps = answers
+
+    def noted_doc_iterator(**options: Any) -> Iterator[tuple[int, Any]]:
+        for doc_id, doc in doc_iterator(**options):
+            at[0] = doc_id
+            yield doc_id, doc
+
+    def process_results_with_errors(doc: Any, results: Any) -> dict[str, Any]:
+        metrics = process_results(doc, results)
+        if at[0] not in errored:
+            return {**metrics, "errored": 0.0}
+        better = task.higher_is_better() or {}
+        return {
+            **{name: _wrong(name, value, better) for name, value in metrics.items()},
+            "errored": 1.0,
+        }
+
+    task.apply_filters = apply_filters_without_errors
+    task.doc_iterator = noted_doc_iterator
+    task.process_results = process_results_with_errors
+    task.aggregation = lambda: {**aggregation(), "errored": mean}
+    return True
+
+
+def _no_reply(answer: Any) -> Any:
+    if isinstance(answer, str):
+        return ""
+    return (0.0, False) if isinstance(answer, tuple) else answer
+
+
+def _wrong(name: str, value: Any, higher_is_better: dict[str, Any]) -> Any:
+    import numbers
+
+    import numpy as np
+
+    if name == "bypass" or not isinstance(value, (numbers.Number, np.bool_)):
+        return value
+    return 0.0 if higher_is_better.get(name, True) else value
+
+
+def _drop_zeros(results: dict[str, Any], tasks: list[str]) -> None:
+    """Leave the table of a task without errors as it would be without us."""
+    for task in tasks:
+        values = results["results"][task]
+        ours = [name for name in values if name.startswith(("errored,", "errored_stderr,"))]
+        if not any(values[name] for name in ours if name.startswith("errored,")):
+            for name in ours:
+                del values[name]
+
+
+# --- what is written -----------------------------------------------------------------------------
+
+
+def log_what_was_heard(module: Any) -> None:
+    """Write the record that each answer carries into its sample, their totals beside the results.
+
+    Notes in the run which files lm_eval has really written: it only logs a warning when it cannot.
+    """
+    tracker = module.EvaluationTracker
+    if not _once(tracker):
+        return
+    save_results, save_samples = tracker.save_results_aggregated, tracker.save_results_samples
+
+    def save_results_aggregated(self: Any, results: Any, samples: Any = None) -> None:
+        from mmaupro_ext import heard
+
+        total = heard.totals_of_samples(samples or {})
+        if total is not None:
+            results.setdefault("config", {})["heard"] = total
+        self.date_id = None  # set anew when lm_eval gets as far as naming the file
+        save_results(self, results=results, samples=samples)
+        if _run is not None:
+            _run.saved_results(results, self.output_path, _results_file(self))
+
+    def save_results_samples(self: Any, task_name: str, samples: Any) -> None:
+        from mmaupro_ext import heard
+
+        for sample in samples:
+            record = heard.record_of(sample["resps"])
+            if record is not None:
+                sample["heard"] = record
+        save_samples(self, task_name=task_name, samples=samples)
+        if _run is not None:
+            file = _results_file(self)
+            name = f"samples_{task_name}_{self.date_id}.jsonl"
+            _run.saved_samples(file and file.with_name(name), len(samples))
+
+    tracker.save_results_aggregated = save_results_aggregated
+    tracker.save_results_samples = save_results_samples
+
+
+def _results_file(tracker: Any) -> Any:
+    """Return the path that lm_eval gave the results, or None where it did not get that far."""
+    from pathlib import Path
+
+    if not tracker.output_path or tracker.date_id is None:
+        return None
+    path = Path(tracker.output_path)
+    if path.suffix == ".json":
+        return path.with_name(f"{path.stem}_{tracker.date_id}.json")
+    folder = path / str(tracker.general_config_tracker.model_name_sanitized)
+    return folder / f"results_{tracker.date_id}.json"
+
+
+# --- what is said --------------------------------------------------------------------------------
+
+
+def tidy_the_run(module: Any) -> None:
+    """End a run of ours with sentences: its errors, its interruption, where its files are."""
+    if not _once(module.Run):
+        return
+    original = module.Run._execute
+    _add_footnotes()
+
+    def _execute(args: Any) -> None:
+        global _run
+        from mmaupro_ext.errors import MMAUProError
+        from mmaupro_ext.report import after_run
+
+        _log_as_lm_eval_does()
+        run = _run = after_run.Run()
+        try:
+            original(args)
+        except MMAUProError as error:
+            print(f"\nmmaupro-ext: {error}", file=sys.stderr)
+            raise SystemExit(2) from None
+        except KeyboardInterrupt:
+            if not run.is_ours(plugin.MODELS):
+                raise
+            print(f"\n{run.interrupted()}", file=sys.stderr)
+            raise SystemExit(130) from None
+        finally:
+            _run = None
+        if run.is_ours(plugin.MODELS):
+            run.say_where()
+
+    module.Run._execute = staticmethod(_execute)
+
+
+def _add_footnotes() -> None:
+    """Write below every results table what a reader must know to read it."""
+    from lm_eval import utils
+
+    original = utils.make_table
+
+    def make_table(
+        result_dict: dict[str, Any], column: str = "results", sort_results: bool = False
+    ) -> str:
+        from mmaupro_ext.report import after_run
+
+        table = original(result_dict, column, sort_results)
+        return "\n".join([table, *after_run.footnotes(result_dict)])
+
+    utils.make_table = make_table
+
+
+def _log_as_lm_eval_does() -> None:
+    """Show our log lines like lm_eval's own: same handlers, format and level."""
+    import logging
+
+    theirs, ours = logging.getLogger("lm_eval"), logging.getLogger("mmaupro_ext")
+    if theirs.handlers and not ours.handlers:
+        ours.handlers = list(theirs.handlers)
+        ours.setLevel(theirs.level)
+        ours.propagate = False
+
+
+PATCHES: dict[str, Callable[[Any], None]] = {
+    "lm_eval.models": add_models,
+    "lm_eval.tasks.manager": add_tasks,
+    "lm_eval.config.evaluate_config": check_data_first,
+    "lm_eval.evaluator": look_at_tasks,
+    "lm_eval.loggers": log_what_was_heard,
+    "lm_eval._cli.run": tidy_the_run,
+}

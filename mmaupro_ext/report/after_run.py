@@ -1,0 +1,219 @@
+"""What a run says when it has ended: where its files are, what was not scored, what to do next."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Container
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+UNSCORED = (
+    "open-ended replies are kept in the samples; `mmaupro score FOLDER --judge ...` has them judged"
+)
+
+
+@dataclass
+class Run:
+    """What lm_eval did in this process for one command, noted by `compat` as it happens.
+
+    Parameters
+    ----------
+    config : lm_eval.config.evaluate_config.EvaluatorConfig or None
+        The values that lm_eval runs with, from wherever they came; None until it has them.
+    results : dict or None
+        The results; None in a process that is not the first of several, and in a run without an end.
+    output_path : str or None
+        Where they were to be saved.
+    results_file, samples_files : Path or None, list of Path
+        What was written, whole.
+    unsaved : list of Path
+        What could not be written.
+    """
+
+    config: Any = None
+    results: dict[str, Any] | None = None
+    output_path: str | None = None
+    results_file: Path | None = None
+    samples_files: list[Path] = field(default_factory=list)
+    unsaved: list[Path] = field(default_factory=list)
+
+    def is_ours(self, models: Container[str]) -> bool:
+        """Return whether one of our models or tasks takes part."""
+        return self.config is not None and (
+            self.config.model in models or "mmaupro" in str(self.config.tasks)
+        )
+
+    def saved_results(
+        self, results: dict[str, Any], output_path: str | None, file: Path | None
+    ) -> None:
+        """Note the results, and whether lm_eval wrote `file` whole."""
+        self.results, self.output_path = results, output_path
+        if not output_path:
+            return
+        if file is not None and _is_json(file):
+            self.results_file = file
+        else:
+            self.unsaved.append(file or Path(output_path))
+
+    def saved_samples(self, file: Path | None, count: int) -> None:
+        """Note whether lm_eval wrote `count` samples to `file`."""
+        if file is None:  # the results were not written either, and that is noted
+            return
+        (self.samples_files if _lines(file) == count else self.unsaved).append(file)
+
+    def interrupted(self) -> str:
+        """Return what to say after Ctrl-C."""
+        cache = self.config.use_cache
+        if cache:
+            return (
+                f"Interrupted. The finished replies are kept in {cache}_rank*.db: the same command "
+                "goes on from there."
+            )
+        return (
+            "Interrupted; nothing was kept. Start with --use_cache PATH and an interrupted run goes on "
+            "where it stopped."
+        )
+
+    def say_where(self) -> None:
+        """Print what stands below the last table.
+
+        Raises
+        ------
+        SystemExit
+            With code 1 when something that should have been saved was not: lm_eval itself only logs
+            a warning.
+        """
+        if self.results is None:
+            return
+        for line in summary(self.results):
+            print(line)
+        if not self.output_path:
+            print(
+                "Nothing was saved. Add --output_path results --log_samples to keep scores and "
+                "replies."
+            )
+            return
+        if self.results_file is not None:
+            print(f"Results: {self.results_file}")
+        if self.samples_files:
+            stamp = self.samples_files[0].stem.rpartition("_")[2]
+            print(
+                f"Samples: {self.samples_files[0].parent}{os.sep}samples_*_{stamp}.jsonl "
+                f"({len(self.samples_files)} files)"
+            )
+        elif not self.config.log_samples:
+            print("Samples: not kept; add --log_samples to keep every prompt and reply.")
+        if self.unsaved:
+            print(
+                "mmaupro-ext: lm_eval could not write "
+                + ", ".join(map(str, self.unsaved))
+                + "; see the warnings above, then check that the folder can be written to and has "
+                "room.",
+                file=sys.stderr,
+            )
+            raise SystemExit(1)
+
+
+def _is_json(file: Path) -> bool:
+    try:
+        json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def _lines(file: Path) -> int:
+    try:
+        with file.open("rb") as lines:
+            return sum(line.endswith(b"\n") for line in lines)
+    except OSError:
+        return -1
+
+
+def footnotes(results: dict[str, Any]) -> list[str]:
+    """Return what must stand below every table of these results.
+
+    Parameters
+    ----------
+    results : dict
+        What lm_eval's `simple_evaluate` returns, or a results file.
+
+    Returns
+    -------
+    list of str
+        The model class's note (random weights, say), how many items were heard in part, and, for a
+        partial download, which part it is; empty for results that have nothing to do with this
+        package.
+    """
+    lines = []
+    config = results.get("config") or {}
+    if config.get("note"):
+        lines.append(f"NOTE: {config['note']}")
+    heard = config.get("heard") or {}
+    if heard.get("shortened_items"):
+        policy = (config.get("long_audio") or {}).get("policy")
+        lines.append(
+            f"HEARD IN PART: {heard['shortened_items']} of {heard['items']} items with audio, by "
+            f"long_audio={policy}: {heard_line(heard)}"
+        )
+    parts = {
+        (config.get("metadata") or {}).get("mmaupro_data")
+        for task, config in (results.get("configs") or {}).items()
+        if task.startswith("mmaupro")
+    }
+    return lines + [f"PARTIAL DATA: {part}" for part in sorted(part for part in parts if part)]
+
+
+def summary(results: dict[str, Any]) -> list[str]:
+    """Return the sentences that belong below lm_eval's table.
+
+    Parameters
+    ----------
+    results : dict
+        The content of a results file of lm_eval.
+
+    Returns
+    -------
+    list of str
+        What was heard, errored items and unscored categories; empty when there is nothing to say.
+    """
+    lines = []
+    heard = (results.get("config") or {}).get("heard")
+    if heard and heard.get("clips"):
+        lines.append(f"Heard: {heard_line(heard)}")
+    if heard and heard.get("mixed_down_clips"):
+        lines.append(
+            f"Heard in mono: {heard['mixed_down_clips']} clip(s) have two or more channels, which were "
+            "mixed; channels=stereo-as-two gives left and right of two-channel files apart."
+        )
+    errored = {
+        task: count
+        for task, values in (results.get("results") or {}).items()
+        if task not in (results.get("groups") or {}) and (count := errored_items(values))
+    }
+    if errored:
+        lines.append(
+            f"ERRORED: {sum(errored.values())} item(s) could not be served and count as wrong: "
+            + ", ".join(f"{task} {count}" for task, count in errored.items())
+            + ". Their replies in the samples say which file and what to do."
+        )
+    if any(task.startswith("mmaupro") and task.endswith("_open") for task in results["results"]):
+        lines.append(f"Unscored: {UNSCORED}.")
+    return lines
+
+
+def errored_items(values: dict[str, Any]) -> int:
+    """Return how many items of a task could not be served, from its row of the results."""
+    shares = [value for name, value in values.items() if name.startswith("errored,")]
+    return round(max(shares, default=0.0) * (values.get("sample_len") or 0))
+
+
+def heard_line(heard: dict[str, Any]) -> str:
+    """Return one line that compares what the files hold with what the model was given."""
+    return (
+        f"{heard.get('clips', 0)} clips, {heard.get('seconds_in_files', 0.0):.1f} s in the files, "
+        f"{heard.get('seconds_heard', 0.0):.1f} s given to the model in {heard.get('windows', 0)} windows"
+    )

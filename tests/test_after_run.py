@@ -1,0 +1,237 @@
+"""What a run says of itself: from what lm_eval did in this process, and from nowhere else.
+
+lm_eval's own command, configuration and tracker are used; `simple_evaluate`, the hours of work between
+them, is replaced, and lm_eval's index of thousands of tasks is left out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from pathlib import Path
+
+import lm_eval
+import pytest
+from lm_eval._cli.run import Run as RunCommand
+from lm_eval.tasks import TaskManager
+
+from mmaupro_ext import compat
+from mmaupro_ext.report import after_run
+
+compat.install()
+
+SAMPLE = {
+    "doc_id": 0,
+    "arguments": [("what is heard?", {})],
+    "resps": [["B"]],
+    "filtered_resps": ["B"],
+    "target": "B",
+    **dict.fromkeys(("doc_hash", "prompt_hash", "target_hash"), "0"),
+}
+TASKS = ("mmaupro-sample_sound", "mmaupro-sample_open")
+
+
+def found(*, errored: float = 0.0, **config):
+    """Return what `simple_evaluate` returns for two tasks."""
+    values = {"errored,none": errored, "sample_len": 8}
+    return {
+        "results": {
+            "mmaupro-sample_sound": {"alias": "sound", "acc,none": 0.5, **values},
+            "mmaupro-sample_open": {"alias": "open", "errored,none": 0.0, "sample_len": 5},
+        },
+        "configs": dict.fromkeys(TASKS, {}),
+        "config": {"batch_sizes": [], **config},
+        "versions": {},
+        "n-shot": {},
+        "higher_is_better": {},
+        "samples": {task: [dict(SAMPLE)] for task in TASKS},
+    }
+
+
+@pytest.fixture(scope="module")
+def manager(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tasks")
+    (folder / "other.yaml").write_text("task: other_task\ndataset_path: json\n")
+    return TaskManager(include_path=str(folder), include_defaults=False)
+
+
+@pytest.fixture
+def run(monkeypatch, manager):
+    """Run lm_eval's command in this process, on results that are given."""
+    monkeypatch.setattr(lm_eval.tasks, "TaskManager", lambda **_: manager)
+
+    def execute(*words, results=None, raises=None):
+        def evaluate(**options):
+            # the name of the model, which lm_eval notes at this point
+            options["evaluation_tracker"].general_config_tracker.log_experiment_args(
+                options["model"], "pretrained=nano", None, None, False
+            )
+            if raises is not None:
+                raise raises
+            answer = results if results is not None else found()
+            if not options["log_samples"]:
+                answer.pop("samples")
+            return answer
+
+        monkeypatch.setattr(lm_eval, "simple_evaluate", evaluate)
+        parsers = argparse.ArgumentParser().add_subparsers()
+        command = RunCommand(parsers)
+        arguments = command._parser.parse_args([str(word) for word in words])
+        RunCommand._execute(arguments)
+
+    return execute
+
+
+OURS = ("--model", "hf-audio", "--model_args", "pretrained=nano", "--tasks", ",".join(TASKS))
+
+
+def test_after_a_run_the_files_that_it_wrote_are_named(run, tmp_path, capsys):
+    run(*OURS, "--output_path", tmp_path, "--log_samples")
+    text = capsys.readouterr().out
+    (file,) = tmp_path.glob("*/results_*.json")
+    stamp = file.stem.removeprefix("results_")
+    assert f"Results: {file}\n" in text
+    assert f"Samples: {file.parent}{os.sep}samples_*_{stamp}.jsonl (2 files)" in text
+    assert len(list(file.parent.glob(f"samples_*_{stamp}.jsonl"))) == 2
+    assert "ERRORED" not in text
+    assert "Unscored: open-ended replies" in text
+
+
+def test_results_in_a_file_of_the_users_name(run, tmp_path, capsys):
+    run(*OURS, "--output_path", tmp_path / "mine.json", "--log_samples")
+    (file,) = tmp_path.glob("mine_*.json")
+    assert f"Results: {file}\n" in capsys.readouterr().out
+
+
+def test_without_samples_the_way_to_keep_them_is_named(run, tmp_path, capsys):
+    run(*OURS, "--output_path", tmp_path)
+    assert "Samples: not kept; add --log_samples" in capsys.readouterr().out
+
+
+def test_nothing_was_saved_is_said_when_nothing_was_to_be_saved(run, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run(*OURS)
+    assert "Nothing was saved. Add --output_path" in capsys.readouterr().out
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_configuration_file_counts_as_the_command_line_does(run, tmp_path, capsys):
+    out = tmp_path / "out"
+    (tmp_path / "run.yaml").write_text(
+        f"model: hf-audio\nmodel_args: {{pretrained: nano}}\ntasks: [{', '.join(TASKS)}]\n"
+        f"output_path: {out}\nlog_samples: true\nuse_cache: {tmp_path / 'kept'}\n"
+    )
+    run("--config", tmp_path / "run.yaml")
+    text = capsys.readouterr().out
+    (file,) = out.glob("*/results_*.json")
+    assert f"Results: {file}\n" in text
+    assert "Nothing was saved" not in text
+    with pytest.raises(SystemExit) as stop:
+        run("--config", tmp_path / "run.yaml", raises=KeyboardInterrupt())
+    assert stop.value.code == 130
+    assert (
+        f"The finished replies are kept in {tmp_path / 'kept'}_rank*.db" in capsys.readouterr().err
+    )
+
+
+def test_an_interrupted_run_without_a_cache_says_that_nothing_was_kept(run, capsys):
+    with pytest.raises(SystemExit) as stop:
+        run(*OURS, raises=KeyboardInterrupt())
+    assert stop.value.code == 130
+    assert "nothing was kept" in capsys.readouterr().err
+
+
+def other_models_results(folder: Path) -> Path:
+    """Write results of another model that are newer than any run of today."""
+    file = folder / "other" / "results_2030-01-01T00-00-00.000000.json"
+    file.parent.mkdir(parents=True)
+    file.write_text(json.dumps(found(errored=1.0)))
+    os.utime(file, (2e9, 2e9))
+    return file
+
+
+def test_what_others_wrote_below_the_same_folder_is_not_ours(run, tmp_path, capsys):
+    other = other_models_results(tmp_path)
+    run(*OURS, "--output_path", tmp_path, "--log_samples")
+    text = capsys.readouterr().out
+    assert str(other) not in text
+    assert "ERRORED" not in text
+
+
+def test_a_run_that_could_not_save_fails_loudly_and_names_no_other_run(run, tmp_path, capsys):
+    other = other_models_results(tmp_path)
+    (tmp_path / "pretrained=nano").write_text("a file where lm_eval wants a folder")
+    (tmp_path / "nano").write_text("a file where lm_eval wants a folder")
+    with pytest.raises(SystemExit) as stop:
+        run(*OURS, "--output_path", tmp_path, "--log_samples")
+    assert stop.value.code == 1
+    said = capsys.readouterr()
+    assert "could not write" in said.err
+    assert str(tmp_path) in said.err
+    assert str(other) not in said.out + said.err
+    assert "Results:" not in said.out
+    assert "Samples:" not in said.out
+
+
+def test_a_disk_that_fills_up_in_the_middle_of_a_file_is_noticed(
+    run, tmp_path, capsys, monkeypatch
+):
+    write_text = Path.write_text
+
+    def half(self, text, **options):
+        write_text(self, text[: len(text) // 2], **options)
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", half)
+    with pytest.raises(SystemExit) as stop:
+        run(*OURS, "--output_path", tmp_path, "--log_samples")
+    assert stop.value.code == 1
+    assert "results_" in capsys.readouterr().err
+
+
+def test_samples_that_were_written_in_part_are_not_called_saved(tmp_path):
+    record = after_run.Run()
+    (tmp_path / "whole").write_text("{}\n{}\n")
+    (tmp_path / "cut").write_text("{}\n{")
+    record.saved_samples(tmp_path / "whole", 2)
+    record.saved_samples(tmp_path / "cut", 2)
+    record.saved_samples(tmp_path / "gone", 0)
+    assert record.samples_files == [tmp_path / "whole"]
+    assert record.unsaved == [tmp_path / "cut", tmp_path / "gone"]
+
+
+def test_a_process_without_results_stays_silent(capsys):
+    after_run.Run().say_where()
+    assert capsys.readouterr().out == ""
+
+
+def test_other_peoples_runs_stay_as_they_are(run, tmp_path, capsys):
+    results = found()
+    results["results"] = {"other_task": {"alias": "other", "acc,none": 0.5, "sample_len": 1}}
+    results["configs"] = {}
+    run("--model", "dummy", "--tasks", "other_task", "--output_path", tmp_path, results=results)
+    assert "Results:" not in capsys.readouterr().out
+    with pytest.raises(KeyboardInterrupt):
+        run("--model", "dummy", "--tasks", "other_task", raises=KeyboardInterrupt())
+
+
+def test_errored_items_are_counted_below_the_table(run, tmp_path, capsys):
+    run(*OURS, "--output_path", tmp_path, results=found(errored=0.25))
+    assert "ERRORED: 2 item(s) could not be served" in capsys.readouterr().out
+
+
+def test_footnotes_name_random_weights_and_partial_data():
+    results = {
+        "config": {"note": "chance level"},
+        "configs": {
+            "mmaupro_sound": {"metadata": {"mmaupro_data": "partial download: 2 of 5,305 items"}},
+            "mmaupro_music": {"metadata": {"mmaupro_data": "partial download: 2 of 5,305 items"}},
+            "mmlu": {"metadata": {}},
+        },
+    }
+    assert after_run.footnotes(results) == [
+        "NOTE: chance level",
+        "PARTIAL DATA: partial download: 2 of 5,305 items",
+    ]
+    assert after_run.footnotes({"results": {}, "configs": {"mmlu": {"metadata": None}}}) == []
