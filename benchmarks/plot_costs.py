@@ -12,7 +12,6 @@ import argparse
 import os
 import subprocess
 import tempfile
-from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -24,7 +23,7 @@ import numpy as np
 import soundfile
 
 from mmaupro_ext import audio
-from mmaupro_ext.features import gemma4, log_mel, log_mel_windows
+from mmaupro_ext.features import log_mel, native_extractor
 from mmaupro_ext.native import resample as native
 from mmaupro_ext.native import select
 from mmaupro_ext.native.resample_plan import ResamplePlan, Transform, resample_plan
@@ -37,7 +36,6 @@ WORKS = {
     "log-mel, 128 bands": figures.BLUE,
     "resample 44.1k → 16k, mono": figures.ORANGE,
     "44.1k stereo WAV → features": figures.GREEN,
-    "the same, streamed in 30-s windows": figures.PURPLE,
 }
 FLAGS = {"sse2": (16, ["-mfma"]), "avx2": (32, ["-mavx2", "-mfma"]), "avx512": (64, ["-mavx512f"])}
 
@@ -64,7 +62,6 @@ def cost_by_length(lengths: tuple[int, ...], folder: Path) -> dict[str, list[lis
     taken: dict[str, list[list[float]]] = {name: [] for name in WORKS}
     for seconds in lengths:
         heard, sampled = noise(TARGET * seconds), noise(RATE * seconds)
-        features = np.empty((N_MELS, 100 * seconds), np.float32)
         resampled = np.empty(plan.output_length(len(sampled)), np.float32)
         path = folder / f"{seconds}.wav"
         write_clip(path, seconds)
@@ -72,10 +69,9 @@ def cost_by_length(lengths: tuple[int, ...], folder: Path) -> dict[str, list[lis
             zip(
                 WORKS,
                 (
-                    lambda x=heard, out=features: log_mel(x, N_MELS, out=out),
+                    lambda x=heard: log_mel(x, N_MELS),
                     lambda x=sampled, out=resampled: native.resample(plan, x, out=out),
                     lambda path=path: log_mel(audio.load(path), N_MELS),
-                    lambda path=path: deque(log_mel_windows(path, N_MELS, pad=False), maxlen=0),
                 ),
                 strict=True,
             )
@@ -143,7 +139,7 @@ def length_table(taken: dict[str, list[list[float]]], lengths: tuple[int, ...]) 
 def cost_by_threads(folder: Path, seconds: int) -> dict[str, dict[int, list[float]]]:
     """Time one clip shared by threads, and files on threads of their own, for 1, 2, 4, ... threads."""
     plan = resample_plan(RATE, TARGET)
-    heard, sampled = noise(TARGET * seconds), noise(RATE * seconds)
+    sampled = noise(RATE * seconds)
     files: dict[str, list[Path]] = {"wav": [], "flac": []}
     for suffix, paths in files.items():
         for number in range(32):
@@ -161,7 +157,6 @@ def cost_by_threads(folder: Path, seconds: int) -> dict[str, dict[int, list[floa
         return run
 
     works: dict[str, Callable[[int], Any]] = {
-        f"log-mel of one clip of {seconds} s": lambda n: log_mel(heard, N_MELS, threads=n),
         f"resample one clip of {seconds} s": lambda n: native.resample(plan, sampled, threads=n),
         "32 FLAC of 5 to 20 s → features, side by side": side_by_side("flac"),
         "32 WAV of 5 to 20 s → features, side by side": side_by_side("wav"),
@@ -312,24 +307,30 @@ def at_level(level: str) -> Iterator[None]:
             os.environ["MMAUPRO_SIMD"] = before
 
 
+def gemma4_extractor() -> Any:
+    from transformers import Gemma4AudioFeatureExtractor
+
+    return native_extractor(Gemma4AudioFeatureExtractor())
+
+
 def bound_table(folder: Path) -> str:
     seconds = 30
     plan = resample_plan(RATE, TARGET)
     heard, sampled = noise(TARGET * seconds), noise(RATE * seconds)
-    features = np.empty((N_MELS, 100 * seconds), np.float32)
+    gemma4 = gemma4_extractor()
     resampled = np.empty(plan.output_length(len(sampled)), np.float32)
     works = {
         "log-mel, 128 bands": (
             (0.0, log_mel_operations(N_MELS, seconds)),
-            lambda: log_mel(heard, N_MELS, out=features),
+            lambda: log_mel(heard, N_MELS),
         ),
         "resample 44.1k → 16k": (
             (0.0, resample_operations(plan, seconds)),
             lambda: native.resample(plan, sampled, out=resampled),
         ),
         "Gemma 4 log-mel": (
-            family_operations(gemma4._plan(), seconds),
-            lambda: gemma4.log_mel(heard),
+            family_operations(gemma4.native_plan, seconds),
+            lambda: gemma4([heard]),
         ),
     }
     rows = []

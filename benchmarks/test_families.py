@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mmaupro_ext.features import gemma4, granite, kaldi, native_extractor
+from mmaupro_ext.features import from_settings, native_extractor
+from mmaupro_ext.features.mel import filter_bank
 
 RATE = 16000
 STOCK = {
     "Gemma 4": ("Gemma4AudioFeatureExtractor", {}),
     "Gemma 3n": ("Gemma3nAudioFeatureExtractor", {}),
     "Parakeet (128, normalised)": ("ParakeetFeatureExtractor", {"feature_size": 128}),
-    "Nemotron (80)": ("NemotronAsrStreamingFeatureExtractor", {}),
     "Phi-4": ("Phi4MultimodalFeatureExtractor", {}),
     "Inkling": ("InklingFeatureExtractor", {}),
     "dots3-note": ("Dots3NoteFeatureExtractor", {}),
@@ -63,80 +63,35 @@ def test_extractor(race, monkeypatch, recording, family, candidate):
 
 @pytest.mark.parametrize("candidate", ["mmaupro_ext", "asrfront"])
 def test_gemma4_features(race, recording, candidate):
-    def prepare() -> Callable[[], np.ndarray]:
-        if candidate == "asrfront":
-            from asrfront import gemma4 as theirs
+    def ours() -> Callable[[], np.ndarray]:
+        extractor = extractor_of("Gemma 4", "mmaupro_ext")
+        return lambda: extractor([recording]).input_features[0]
 
-            return lambda: theirs.log_mel(recording)
-        return lambda: gemma4.log_mel(recording)[0]
+    def theirs() -> Callable[[], np.ndarray]:
+        from asrfront import gemma4
 
+        return lambda: gemma4.log_mel(recording)
+
+    prepare = theirs if candidate == "asrfront" else ours
     value = race("Gemma 4 features, 30 s", candidate, prepare)
-    ours = gemma4.log_mel(recording)[0]
-    np.testing.assert_allclose(value, ours[: len(value)], rtol=0, atol=2e-3)
-
-
-@pytest.mark.parametrize(
-    "candidate", ["mmaupro_ext", "asrfront", "kaldi-native-fbank", "torchaudio"]
-)
-def test_kaldi_fbank(race, recording, candidate):
-    def prepare() -> Callable[[], np.ndarray]:
-        if candidate == "asrfront":
-            from asrfront import sensevoice
-
-            return lambda: sensevoice.fbank_raw(recording)
-        if candidate == "kaldi-native-fbank":
-            return of_kaldi_native_fbank(recording)
-        if candidate == "torchaudio":
-            return of_torchaudio(recording)
-        return lambda: kaldi.fbank(recording, scale=kaldi.INT16_SCALE)
-
-    value = race("Kaldi fbank, 80 mels, 30 s", candidate, prepare)
-    ours = kaldi.fbank(recording, scale=kaldi.INT16_SCALE)
-    np.testing.assert_allclose(value, ours, rtol=0, atol=2e-2)
-
-
-def of_kaldi_native_fbank(x: np.ndarray) -> Callable[[], np.ndarray]:
-    import kaldi_native_fbank
-
-    options = kaldi_native_fbank.FbankOptions()
-    options.frame_opts.dither = 0.0
-    options.frame_opts.window_type = "hamming"
-    options.mel_opts.num_bins = 80
-    samples = (x * 32768.0).tolist()
-
-    def run() -> np.ndarray:
-        online = kaldi_native_fbank.OnlineFbank(options)
-        online.accept_waveform(RATE, samples)
-        return np.stack([online.get_frame(i) for i in range(online.num_frames_ready)])
-
-    return run
-
-
-def of_torchaudio(x: np.ndarray) -> Callable[[], np.ndarray]:
-    import torch
-    from torchaudio.compliance.kaldi import fbank
-
-    samples = torch.from_numpy(x * 32768.0)[None]
-    return lambda: fbank(samples, num_mel_bins=80, window_type="hamming").numpy()
+    np.testing.assert_allclose(value, ours()()[: len(value)], rtol=0, atol=2e-3)
 
 
 @pytest.mark.parametrize("candidate", ["mmaupro_ext", "torch.stft as torchaudio calls it"])
 def test_granite_features(race, recording, candidate):
-    def prepare() -> Callable[[], np.ndarray]:
-        if candidate == "mmaupro_ext":
-            return lambda: granite.log_mel(recording)
-        return of_melspectrogram(recording)
+    def ours() -> Callable[[], np.ndarray]:
+        extractor = from_settings({"feature_extractor_type": "GraniteSpeechFeatureExtractor"})
+        return lambda: extractor([recording]).input_features[0].numpy()
 
+    prepare = ours if candidate == "mmaupro_ext" else lambda: of_melspectrogram(recording)
     value = race("Granite features, 30 s", candidate, prepare)
-    np.testing.assert_allclose(value, granite.log_mel(recording), rtol=0, atol=1e-3)
+    np.testing.assert_allclose(value, ours()(), rtol=0, atol=1e-3)
 
 
 def of_melspectrogram(x: np.ndarray) -> Callable[[], np.ndarray]:
     import torch
 
-    from mmaupro_ext.features.families import mel_filters
-
-    bank = torch.from_numpy(mel_filters(512, 80, 0.0, 8000.0, scale="htk").astype(np.float32))
+    bank = torch.from_numpy(filter_bank(512, 80, scale="htk").astype(np.float32))
     window, samples = torch.hann_window(400), torch.from_numpy(x)[None]
 
     def run() -> np.ndarray:

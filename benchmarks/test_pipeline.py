@@ -20,7 +20,7 @@ import pytest
 import soundfile
 
 from mmaupro_ext import audio
-from mmaupro_ext.features import log_mel, log_mel_windows
+from mmaupro_ext.features import log_mel
 
 OURS = "mmaupro_ext"
 TARGET, N_MELS, WINDOW_S = 16000, 128, 30
@@ -63,6 +63,14 @@ def long_file(folder: Path) -> Callable[[str, int, int], Path]:
 Windows = Callable[[], Iterator[np.ndarray]]
 
 
+def of_ours(path: Path) -> Windows:
+    def windows() -> Iterator[np.ndarray]:
+        for window in audio.windows(audio.load(path), TARGET, WINDOW_S):
+            yield log_mel(window, N_MELS, pad_to=WINDOW_S * TARGET)
+
+    return windows
+
+
 def of_librosa_and_transformers(path: Path) -> Windows:
     import librosa
     from transformers import WhisperFeatureExtractor
@@ -86,9 +94,7 @@ def test_file_to_features(race, long_file, rate, channels, candidate):
     path = long_file("WAV16", rate, channels)
     work = f"{rate / 1000:g}k x {channels} WAV16 -> features, {MINUTES} min"
 
-    def ours() -> Iterator[np.ndarray]:
-        return log_mel_windows(path, N_MELS, WINDOW_S)
-
+    ours = of_ours(path)
     windows = ours if candidate == OURS else of_librosa_and_transformers(path)
     race(work, candidate, lambda: lambda: deque(windows(), maxlen=0))
     # Two resamplers with one pass band differ in the transition band: in the highest mel bands.
@@ -109,7 +115,7 @@ def test_against_decoding_alone(race, long_file, kind, candidate):
             return sum(iter(lambda: len(file.read(out=block)), 0))
 
     def features() -> int:
-        return len(deque(log_mel_windows(path, N_MELS, WINDOW_S), maxlen=1)) and 1
+        return len(deque(of_ours(path)(), maxlen=1)) and 1
 
     function = features if candidate == OURS else decoded
     value = race(f"44.1k x 2 {kind} -> features, {MINUTES} min", candidate, lambda: function)
@@ -166,7 +172,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 from mmaupro_ext import audio
-from mmaupro_ext.features import log_mel, log_mel_windows
+from mmaupro_ext.features import log_mel
 
 def status(key):
     for line in open("/proc/self/status"):
@@ -175,7 +181,7 @@ def status(key):
 
 how, path, warm = sys.argv[1:]
 run = {
-    "windows": lambda p: sum(deque((w.nbytes for w in log_mel_windows(p)), maxlen=1)),
+    "stream": lambda p: sum(deque((block.nbytes for block in audio.stream(p)), maxlen=1)),
     "load": lambda p: audio.load(p).nbytes,
     "load + log_mel": lambda p: (lambda x: x.nbytes + log_mel(x).nbytes)(audio.load(p)),
 }[how]
@@ -193,9 +199,9 @@ print(status("VmHWM") - before - kept)
 @pytest.mark.parametrize(
     ("kind", "rate", "channels"), [("WAV16", 44100, 2), ("FLAC", 44100, 2), ("WAV16", TARGET, 1)]
 )
-@pytest.mark.parametrize("how", ["windows", "load", "load + log_mel"])
+@pytest.mark.parametrize("how", ["stream", "load", "load + log_mel"])
 def test_peak_memory_beyond_the_result(note, folder, how, kind, rate, channels, minutes):
-    """Growth of the process beyond what the caller gets: one window, the samples, samples and features."""
+    """Growth of the process beyond what the caller gets: one block, the samples, samples and features."""
     path, warm = (folder / f"{n}-{rate}-{channels}{SUFFIXES[kind]}" for n in (minutes, "warm"))
     for name, seconds in ((path, 60 * minutes), (warm, 0.1)):
         if not name.exists():

@@ -20,7 +20,6 @@ FAMILIES = (
     "Gemma 3n",
     "Gemma 4",
     "Parakeet (128, normalised)",
-    "Nemotron (80)",
     "Phi-4",
     "Inkling",
 )
@@ -65,7 +64,6 @@ def targets() -> Iterator[Target]:
             if others:
                 yield Target(work, work, OTHERS, *others)
     yield Target("Gemma 4 log-mel, 30 s", "Gemma 4 features, 30 s", ("asrfront",), 1.5, 2.5)
-    yield Target("Kaldi fbank, 30 s", "Kaldi fbank, 80 mels, 30 s", ("asrfront",), 1.5, 2.5)
     for kind, least, stretch in (("WAV16", 4, 6), ("FLAC", 1, 1.1), ("MP3", 1, 1.1)):
         work = f"load 44.1k stereo {kind}, 600 s -> 16k mono"
         yield Target(f"load 44.1k stereo {kind}, 10 min", work, ("asrfront.load",), least, stretch)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
-from scipy.signal import lfilter
 
 RATE = 16000
 
 
+@functools.cache
 def hard_signals(seconds: float) -> dict[str, np.ndarray]:
     """Thirteen float32 signals of at most so many seconds at 16 kHz, each hard for another reason."""
+    from scipy.signal import lfilter
+
     rng = np.random.default_rng(20240607)
     n = int(seconds * RATE)
     t = np.arange(n) / RATE

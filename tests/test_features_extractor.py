@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import copy
+import functools
 import pickle
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-import torch
-from transformers import AutoFeatureExtractor, WhisperFeatureExtractor
-from transformers.feature_extraction_utils import BatchFeature
+from feature_cases import RATE, assert_same, noise
 
 from mmaupro_ext.errors import AudioError, ConfigError
 from mmaupro_ext.features import native_extractor
 
-RATE = 16000
+if TYPE_CHECKING:
+    from transformers import WhisperFeatureExtractor
+
 # Both sides round in float32: each is within 5e-5 of the exact value on the worst of the signals
 # here (tests/test_features_whisper.py derives the figure), and noise within 1e-5.
 TOLERANCE = 1e-4
@@ -22,14 +24,12 @@ TOLERANCE = 1e-4
 
 @pytest.fixture(autouse=True)
 def one_torch_thread():
+    import torch
+
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
-
-
-def noise(n: int, seed: int = 0, scale: float = 0.1) -> np.ndarray:
-    return (scale * np.random.default_rng(seed).standard_normal(n)).astype(np.float32)
 
 
 def speech_like(n: int) -> np.ndarray:
@@ -39,45 +39,52 @@ def speech_like(n: int) -> np.ndarray:
     return (0.1 * voice * loudness + noise(n, scale=1e-3)).astype(np.float32)
 
 
-def assert_same(ours: BatchFeature, theirs: BatchFeature) -> None:
-    assert type(ours) is type(theirs)
-    assert list(ours) == list(theirs)
-    for key, their in theirs.items():
-        our = ours[key]
-        assert type(our) is type(their), key
-        assert our.dtype == their.dtype, key
-        assert our.shape == their.shape, key
-        difference = np.abs(np.asarray(our, np.float64) - np.asarray(their, np.float64))
-        assert difference.max(initial=0) <= (0 if key == "attention_mask" else TOLERANCE), key
-
-
 SMALL = {"chunk_length": 2}  # seconds; the stock extractor is slow at 30
+
+
+def whisper(**settings) -> WhisperFeatureExtractor:
+    from transformers import WhisperFeatureExtractor
+
+    return WhisperFeatureExtractor(**{**SMALL, **settings})
 
 
 @pytest.fixture(scope="module")
 def stock() -> WhisperFeatureExtractor:
-    return WhisperFeatureExtractor(feature_size=128, **SMALL)
+    return whisper(feature_size=128)
+
+
+@functools.cache
+def stock_of_thirty_seconds(n_mels: int) -> WhisperFeatureExtractor:
+    return whisper(feature_size=n_mels, chunk_length=30)
+
+
+@functools.cache
+def stock_features(n_mels: int, name: str):
+    return stock_of_thirty_seconds(n_mels)(thirty_seconds()[name], **CALL)
+
+
+@functools.cache
+def thirty_seconds() -> dict[str, np.ndarray]:
+    return {
+        "noise": noise(480_000),
+        "speech-like": speech_like(480_000),
+        "silence": np.zeros(480_000, np.float32),
+        "quiet": noise(480_000, scale=1e-4),
+        "short": noise(3_000),
+        "empty": np.zeros(0, np.float32),
+    }
+
+
+CALL = {"sampling_rate": RATE, "return_attention_mask": True, "return_tensors": "np"}
 
 
 @pytest.mark.parametrize("n_mels", [80, 128])
-@pytest.mark.parametrize(
-    "x",
-    [
-        noise(480_000),
-        speech_like(480_000),
-        np.zeros(480_000, np.float32),
-        noise(480_000, scale=1e-4),
-        noise(3_000),
-        np.zeros(0, np.float32),
-    ],
-    ids=["noise", "speech-like", "silence", "quiet", "short", "empty"],
-)
-def test_thirty_second_features_equal_stock(core, n_mels, x):
-    stock = WhisperFeatureExtractor(feature_size=n_mels)
-    call = {"sampling_rate": RATE, "return_attention_mask": True, "return_tensors": "np"}
-    ours, theirs = native_extractor(stock)(x, **call), stock(x, **call)
-    assert theirs["input_features"].shape == (1, n_mels, 3000)
-    assert_same(ours, theirs)
+def test_thirty_second_features_equal_stock(core, n_mels):
+    native = native_extractor(stock_of_thirty_seconds(n_mels))
+    for name, x in thirty_seconds().items():
+        ours = native(x, **CALL)
+        assert ours["input_features"].shape == (1, n_mels, 3000)
+        assert_same(ours, stock_features(n_mels, name), TOLERANCE)
 
 
 BATCH = [noise(20_000, 1), noise(31_999, 2, 1e-3), noise(5_000, 3), noise(40_001, 4)]
@@ -85,9 +92,6 @@ SHORT_BATCH = [x[:9_000] for x in BATCH]
 EQUAL_BATCH = [x[:4_567] for x in BATCH]
 
 
-@pytest.mark.parametrize("return_tensors", [None, "np", "pt"])
-@pytest.mark.parametrize("return_attention_mask", [None, False, True])
-@pytest.mark.parametrize("pad_to_multiple_of", [None, 1_000, 3_333])
 @pytest.mark.parametrize(
     ("batch", "options"),
     [
@@ -104,71 +108,71 @@ EQUAL_BATCH = [x[:4_567] for x in BATCH]
         (BATCH[2], {"padding": False, "max_length": 1_000}),
     ],
 )
-def test_padding_truncation_and_masks_equal_stock(
-    stock, batch, options, return_tensors, return_attention_mask, pad_to_multiple_of
-):
-    call = {
-        "sampling_rate": RATE,
-        "return_tensors": return_tensors,
-        "return_attention_mask": return_attention_mask,
-        "pad_to_multiple_of": pad_to_multiple_of,
-        **options,
-    }
-    assert_same(native_extractor(stock)(batch, **call), stock(batch, **call))
+def test_padding_truncation_and_masks_equal_stock(stock, batch, options):
+    native = native_extractor(stock)
+    for return_tensors in (None, "np", "pt"):
+        for return_attention_mask in (None, False, True):
+            for pad_to_multiple_of in (None, 1_000, 3_333):
+                call = {
+                    "sampling_rate": RATE,
+                    "return_tensors": return_tensors,
+                    "return_attention_mask": return_attention_mask,
+                    "pad_to_multiple_of": pad_to_multiple_of,
+                    **options,
+                }
+                assert_same(native(batch, **call), stock(batch, **call), TOLERANCE)
+
+
+def test_arguments_may_be_given_in_their_order(stock):
+    call = (BATCH, False, 1_000, "np", True, "longest", None, RATE)
+    assert_same(native_extractor(stock)(*call), stock(*call), TOLERANCE)
+    with pytest.raises(TypeError, match="raw_speech"):
+        native_extractor(stock)()
 
 
 @pytest.mark.parametrize("argument", [None, False, True])
-@pytest.mark.parametrize("do_normalize", [None, False, True])
+@pytest.mark.parametrize("do_normalize", [None, False])
 def test_configured_mask_follows_the_stock_rule(argument, do_normalize):
-    stock = WhisperFeatureExtractor(feature_size=80, return_attention_mask=True, **SMALL)
+    stock = whisper(feature_size=80, return_attention_mask=True)
     call = {
         "sampling_rate": RATE,
         "return_attention_mask": argument,
         "do_normalize": do_normalize,
         "padding": "longest",
     }
-    assert_same(native_extractor(stock)(BATCH, **call), stock(BATCH, **call))
+    assert_same(native_extractor(stock)(BATCH, **call), stock(BATCH, **call), TOLERANCE)
+
+
+def test_normalising_the_samples_is_refused_with_the_way_out(stock):
+    with pytest.raises(ConfigError, match="do_normalize=True .*frontend=stock"):
+        native_extractor(stock)(BATCH, sampling_rate=RATE, do_normalize=True)
 
 
 @pytest.mark.parametrize(
-    "config",
+    "form",
     [
-        {"padding_value": 0.25},
-        {"padding_side": "left"},
-        {"padding_side": "left", "padding_value": 1.0},
-    ],
-)
-def test_unusual_padding_equals_stock(config):
-    stock = WhisperFeatureExtractor(feature_size=80, **config, **SMALL)
-    call = {"sampling_rate": RATE, "return_attention_mask": True, "return_tensors": "pt"}
-    assert_same(native_extractor(stock)(BATCH, **call), stock(BATCH, **call))
-
-
-@pytest.mark.parametrize(
-    "raw_speech",
-    [
-        BATCH[2].tolist(),
-        tuple(BATCH[2].tolist()),
-        [x.tolist() for x in EQUAL_BATCH],
-        tuple(EQUAL_BATCH),
-        np.stack(EQUAL_BATCH),
-        np.stack(EQUAL_BATCH).astype(np.float64),
-        np.asfortranarray(np.stack(EQUAL_BATCH)),
-        BATCH[2].astype(np.float64),
-        BATCH[2][::3],
-        (BATCH[2] * 32768).astype(np.int16),
-        [(x * 32768).astype(np.int16) for x in EQUAL_BATCH],
-        [0, 1, 0, -1] * 300,
-        torch.from_numpy(BATCH[2]),
+        lambda: BATCH[2].tolist(),
+        lambda: tuple(BATCH[2].tolist()),
+        lambda: [x.tolist() for x in EQUAL_BATCH],
+        lambda: tuple(EQUAL_BATCH),
+        lambda: np.stack(EQUAL_BATCH),
+        lambda: np.stack(EQUAL_BATCH).astype(np.float64),
+        lambda: np.asfortranarray(np.stack(EQUAL_BATCH)),
+        lambda: BATCH[2].astype(np.float64),
+        lambda: BATCH[2][::3],
+        lambda: (BATCH[2] * 32768).astype(np.int16),
+        lambda: [(x * 32768).astype(np.int16) for x in EQUAL_BATCH],
+        lambda: [0, 1, 0, -1] * 300,
+        lambda: __import__("torch").from_numpy(BATCH[2]),
     ],
     ids=[
         "list", "tuple", "lists", "tuple of arrays", "2-D", "2-D float64", "2-D Fortran", "float64",
         "strided", "int16", "int16 batch", "list of ints", "tensor",
     ],
 )  # fmt: skip
-def test_every_form_of_input_equals_stock(stock, raw_speech):
+def test_every_form_of_input_equals_stock(stock, form):
     call = {"sampling_rate": RATE, "return_tensors": "np"}
-    assert_same(native_extractor(stock)(raw_speech, **call), stock(raw_speech, **call))
+    assert_same(native_extractor(stock)(form(), **call), stock(form(), **call), TOLERANCE)
 
 
 def test_each_audio_of_a_batch_is_limited_by_its_own_maximum(stock):
@@ -190,10 +194,12 @@ def test_changed_filter_bank_is_used(stock):
     stock = copy.deepcopy(stock)
     stock.mel_filters = stock.mel_filters * 2
     call = {"sampling_rate": RATE, "return_tensors": "np"}
-    assert_same(native_extractor(stock)(BATCH, **call), stock(BATCH, **call))
+    assert_same(native_extractor(stock)(BATCH, **call), stock(BATCH, **call), TOLERANCE)
 
 
 def test_drop_in_is_an_instance_with_the_same_attributes(stock):
+    from transformers import WhisperFeatureExtractor
+
     native = native_extractor(stock)
     assert isinstance(native, WhisperFeatureExtractor)
     assert type(native).__name__ == "WhisperFeatureExtractor"
@@ -204,17 +210,20 @@ def test_drop_in_is_an_instance_with_the_same_attributes(stock):
 
 
 def test_stock_object_is_left_alone(stock):
+    kind = type(stock)
     before = dict(stock.__dict__)
     native = native_extractor(stock)
     native.chunk_length = 99
-    assert type(stock) is WhisperFeatureExtractor
+    assert type(stock) is kind
     assert stock.__dict__ == before
 
 
 def test_saving_and_loading_gives_the_stock_class_back(stock, tmp_path):
+    from transformers import AutoFeatureExtractor
+
     native_extractor(stock).save_pretrained(tmp_path)
     loaded = AutoFeatureExtractor.from_pretrained(tmp_path)
-    assert type(loaded) is WhisperFeatureExtractor
+    assert type(loaded) is type(stock)
     assert loaded.to_dict() == stock.to_dict()
 
 
@@ -234,10 +243,17 @@ def test_copies_and_pickles_stay_native(stock, duplicate):
 
 @pytest.mark.parametrize(
     "config",
-    [{"n_fft": 512}, {"hop_length": 320}, {"sampling_rate": 8000}, {"dither": 1e-4}],
+    [
+        {"n_fft": 512},
+        {"hop_length": 320},
+        {"sampling_rate": 8000},
+        {"dither": 1e-4},
+        {"padding_value": 0.25},
+        {"padding_side": "left"},
+    ],
 )
 def test_setting_that_the_kernel_lacks_is_refused_with_the_way_out(config):
-    stock = WhisperFeatureExtractor(**config)
+    stock = whisper(**config)
     (name,) = config
     with pytest.raises(ConfigError, match=f"{name}=.*frontend=stock"):
         native_extractor(stock)
@@ -257,22 +273,34 @@ def test_bank_that_the_kernel_lacks_is_refused_with_the_way_out(stock):
         native_extractor(stock)
 
 
-class Louder(WhisperFeatureExtractor):
-    def _torch_extract_fbank_features(self, waveform, device="cpu"):
-        return super()._torch_extract_fbank_features(waveform * 2, device)
+def louder():
+    from transformers import WhisperFeatureExtractor
+
+    class Louder(WhisperFeatureExtractor):
+        def _torch_extract_fbank_features(self, waveform, device="cpu"):
+            return super()._torch_extract_fbank_features(waveform * 2, device)
+
+    return Louder()
 
 
-class Renamed(WhisperFeatureExtractor):
-    pass
+def class_itself():
+    from transformers import WhisperFeatureExtractor
+
+    return WhisperFeatureExtractor
 
 
-@pytest.mark.parametrize("stock", [Louder(), object(), None, WhisperFeatureExtractor])
-def test_other_class_is_refused_by_name_with_the_way_out(stock):
-    with pytest.raises(ConfigError, match=rf"{type(stock).__qualname__}.*frontend=stock"):
+@pytest.mark.parametrize("make", [louder, object, lambda: None, class_itself])
+def test_other_class_is_refused_by_name_with_the_way_out(make):
+    stock = make()
+    with pytest.raises(ConfigError, match=rf"{type(stock).__name__}.*frontend=stock"):
         native_extractor(stock)
 
 
-def test_subclass_that_changes_nothing_is_accepted():
+def test_subclass_that_changes_no_method_is_accepted(stock):
+    class Renamed(type(stock)):
+        def __init__(self, **settings):
+            super().__init__(**settings)
+
     native = native_extractor(Renamed(feature_size=80, **SMALL))
     assert isinstance(native, Renamed)
     assert native(BATCH, sampling_rate=RATE).input_features.shape == (4, 80, 200)
@@ -292,9 +320,9 @@ def test_bad_sample_is_named_with_its_audio(stock):
     bad = BATCH[1].copy()
     bad[777] = np.nan
     native = native_extractor(stock)
-    with pytest.raises(AudioError, match="audio 2 of 3 in this call: 1 of .* is sample 777 "):
+    with pytest.raises(AudioError, match="audio 2 of 3 in this call: .* at sample 777\\b"):
         native([BATCH[0], bad, BATCH[2]], sampling_rate=RATE)
-    with pytest.raises(AudioError, match="sample 777 "):
+    with pytest.raises(AudioError, match="at sample 777\\b"):
         native(bad, sampling_rate=RATE)
 
 
@@ -302,9 +330,9 @@ def test_bad_sample_is_named_with_its_audio(stock):
     ("raw_speech", "message"),
     [
         ([], "no audio"),
-        ([np.zeros((2, 16_000))], r"audio 1 of 1 has shape \(2, 16000\)"),
-        ([noise(500), np.zeros((500, 2))], r"audio 2 of 2 has shape \(500, 2\)"),
-        (np.zeros((1, 2, 500)), "audio 1 of 1 has shape"),
+        ([np.zeros((2, 16_000))], r"shape \(2, 16000\)"),
+        ([noise(500), np.zeros((500, 2))], r"audio 2 of 2 .* shape \(500, 2\)"),
+        (np.zeros((1, 2, 500)), r"shape \(2, 500\)"),
         (np.zeros(500, complex), "complex128"),
         (0.5, "shape"),
     ],
@@ -320,5 +348,5 @@ def test_audios_of_different_lengths_without_padding_are_refused(stock):
 
 
 def test_audio_too_short_to_mirror_is_refused(stock):
-    with pytest.raises(AudioError, match="200 samples is too short"):
+    with pytest.raises(AudioError, match="200 samples are too few"):
         native_extractor(stock)(np.zeros(200), sampling_rate=RATE, padding=False)

@@ -1,8 +1,11 @@
-"""From waveforms to what a model eats."""
+"""From samples to the features that models take.
 
-from mmaupro_ext.features.extractor import is_native, native_extractor
-from mmaupro_ext.features.families import from_settings
-from mmaupro_ext.features.streaming import log_mel_windows
+The way of every family: the drop-in for a stock extractor (``drop_in.py``), what is special to the
+family (one module each), and samples into the kernels (``compute.py``). ``mel.py`` is what the float64
+definitions are made of.
+"""
+
+from mmaupro_ext.features.drop_in import from_settings, is_native, native_extractor
 from mmaupro_ext.features.whisper import log_mel, log_mel_reference, mel_filters
 
 __all__ = [
@@ -10,7 +13,6 @@ __all__ = [
     "is_native",
     "log_mel",
     "log_mel_reference",
-    "log_mel_windows",
     "mel_filters",
     "native_extractor",
 ]
