@@ -254,3 +254,48 @@ def test_runs_hold_every_wanted_member_once_within_the_limits(
         assert len(run) == 1 or run[-1].stop - run[0].start <= longest
         for one, two in zip(run, run[1:], strict=False):
             assert two.start - one.stop <= gap
+
+
+def mutated(rng: random.Random) -> bytes:
+    """Return a small archive with some bytes changed, lost, added or cut off."""
+    clips = {f"data/{number}.wav": rng.randbytes(rng.randint(0, 300)) for number in range(4)}
+    content = bytearray(make_archive(clips, list(clips)))
+    first = central(bytes(content))
+    for _ in range(rng.choice([1, 1, 2, 5])):
+        at = rng.randrange(first if rng.random() < 0.6 else 0, max(first + 1, len(content)))
+        change = rng.randrange(6)
+        if change < 2:
+            content[at : at + 1] = bytes([rng.randrange(256)])
+        elif change == 2:
+            content[at : at + 4] = rng.choice([b"\xff" * 4, bytes(4), b"PK\5\6", b"PK\6\6"])
+        elif change == 3:
+            del content[at : at + rng.randint(1, 40)]
+        elif change == 4:
+            content[at:at] = rng.randbytes(rng.randint(1, 30))
+        else:
+            del content[rng.choice([at, 0]) :]
+    return bytes(content)
+
+
+def test_every_damage_ends_in_one_of_two_errors_or_in_the_declared_bytes() -> None:
+    """Mutations led zipfile to NotImplementedError, ValueError and more; the fetch has one of each."""
+    rng = random.Random(20261126)
+    refused = damaged = 0
+    for _ in range(400):
+        content = mutated(rng)
+        try:
+            members = directory(content)
+        except DataError:
+            refused += 1
+            continue
+        for member in members:
+            try:
+                assert len(unpack(content, member)) == member.size
+            except zips.DamagedMember:
+                damaged += 1
+    assert refused > 100
+    assert damaged > 20
+
+
+def test_an_archive_of_nothing_has_no_members() -> None:
+    assert directory(build()) == []

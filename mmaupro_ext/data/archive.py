@@ -115,7 +115,7 @@ def _checked(entries: list[zipfile.ZipInfo], end: int) -> tuple[list[Member], li
     ignored: list[str] = []
     seen: dict[str, str] = {}
     ordered = sorted(entries, key=lambda entry: entry.header_offset)
-    limits = [entry.header_offset for entry in ordered[1:]] + [end]
+    limits = [*(entry.header_offset for entry in ordered), end][1:]
     for entry, stop in zip(ordered, limits, strict=True):
         _check_entry(entry, stop)
         if entry.is_dir():
