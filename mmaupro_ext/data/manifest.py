@@ -12,7 +12,6 @@ import os
 from pathlib import Path
 from typing import Any
 
-from mmaupro_ext.data.safe import stat_regular
 from mmaupro_ext.util import cache_dir
 
 Entry = dict[str, Any]
@@ -76,7 +75,6 @@ def read_manifest(path: Path) -> dict[str, Any] | None:
         None when there is no such file or it is not a manifest.
     """
     try:
-        stat_regular(path)
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
