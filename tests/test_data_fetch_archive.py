@@ -53,17 +53,17 @@ def patched(content: bytes, offset: int, form: str, value: int) -> bytes:
     return bytes(changed)
 
 
-def directory(content: bytes) -> zips.Directory:
-    return zips.read_directory(io.BytesIO(content))
+def directory(content: bytes) -> list[zips.Member]:
+    return zips.read_directory(content, len(content))[0]
 
 
 def unpack(content: bytes, member: zips.Member, step: int = 1 << 20) -> bytes:
-    sink = io.BytesIO()
-    unpacker = zips.Unpacker(member, sink)
-    for start in range(member.start, member.stop, step):
-        unpacker.feed(content[start : min(member.stop, start + step)])
-    unpacker.finish()
-    return sink.getvalue()
+    return b"".join(zips.unpack(pieces(content, member.start, member.stop, step), member))
+
+
+def pieces(content: bytes, start: int, stop: int, step: int = 1 << 20) -> zips.Pieces:
+    parts = (content[at : min(stop, at + step)] for at in range(start, stop, step))
+    return zips.Pieces(parts, start)
 
 
 @pytest.mark.parametrize(
@@ -165,44 +165,49 @@ def test_something_else_than_a_zip_is_recognised(content: bytes) -> None:
 
 
 def test_harmless_names_outside_the_audio_folder_are_left_alone() -> None:
-    found = directory(build((A, b"1"), ("__MACOSX/data/._aaaa.wav", b"2"), ("notes.txt", b"3")))
-    assert [member.name for member in found.members] == [A]
-    assert set(found.ignored) == {"__MACOSX/data/._aaaa.wav", "notes.txt"}
+    content = build((A, b"1"), ("__MACOSX/data/._aaaa.wav", b"2"), ("notes.txt", b"3"))
+    members, ignored = zips.read_directory(content, len(content))
+    assert [member.name for member in members] == [A]
+    assert set(ignored) == {"__MACOSX/data/._aaaa.wav", "notes.txt"}
 
 
 def test_a_bomb_writes_no_byte_more_than_it_declares() -> None:
     content = build((info(A, method=zipfile.ZIP_DEFLATED), bytes(50_000_000)))
     content = patched(content, central(content) + 24, "<L", 1000)
-    (member,) = directory(content).members
-    sink = io.BytesIO()
-    with pytest.raises(zips.DamagedMember, match="unpacks to more than the 1,000 bytes"):
-        zips.Unpacker(member, sink).feed(content[member.start : member.stop])
-    assert len(sink.getvalue()) <= 1000
+    (member,) = directory(content)
+    written = bytearray()
+    with pytest.raises(zips.DamagedMember, match="CRC-32"):
+        written += b"".join(zips.unpack(pieces(content, member.start, member.stop), member))
+    assert len(written) <= 1000
 
 
-@pytest.mark.parametrize("method", [zips.STORED, zips.DEFLATED])
+@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
 def test_every_wrong_byte_is_noticed(method: int) -> None:
     content = build((info(A, method=method), b"some sound " * 20), (B, b"2"))
-    member = directory(content).members[0]
+    member = directory(content)[0]
     data = member.start + 30 + len(A)
     # Beyond signature, lengths, name and data the local header is not believed, so not checked.
     believed = [*range(4), *range(26, 30), *range(30, 30 + len(A))]
-    places = [member.start + place for place in believed] + list(range(data, data + member.packed))
+    packed = member.info.compress_size
+    places = [member.start + place for place in believed] + list(range(data, data + packed))
+    noticed = 0
     for place in places:
         changed = bytearray(content)
         changed[place] ^= 0x55
-        with pytest.raises(zips.DamagedMember):
-            unpack(bytes(changed), member)
+        try:
+            # Only what ends the compressed bytes may go wrong without a byte of sound going wrong.
+            assert unpack(bytes(changed), member) == b"some sound " * 20
+        except zips.DamagedMember:
+            noticed += 1
+    assert len(places) - noticed <= (0 if method == zipfile.ZIP_STORED else 2)
 
 
-@pytest.mark.parametrize("method", [zips.STORED, zips.DEFLATED])
+@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
 def test_a_member_that_ends_early_is_damaged(method: int) -> None:
     content = build((info(A, method=method), b"some sound " * 20))
-    (member,) = directory(content).members
-    unpacker = zips.Unpacker(member, io.BytesIO())
-    unpacker.feed(content[member.start : member.stop - 3])
+    (member,) = directory(content)
     with pytest.raises(zips.DamagedMember):
-        unpacker.finish()
+        b"".join(zips.unpack(pieces(content, member.start, member.stop - 3), member))
 
 
 @settings(max_examples=40, deadline=None)
@@ -214,7 +219,7 @@ def test_members_are_unpacked_whatever_the_pieces(seed: int, step: int, count: i
         noise = rng.randbytes(rng.randint(0, 1500))
         clips[f"data/{number}.wav"] = noise + bytes(rng.randint(0, 3000))
     content = make_archive(clips, list(clips))
-    found = directory(content).members
+    found = directory(content)
     assert {m.name: unpack(content, m, step) for m in found} == clips
     assert all(zlib.crc32(clips[member.name]) == member.crc for member in found)
 
@@ -222,7 +227,7 @@ def test_members_are_unpacked_whatever_the_pieces(seed: int, step: int, count: i
 def test_a_highly_compressed_member_is_drained_to_its_end() -> None:
     """The last input can hold megabytes of output that the step limit leaves in the inflater."""
     content = build((info(A, method=zipfile.ZIP_DEFLATED), bytes(20_000_000)))
-    (member,) = directory(content).members
+    (member,) = directory(content)
     assert unpack(content, member) == bytes(20_000_000)
 
 
@@ -238,15 +243,59 @@ def test_runs_hold_every_wanted_member_once_within_the_limits(
 ) -> None:
     members, at = [], 0
     for number, size in enumerate(sizes):
-        members.append(zips.Member(f"data/{number}", size, size, 0, 0, at, at + 30 + size))
+        members.append(zips.Member(f"data/{number}", size, 0, at, at + 30 + size))
         at += 30 + size
     chosen = [member for member in members if wanted.random() < 0.6]
     shuffled = chosen[:]
     wanted.shuffle(shuffled)
     runs = zips.plan_runs(shuffled, longest, gap)
-    assert [member for run in runs for member in run.members] == chosen
+    assert [member for run in runs for member in run] == chosen
     for run in runs:
-        assert (run.start, run.stop) == (run.members[0].start, run.members[-1].stop)
-        assert len(run.members) == 1 or run.stop - run.start <= longest
-        for one, two in zip(run.members, run.members[1:], strict=False):
+        assert len(run) == 1 or run[-1].stop - run[0].start <= longest
+        for one, two in zip(run, run[1:], strict=False):
             assert two.start - one.stop <= gap
+
+
+def mutated(rng: random.Random) -> bytes:
+    """Return a small archive with some bytes changed, lost, added or cut off."""
+    clips = {f"data/{number}.wav": rng.randbytes(rng.randint(0, 300)) for number in range(4)}
+    content = bytearray(make_archive(clips, list(clips)))
+    first = central(bytes(content))
+    for _ in range(rng.choice([1, 1, 2, 5])):
+        at = rng.randrange(first if rng.random() < 0.6 else 0, max(first + 1, len(content)))
+        change = rng.randrange(6)
+        if change < 2:
+            content[at : at + 1] = bytes([rng.randrange(256)])
+        elif change == 2:
+            content[at : at + 4] = rng.choice([b"\xff" * 4, bytes(4), b"PK\5\6", b"PK\6\6"])
+        elif change == 3:
+            del content[at : at + rng.randint(1, 40)]
+        elif change == 4:
+            content[at:at] = rng.randbytes(rng.randint(1, 30))
+        else:
+            del content[rng.choice([at, 0]) :]
+    return bytes(content)
+
+
+def test_every_damage_ends_in_one_of_two_errors_or_in_the_declared_bytes() -> None:
+    """Mutations led zipfile to NotImplementedError, ValueError and more; the fetch has one of each."""
+    rng = random.Random(20261126)
+    refused = damaged = 0
+    for _ in range(400):
+        content = mutated(rng)
+        try:
+            members = directory(content)
+        except DataError:
+            refused += 1
+            continue
+        for member in members:
+            try:
+                assert len(unpack(content, member)) == member.size
+            except zips.DamagedMember:
+                damaged += 1
+    assert refused > 100
+    assert damaged > 20
+
+
+def test_an_archive_of_nothing_has_no_members() -> None:
+    assert directory(build()) == []

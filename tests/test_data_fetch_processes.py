@@ -21,7 +21,7 @@ from hub_dataset import Dataset, folder_clips, make_dataset
 from hub_standin import COMMIT, REPO, Fault, StandInHub
 from hub_standin import Request as Asked
 
-from mmaupro_ext.data.fetch import add_fetch_arguments, run_fetch
+from mmaupro_ext.commands.data_fetch import add_arguments, run
 from mmaupro_ext.data.selection import read_selection
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -30,11 +30,11 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 PROGRAM = """
 import argparse, signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)
-from mmaupro_ext.data.fetch import add_fetch_arguments, run_fetch
+from mmaupro_ext.commands.data_fetch import add_arguments, run
 {before}
 parser = argparse.ArgumentParser(prog="mmaupro data fetch")
-add_fetch_arguments(parser)
-sys.exit(run_fetch(parser.parse_args()))
+add_arguments(parser)
+sys.exit(run(parser.parse_args()))
 """
 
 
@@ -321,8 +321,9 @@ def test_a_folder_without_the_right_to_write_is_told_before_any_download(
     # Root may write anywhere, so it becomes nobody, once a request has loaded every module.
     before = (
         "import os\n"
+        "import mmaupro_ext.data.fetching\n"
         "from mmaupro_ext.data.hub import Hub\n"
-        f"Hub({REPO!r}).snapshot({COMMIT!r})\n"
+        f"Hub({REPO!r}, {COMMIT!r})\n"
         "if os.geteuid() == 0: os.setuid(65534)"
     )
     process = command.start(before=before, HF_HUB_DISABLE_IMPLICIT_TOKEN="1")
@@ -370,14 +371,14 @@ def test_options_that_cannot_be_honoured_are_told_without_a_request(
     options: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     parser = argparse.ArgumentParser()
-    add_fetch_arguments(parser)
-    assert run_fetch(parser.parse_args(options)) == 2
+    add_arguments(parser)
+    assert run(parser.parse_args(options)) == 2
     assert message in capsys.readouterr().err
 
 
 def test_help_teaches_with_examples() -> None:
     parser = argparse.ArgumentParser()
-    add_fetch_arguments(parser)
+    add_arguments(parser)
     output = parser.format_help()
     for text in ("examples:", "--limit 120 --seed 1", "HF_ENDPOINT", "the same command goes on"):
         assert text in output

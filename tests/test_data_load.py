@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 import os
+import socket
 
 import pyarrow as pa
 import pyarrow.parquet
@@ -252,34 +253,61 @@ def test_digest_is_remembered_on_disk_between_processes(tmp_path, monkeypatch):
     clip = tmp_path / "a.wav"
     clip.write_bytes(b"one")
     digest = data.file_sha256(clip)
-    notes = [path for path in (cache_dir() / "sha256").rglob("*") if path.is_file()]
-    assert len(notes) == 1
-    assert json.loads(notes[0].read_text())["sha256"] == digest
     digests._sha256_of.cache_clear()  # what a new process would know
-    monkeypatch.setattr(hashlib, "sha256", CountedHash(hashlib.sha256))
+    monkeypatch.setattr(digests, "sha256_of_file", lambda path: pytest.fail("it was read again"))
     assert data.file_sha256(clip) == digest
-    assert hashlib.sha256.calls == 1  # the name of the note, not the file
 
 
-class CountedHash:
-    def __init__(self, real):
-        self.real, self.calls = real, 0
-
-    def __call__(self, *arguments):
-        self.calls += 1
-        return self.real(*arguments)
-
-
-@pytest.mark.parametrize("content", ["", "not json", "[]", '{"size": 3}', '{"sha256": 1}'])
-def test_damaged_digest_note_is_ignored_and_replaced(tmp_path, content):
+@pytest.mark.parametrize("content", [b"", b"not sqlite", b"SQLite format 3\0" + bytes(4000)])
+def test_a_damaged_store_of_digests_costs_reading_again(tmp_path, content):
     clip = tmp_path / "a.wav"
     clip.write_bytes(b"one")
     digest = data.file_sha256(clip)
-    note = next(path for path in (cache_dir() / "sha256").rglob("*") if path.is_file())
-    note.write_text(content)
-    digests._sha256_of.cache_clear()
+    for forget in (digests._sha256_of, digests._notes):
+        forget.cache_clear()
+    (cache_dir() / "store.sqlite").write_bytes(content)
     assert data.file_sha256(clip) == digest
-    assert json.loads(note.read_text())["sha256"] == digest
+
+
+@pytest.mark.parametrize("what", ["pipe", "socket", "device", "folder"])
+def test_what_would_block_a_reader_is_never_opened(tmp_path, what):
+    folder = dataset(tmp_path / "d", [row(0)])
+    clip = folder / "data" / "0.wav"
+    if what == "pipe":
+        os.mkfifo(clip)
+    elif what == "socket":
+        with socket.socket(socket.AF_UNIX) as opened:
+            opened.bind(os.path.relpath(clip))  # a socket's path must be short
+    elif what == "device":
+        clip.symlink_to("/dev/zero")
+    else:
+        clip.mkdir()
+    (reference,) = data.audio_references(data.load_category("sound", folder)[0])
+    assert reference["sha256"] is None
+    assert "no regular file" in reference["problem"]
+    assert data.file_sha256(clip) is None
+
+
+def test_a_link_out_of_the_dataset_is_not_opened_and_one_within_is(tmp_path):
+    folder = dataset(tmp_path / "d", [row(0), row(1)])
+    (tmp_path / "secret.wav").write_bytes(b"not of the dataset")
+    (folder / "data" / "0.wav").symlink_to(tmp_path / "secret.wav")
+    (folder / "data" / "real.wav").write_bytes(b"sound")
+    (folder / "data" / "1.wav").symlink_to("real.wav")
+    out, within = (data.audio_references(doc)[0] for doc in data.load_category("sound", folder))
+    assert out["sha256"] is None
+    assert "a link out of the dataset" in out["problem"]
+    assert within["sha256"] == hashlib.sha256(b"sound").hexdigest()
+    assert "problem" not in within
+
+
+def test_the_folder_of_clips_may_itself_be_a_link(tmp_path):
+    folder = dataset(tmp_path / "d", [row(0)])
+    (folder / "data").rename(tmp_path / "on-another-disk")
+    (folder / "data").symlink_to(tmp_path / "on-another-disk")
+    (folder / "data" / "0.wav").write_bytes(b"sound")
+    (reference,) = data.audio_references(data.load_category("sound", folder)[0])
+    assert reference["sha256"] == hashlib.sha256(b"sound").hexdigest()
 
 
 def test_a_cache_that_cannot_be_written_costs_nothing(tmp_path, monkeypatch):

@@ -21,6 +21,7 @@ import soundfile
 from tqdm import tqdm
 
 from mmaupro_ext.data.manifest import Entry, unchanged
+from mmaupro_ext.data.safe import stat_clip
 from mmaupro_ext.util import usable_cores
 
 # A 16-bit file cannot go above 32767/32768 = 0.99997, so this is "at the rail" for every format.
@@ -241,7 +242,7 @@ def scan(
     )
     pool = ThreadPoolExecutor(max_workers=jobs or usable_cores())
     pending: dict[Future[Entry], str] = {
-        pool.submit(measure, root / clip, stop): clip for clip in order if clip not in done
+        pool.submit(_measure_clip, root, clip, stop): clip for clip in order if clip not in done
     }
     saved_at = time.monotonic()
     try:
@@ -269,6 +270,17 @@ def scan(
         pool.shutdown(cancel_futures=True)
         bar.close()
     return {clip: done[clip] for clip in order}
+
+
+def _measure_clip(root: Path, clip: str, stop: threading.Event) -> Entry:
+    """Measure a clip, unless it is none that should be opened."""
+    try:
+        stat_clip(root, clip)
+    except FileNotFoundError:
+        return {"problem": "missing"}
+    except OSError as error:
+        return {"problem": f"is not opened: {error.strerror}"}
+    return measure(root / clip, stop)
 
 
 def _can_reuse(path: Path, entry: Entry | None) -> bool:

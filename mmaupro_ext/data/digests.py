@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import functools
-import hashlib
-import json
 import logging
 import os
 from pathlib import Path
 from typing import Any
 
+from mmaupro_ext import store
 from mmaupro_ext.data import manifest
-from mmaupro_ext.util import cache_dir, sha256_of_file, write_atomically
+from mmaupro_ext.data.safe import stat_regular
+from mmaupro_ext.util import sha256_of_file
 
 logger = logging.getLogger(__name__)
 
@@ -22,7 +22,8 @@ def file_sha256(path: str | os.PathLike[str]) -> str | None:
     Parameters
     ----------
     path : path
-        The file. The result is remembered by path, size and modification time.
+        The file; a pipe, a device or a socket is not opened. The result is remembered by path,
+        size and modification time, in memory and in the user's store.
 
     Returns
     -------
@@ -31,7 +32,7 @@ def file_sha256(path: str | os.PathLike[str]) -> str | None:
     """
     path = Path(path).absolute()
     try:
-        state = path.stat()
+        state = stat_regular(path)
         return _sha256_of(path, state.st_size, state.st_mtime_ns)
     except OSError as error:
         logger.debug("%s cannot be hashed: %s", path, error)
@@ -40,38 +41,27 @@ def file_sha256(path: str | os.PathLike[str]) -> str | None:
 
 @functools.lru_cache(maxsize=16384)
 def _sha256_of(path: Path, size: int, mtime_ns: int) -> str:
-    """Hash a file, or take the digest from the disk cache when size and time still agree."""
-    name = hashlib.sha256(os.fsencode(path)).hexdigest()
-    note = cache_dir() / "sha256" / name[:2] / name[2:]
-    stamp = {"size": size, "mtime_ns": mtime_ns}
-    known = _read_note(note)
-    if known is not None and {key: known.get(key) for key in stamp} == stamp:
-        digest = known.get("sha256")
-        if isinstance(digest, str) and len(digest) == 64:
-            return digest
+    """Hash a file, or take the digest from the store when size and time still agree."""
+    notes, key = _notes(store.default_path()), os.fsdecode(path)
+    state = f"{size} {mtime_ns} "
+    known = (notes.get("sha256", key) or b"").decode("ascii", "replace")
+    if known.startswith(state):
+        return known[len(state) :]
     digest = sha256_of_file(path)
-    try:
-        write_atomically(note, json.dumps({**stamp, "sha256": digest}))
-    except OSError as error:  # a full or read-only cache costs speed and nothing else
-        logger.debug("the digest cache %s cannot be written: %s", note, error)
+    notes.put("sha256", key, (state + digest).encode())
     return digest
 
 
-def _read_note(note: Path) -> dict[str, Any] | None:
-    try:
-        known = json.loads(note.read_text(encoding="ascii"))
-    except (OSError, ValueError):
-        return None
-    return known if isinstance(known, dict) else None
+@functools.lru_cache(maxsize=2)
+def _notes(path: Path) -> store.Store:
+    return store.Store(path)
 
 
 def measured_digest(folder: Path, relative: str) -> str | None:
-    """Return the digest that `mmaupro data verify` measured, if the file is still the one that it read."""
-    manifests = (
-        folder / manifest.MANIFEST,
-        manifest.cached_manifest_dir(folder) / manifest.MANIFEST,
-    )
-    entry = _known_clips(folder, tuple(modified(path) for path in manifests)).get(relative)
+    """Return the digest that `mmaupro data verify` measured, if the file is still the one it read."""
+    folders = (folder, manifest.cached_manifest_dir(folder))
+    stamps = tuple(modified(place / manifest.MANIFEST) for place in folders)
+    entry = _known_clips(folder, stamps).get(relative)
     if entry is None or "mtime_ns" not in entry or not manifest.unchanged(folder / relative, entry):
         return None
     digest = entry.get("sha256")

@@ -1,221 +1,83 @@
-"""Fetch MMAU-Pro, whole or in part: the command `mmaupro data fetch`.
+"""Fetch MMAU-Pro, whole or in part: what `mmaupro data fetch` does, as a function.
 
 The dataset is one small parquet and one zip of 47.5 GB. By default the zip is never on disk: its
-central directory is read first, then its members are read by ranges over several connections,
-several members per request, and each one is unpacked, checked and moved into place on its own.
-So a part of the dataset costs only that part, no room is needed twice, and whatever stops the
-command, the clips that are there stay and the next run goes on with the others.
+table of contents is read first, then its members by ranges over several connections, neighbours
+with one request, and each one is unpacked, checked and moved into place on its own. So a part of the
+dataset costs only that part, no room is needed twice, and whatever stops the fetch, the clips that
+are there stay and the next one goes on with the others.
 
 What is where in the folder:
 
 * `test.parquet`, always whole;
 * `data/`, the clips; names that end in `.mmaupro-part` are unfinished;
 * `selection.json`, only when the folder does not hold everything (see `selection`);
-* `.mmaupro-fetch/`, the journal of finished clips, and the lock of a running fetch.
+* `.mmaupro-fetch/`, what was finished, and the lock of a running fetch.
 """
 
 from __future__ import annotations
 
-import argparse
 import sys
-import textwrap
-import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mmaupro_ext.data.fetch_state import (
-    STATE_FOLDER,
-    Journal,
-    Screen,
-    disk_errors,
-    only_one,
-    readable_bytes,
-)
-from mmaupro_ext.data.fetching import (
-    ARCHIVE,
-    PARQUET,
-    PINNED_REVISION,
-    REPO,
-    REPORTED_ARCHIVE_SHA256,
-    REPORTED_ARCHIVE_SIZE,
-    Fetch,
-    Request,
-)
-from mmaupro_ext.data.locate import DATA_DIR_VARIABLE, named_folder
-from mmaupro_ext.data.schema import CATEGORIES, LENGTH_TYPES
-from mmaupro_ext.data.selection import Criteria, parse_categories, parse_length_types, read_ids
-from mmaupro_ext.errors import ConfigError, MMAUProError
+from mmaupro_ext.data.locate import ARCHIVE
+from mmaupro_ext.data.selection import Criteria
+from mmaupro_ext.data.text import size as readable
 
-if TYPE_CHECKING:  # importing it takes a third of a second, which --help need not cost
-    from mmaupro_ext.data.hub import Snapshot
+if TYPE_CHECKING:
+    from mmaupro_ext.data.hub import Hub
 
-EXAMPLES = """
-examples:
-  mmaupro data fetch --limit 120 --seed 1
-                        a first real result: a stratified sample of 120 items, about 1 GB
-  mmaupro data fetch --category spatial_audio voice_chat
-                        two of the twelve categories
-  mmaupro data fetch --ids my-items.txt --to /data/MMAU-Pro
-                        the items whose ids are in a file, one per line
-  mmaupro data fetch --to /data/MMAU-Pro
-                        everything: 47.5 GB to download, 53 GB on disk (the zip itself is not kept)
-  mmaupro data fetch --category music --dry-run
-                        what would be fetched, how much it is and whether it fits; writes nothing
-  HF_ENDPOINT=https://mirror.example mmaupro data fetch --limit 120
-                        the same from a mirror (HF_TOKEN and HTTPS_PROXY work as everywhere)
+REPO = "gamma-lab-umd/MMAU-Pro"
 
-Interrupt it whenever you like: the same command goes on where it was. A later fetch with other
-options adds to what is there; a fetch without a selection completes it. Then:
-
-  mmaupro run --tasks mmaupro --metadata data_dir=/data/MMAU-Pro --model hf-audio ...
-"""
+# Stated by programs of others that fetched the dataset; not read from the host by us. A difference
+# is reported and does not stop the fetch, because the host is the better witness.
+PINNED_REVISION = "b8516c217464d53be36d6dc334fda3cd578ed103"
+REPORTED_ARCHIVE_SIZE = 47_506_239_410  # bytes
+REPORTED_ARCHIVE_SHA256 = "8fab3e820b27bf7f239ae74a45a1085f1364b6971a7b5ac53f220d091b9b111c"
 
 
-def add_fetch_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options of `mmaupro data fetch` to a parser.
+@dataclass(frozen=True)
+class Request:
+    """Everything that one fetch is told.
 
     Parameters
     ----------
-    parser : argparse.ArgumentParser
-        A parser or subparser; its description and epilog are set as well.
+    root : pathlib.Path
+        The folder.
+    criteria : Criteria
+        What to fetch.
+    repo, revision : str
+        From where.
+    jobs : int
+        Connections at once.
+    retries : int
+        Failures in a row, without headway, after which a request is given up.
+    wait_s : float
+        Seconds before the second attempt; they double.
+    archive, keep_archive : bool
+        Download the zip whole; keep it.
+    dry_run : bool
+        Only say what would be done.
+    endpoint : str, optional
+        Base URL of the hub; `HF_ENDPOINT` by default.
+    say : callable
+        Receives lines for the user.
     """
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.description = textwrap.dedent(
-        f"""\
-        Fetch MMAU-Pro ({REPO} on the Hugging Face hub), whole or in part.
 
-        Only the clips that are asked for are read out of the remote data.zip, several at a time,
-        and each is checked against the size and the CRC-32 that the archive states. Free space is
-        checked before the first clip. What is fetched is never fetched again."""
-    )
-    parser.epilog = EXAMPLES
-    parser.add_argument(
-        "--to",
-        metavar="DIR",
-        help=f"the folder (default: ${DATA_DIR_VARIABLE}, else MMAU-Pro in the user's cache)",
-    )
-    what = parser.add_argument_group("what to fetch (combined with 'and'; default: everything)")
-    what.add_argument(
-        "--category",
-        nargs="+",
-        action="extend",
-        default=[],
-        metavar="C",
-        help="categories: " + ", ".join(CATEGORIES),
-    )
-    what.add_argument(
-        "--length-type",
-        nargs="+",
-        action="extend",
-        default=[],
-        metavar="T",
-        help="values of length_type: " + ", ".join(LENGTH_TYPES),
-    )
-    what.add_argument("--ids", metavar="FILE", help="a file of item ids, one per line")
-    what.add_argument(
-        "--limit",
-        type=int,
-        metavar="N",
-        help="a random sample of N items, stratified by category (proportional; at least one item "
-        "of each category when N allows)",
-    )
-    what.add_argument(
-        "--seed", type=int, default=0, metavar="S", help="seed of the sample (default: 0)"
-    )
-    how = parser.add_argument_group("from where and how")
-    how.add_argument(
-        "--revision",
-        default=PINNED_REVISION,
-        help="commit, branch or tag (default: the pinned commit %(default)s)",
-    )
-    how.add_argument("--repo", default=REPO, help="dataset repository (default: %(default)s)")
-    how.add_argument(
-        "--jobs",
-        type=int,
-        default=4,
-        metavar="N",
-        help="connections at once (default: %(default)s)",
-    )
-    how.add_argument(
-        "--retries",
-        type=int,
-        default=8,
-        metavar="N",
-        help="attempts without headway before giving up (default: %(default)s)",
-    )
-    how.add_argument(
-        "--archive",
-        action="store_true",
-        help="download data.zip whole, check its sha256, then extract it while it shrinks, so that "
-        "no room is needed twice. A data.zip that is already in the folder is used, and consumed. "
-        "One connection; everything only",
-    )
-    how.add_argument(
-        "--keep-archive",
-        action="store_true",
-        help="as --archive, and keep data.zip (needs room for both: about 101 GB)",
-    )
-    how.add_argument("--dry-run", action="store_true", help="say what would be done and do nothing")
-
-
-def run_fetch(args: argparse.Namespace) -> int:
-    """Run `mmaupro data fetch`.
-
-    Parameters
-    ----------
-    args : argparse.Namespace
-        The options of `add_fetch_arguments`.
-
-    Returns
-    -------
-    int
-        Exit status: 0 when everything that was asked for is there, 1 when not, 2 for options that
-        cannot be honoured, 130 after Ctrl-C.
-    """
-    try:
-        request = _request(args)
-        return 0 if fetch(request) else 1
-    except ConfigError as error:
-        print(f"mmaupro data fetch: {error}", file=sys.stderr)
-        return 2
-    except MMAUProError as error:
-        print(f"mmaupro data fetch: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("mmaupro data fetch: interrupted", file=sys.stderr)
-        return 130
-
-
-def _request(args: argparse.Namespace) -> Request:
-    from mmaupro_ext.data.hub import RetryPolicy
-
-    if not 1 <= args.jobs <= 32:
-        raise ConfigError(f"--jobs {args.jobs}: between 1 and 32 connections are possible")
-    if args.retries < 1:
-        raise ConfigError(f"--retries {args.retries}: at least one attempt is needed")
-    criteria = Criteria(
-        categories=parse_categories(args.category),
-        length_types=parse_length_types(args.length_type),
-        ids=read_ids(args.ids) if args.ids else None,
-        limit=args.limit,
-        seed=args.seed,
-    )
-    archive = args.archive or args.keep_archive
-    if archive and not criteria.everything:
-        raise ConfigError(
-            "--archive and --keep-archive are for the whole dataset. Leave them out: a part of it "
-            "is read out of the remote archive."
-        )
-    return Request(
-        root=named_folder(args.to)[0],
-        criteria=criteria,
-        repo=args.repo,
-        revision=args.revision,
-        jobs=args.jobs,
-        archive=archive,
-        keep_archive=args.keep_archive,
-        dry_run=args.dry_run,
-        policy=RetryPolicy(attempts=args.retries),
-    )
+    root: Path
+    criteria: Criteria = field(default_factory=Criteria)
+    repo: str = REPO
+    revision: str = PINNED_REVISION
+    jobs: int = 4
+    retries: int = 8
+    wait_s: float = 1.0
+    archive: bool = False
+    keep_archive: bool = False
+    dry_run: bool = False
+    endpoint: str | None = None
+    say: Callable[[str], None] = lambda line: print(line, file=sys.stderr, flush=True)
 
 
 def fetch(request: Request) -> bool:
@@ -241,48 +103,46 @@ def fetch(request: Request) -> bool:
     KeyboardInterrupt
         After Ctrl-C, when what is kept has been said.
     """
+    # Libraries that take a second to import, which the help of a command need not cost.
+    from mmaupro_ext.data.fetch_state import STATE_FOLDER, Journal, Screen, disk_errors, only_one
+    from mmaupro_ext.data.fetching import Fetch
     from mmaupro_ext.data.hub import Hub
 
-    stop = threading.Event()
     screen = Screen(request.say)
     hub = Hub(
         request.repo,
-        endpoint=request.endpoint,
-        policy=request.policy,
-        stop=stop,
-        tell=screen.say,
+        request.revision,
+        request.endpoint,
+        request.retries,
+        request.wait_s,
+        screen.say,
     )
-    snapshot = hub.snapshot(request.revision)
-    _introduce(snapshot, request, screen)
+    _introduce(hub, screen.say)
     if request.dry_run:
-        return Fetch(request, hub, snapshot, screen, stop, None).dry_run()
+        return Fetch(request, hub, screen, None).dry_run()
     with disk_errors(request.root):
-        request.root.mkdir(parents=True, exist_ok=True)
-        (request.root / STATE_FOLDER).mkdir(exist_ok=True)
+        (request.root / STATE_FOLDER).mkdir(parents=True, exist_ok=True)
     with only_one(request.root):
         with disk_errors(request.root):
-            journal = Journal(request.root, snapshot, (PARQUET, ARCHIVE))
-        try:
-            return Fetch(request, hub, snapshot, screen, stop, journal).run()
-        finally:
-            journal.close()
+            journal = Journal(request.root, hub)
+        return Fetch(request, hub, screen, journal).run()
 
 
-def _introduce(snapshot: Snapshot, request: Request, screen: Screen) -> None:
-    archive = snapshot.file(ARCHIVE)
-    screen.say(
-        f"{snapshot.repo} at {snapshot.commit}: {ARCHIVE} has {readable_bytes(archive.size)}"
-    )
-    if snapshot.licence:
-        screen.say(f"licence, as its dataset card states: {snapshot.licence}")
-    if snapshot.repo != REPO or snapshot.commit != PINNED_REVISION:
+def _introduce(hub: Hub, say: Callable[[str], None]) -> None:
+    from mmaupro_ext.data.hub import sha256_of
+
+    archive = hub.file(ARCHIVE)
+    say(f"{hub.repo} at {hub.commit}: {ARCHIVE} has {readable(archive.size or 0)}")
+    if isinstance(hub.licence, str):
+        say(f"licence, as its dataset card states: {hub.licence}")
+    if (hub.repo, hub.commit) != (REPO, PINNED_REVISION):
         return
     for what, found, reported in (
         ("size", archive.size, REPORTED_ARCHIVE_SIZE),
-        ("sha256", archive.sha256, REPORTED_ARCHIVE_SHA256),
+        ("sha256", sha256_of(archive), REPORTED_ARCHIVE_SHA256),
     ):
         if found != reported:
-            screen.say(
+            say(
                 f"note: the host states {what} {found} of {ARCHIVE}; others reported {reported}. "
                 "Please report it, and compare results with those of others with care."
             )

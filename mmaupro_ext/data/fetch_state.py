@@ -8,171 +8,118 @@ import json
 import os
 import socket
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING
+
+from tqdm import tqdm
 
 from mmaupro_ext.data.archive import Member
-from mmaupro_ext.data.locate import DATA_DIR_VARIABLE
-from mmaupro_ext.data.selection import write_atomically
+from mmaupro_ext.data.locate import ARCHIVE, DATA_DIR_VARIABLE, PARQUET
 from mmaupro_ext.errors import DataError
+from mmaupro_ext.store import Store
+from mmaupro_ext.util import write_json
 
 if TYPE_CHECKING:
-    from mmaupro_ext.data.hub import Snapshot
+    from mmaupro_ext.data.hub import Hub
 
 STATE_FOLDER = ".mmaupro-fetch"
-_JOURNAL_FORMAT = 1
 
 
 class Screen:
-    """Lines and the one progress bar, without one tearing the other."""
+    """Lines, and the one progress bar below them."""
 
     def __init__(self, say: Callable[[str], None]) -> None:
-        self._say = say
-        self._bar: Any = None
-        self._lock = threading.Lock()
+        self._say, self._bar = say, tqdm(disable=True)
 
     def say(self, line: str) -> None:
         """Print a line above the bar."""
-        with self._lock:
-            if self._bar is not None:
-                self._bar.clear()
+        with tqdm.external_write_mode():
             self._say(line)
 
     @contextlib.contextmanager
     def progress(self, name: str, total: int, done: int = 0) -> Iterator[None]:
         """Show the bar: `done` of `total` bytes, of which `done` do not count for the rate."""
-        from tqdm import tqdm
-
         # Without a terminal, as in a batch job's log, a line every half minute is enough.
-        interval = 0.2 if sys.stderr.isatty() else 30.0
-        self._bar = tqdm(
-            desc=name,
-            total=total,
-            initial=done,
-            unit="B",
-            unit_scale=True,
-            smoothing=0.1,
-            mininterval=interval,
-            maxinterval=interval * 10,
-            dynamic_ncols=True,
-            leave=True,
-        )
-        try:
+        every = 0.2 if sys.stderr.isatty() else 30.0
+        look = {"unit": "B", "unit_scale": True, "dynamic_ncols": True, "smoothing": 0.1}
+        times = {"mininterval": every, "maxinterval": every * 10}
+        with tqdm(desc=name, total=total, initial=done, **look, **times) as self._bar:
             yield
-        finally:
-            self._bar.close()
-            self._bar = None
 
     def advance(self, amount: int) -> None:
-        """Move the bar by a number of bytes, back when it is negative."""
-        with self._lock:
-            if self._bar is not None:
-                self._bar.update(amount)
+        """Move the bar by a number of bytes."""
+        self._bar.update(amount)
 
 
 class Journal:
-    """What was finished, one JSON object per line, so that a torn last line harms nothing.
+    """What was finished, kept in the folder so that a copy of it knows it, too.
 
-    The first line names the commit and its files. Each other line is a finished clip with its size,
+    `origin.json` names the commit and its files. The store has each finished clip with its size,
     CRC-32 and modification time: as long as the file still has these, it is not read again.
     """
 
-    def __init__(self, root: Path, snapshot: Snapshot, names: tuple[str, ...]) -> None:
-        self.path = root / STATE_FOLDER / "journal.jsonl"
-        self.clips: dict[str, tuple[int, int, int]] = {}
-        self.archive_sha256: str | None = None
-        self._lock = threading.Lock()
-        header = {
-            "format": _JOURNAL_FORMAT,
-            "repo": snapshot.repo,
-            "commit": snapshot.commit,
-            "files": {
-                name: {"size": snapshot.file(name).size, "identity": snapshot.file(name).identity}
-                for name in names
-            },
+    def __init__(self, root: Path, hub: Hub) -> None:
+        from mmaupro_ext.data.hub import identity
+
+        self._store = Store(root / STATE_FOLDER / "finished.sqlite")
+        path = root / STATE_FOLDER / "origin.json"
+        files = {
+            name: {"size": hub.file(name).size, "identity": identity(hub.file(name))}
+            for name in (PARQUET, ARCHIVE)
         }
-        lines = self._read()
-        if lines:
-            self._check(lines[0], header)
-            for line in lines[1:]:
-                self._take(line)
-        else:
-            write_atomically(self.path, json.dumps(header).encode() + b"\n")
-        self._stream: BinaryIO = self.path.open("ab")
-        if lines:
-            self._stream.write(b"\n")  # ends a torn last line; blank lines are skipped
-
-    def _read(self) -> list[dict[str, Any]]:
-        lines = []
-        try:
-            content = self.path.read_bytes()
-        except FileNotFoundError:
-            return []
-        for raw in content.splitlines():
-            with contextlib.suppress(ValueError):
-                line = json.loads(raw)
-                if isinstance(line, dict):
-                    lines.append(line)
-        return lines
-
-    def _check(self, found: dict[str, Any], header: dict[str, Any]) -> None:
-        if found.get("format") != _JOURNAL_FORMAT:
-            raise DataError(
-                f"{self.path} is not a journal of this version. Delete it and run the command "
-                "again; clips that are there are checked and kept."
-            )
-        if found.get("files") == header["files"]:
+        origin = {"repo": hub.repo, "commit": hub.commit, "files": files}
+        if not path.is_file():
+            write_json(path, origin)
             return
-        if found.get("commit") == header["commit"] and found.get("repo") == header["repo"]:
-            changed = [n for n, state in header["files"].items() if found["files"].get(n) != state]
-            raise DataError(
-                f"{', '.join(changed)} changed under the same commit {header['commit']}: the "
-                f"folder was begun with {found['files']}, the host now states {header['files']}. A "
-                "commit cannot change on the original host, so look at the mirror or proxy "
-                "(HF_ENDPOINT). Nothing was touched."
-            )
-        raise DataError(
-            f"{self.path.parent.parent} was begun with {found.get('repo')} at "
-            f"{found.get('commit')}, and you ask for {header['repo']} at {header['commit']}, whose "
-            "files differ. Name another folder with --to; nothing was touched."
-        )
-
-    def _take(self, line: dict[str, Any]) -> None:
         try:
-            if "clip" in line:
-                note = (int(line["size"]), int(line["crc"]), int(line["mtime_ns"]))
-                self.clips[str(line["clip"])] = note
-            elif "archive_sha256" in line:
-                self.archive_sha256 = line["archive_sha256"]
-        except (KeyError, TypeError, ValueError):
-            return  # the clip is read and checked instead
+            begun = json.loads(path.read_text(encoding="utf-8"))
+            same = begun["files"] == files
+            same_commit = (begun["repo"], begun["commit"]) == (hub.repo, hub.commit)
+        except (ValueError, KeyError, TypeError) as error:
+            raise DataError(
+                f"{path} cannot be read ({error!r}). Delete it and run the command again; clips "
+                "that are there are checked and kept."
+            ) from error
+        if not same:
+            raise DataError(
+                f"{root} was begun with {begun}, and the host now states {origin}. Nothing was "
+                "touched. "
+                + (
+                    "Files changed under the same commit, which cannot happen on the original host: "
+                    "look at the mirror or proxy (HF_ENDPOINT)."
+                    if same_commit
+                    else "Name another folder with --to."
+                )
+            )
 
-    def add_clip(self, member: Member, path: Path) -> None:
+    def knows(self, member: Member, path: Path) -> bool:
+        """Return whether a file is still the one that was finished."""
+        return self._store.get("clip", member.name) == _note(member, path)
+
+    def add(self, member: Member, path: Path) -> None:
         """Note a finished clip, durably."""
-        mtime_ns = path.stat().st_mtime_ns
-        line = {"clip": member.name, "size": member.size, "crc": member.crc, "mtime_ns": mtime_ns}
-        with self._lock:
-            self._append(line)
-            self.clips[member.name] = (member.size, member.crc, mtime_ns)
+        self._store.put("clip", member.name, _note(member, path))
 
-    def add_archive(self, sha256: str) -> None:
-        """Note that the whole archive was downloaded and has this sha256."""
-        with self._lock:
-            self._append({"archive_sha256": sha256})
-            self.archive_sha256 = sha256
+    @property
+    def clips(self) -> int:
+        """How many clips are finished."""
+        return self._store.count("clip")
 
-    def _append(self, line: dict[str, Any]) -> None:
-        self._stream.write(json.dumps(line).encode() + b"\n")
-        self._stream.flush()
-        os.fsync(self._stream.fileno())
+    @property
+    def archive_sha256(self) -> str | None:
+        """The sha256 of the archive that was downloaded whole, None where none was."""
+        found = self._store.get("archive", "sha256")
+        return found.decode() if found else None
 
-    def close(self) -> None:
-        """Close the file."""
-        with contextlib.suppress(OSError):
-            self._stream.close()
+    @archive_sha256.setter
+    def archive_sha256(self, sha256: str) -> None:
+        self._store.put("archive", "sha256", sha256.encode())
+
+
+def _note(member: Member, path: Path) -> bytes:
+    return f"{member.size} {member.crc} {path.stat().st_mtime_ns}".encode()
 
 
 @contextlib.contextmanager
@@ -202,58 +149,44 @@ def only_one(root: Path) -> Iterator[None]:
         ) from error
     try:
         now = time.strftime("%Y-%m-%d %H:%M:%S%z")
-        note = {"pid": os.getpid(), "host": socket.gethostname(), "since": now}
         with disk_errors(root):
-            write_atomically(owner, json.dumps(note).encode())
+            write_json(owner, {"pid": os.getpid(), "host": socket.gethostname(), "since": now})
         yield
     finally:
         owner.unlink(missing_ok=True)
         lock.release()
 
 
+_FULL = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EFBIG: "a file would be larger than this system allows",
+}
+
+
 @contextlib.contextmanager
 def disk_errors(root: Path, kept: Callable[[], str] = lambda: "") -> Iterator[None]:
-    """Turn an error of the file system into a message with the fix."""
+    """Turn an error of the file system into a message with the fix, and with what `kept` says."""
     try:
         yield
     except OSError as error:
-        raise disk_problem(error, root, kept()) from error
-
-
-def disk_problem(error: OSError, root: Path, kept: str) -> DataError:
-    """Return an error of the file system as a message with the fix.
-
-    Parameters
-    ----------
-    error : OSError
-        What happened.
-    root : pathlib.Path
-        The folder of the dataset.
-    kept : str
-        A sentence on what is not lost, or nothing.
-    """
-    path = error.filename or root
-    kept = f" {kept}" if kept else ""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        reason = {
-            errno.ENOSPC: "the disk is full",
-            errno.EDQUOT: "the disk quota is used up",
-            errno.EFBIG: "a file would be larger than this system allows",
-        }[error.errno]
-        return DataError(
-            f"{root}: {reason}.{kept} Free some room or name another folder with --to, then run "
-            "the same command again."
-        )
-    if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
-        return DataError(
-            f"{path} cannot be written ({error.strerror}).{kept} Name a folder that you may write "
-            f"to with --to, or set {DATA_DIR_VARIABLE}."
-        )
-    if error.errno in (errno.ENOTDIR, errno.EEXIST):
-        return DataError(
-            f"{path} is a file where a folder is needed.{kept} Name another with --to."
-        )
-    return DataError(f"{path}: {error.strerror or error}.{kept} Run the same command again.")
+        path = error.filename or root
+        said = f" {kept()}".rstrip()
+        if error.errno in _FULL:
+            text = (
+                f"{root}: {_FULL[error.errno]}.{said} Free some room or name another folder with "
+                "--to, then run the same command again."
+            )
+        elif error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+            text = (
+                f"{path} cannot be written ({error.strerror}).{said} Name a folder that you may "
+                f"write to with --to, or set {DATA_DIR_VARIABLE}."
+            )
+        elif error.errno in (errno.ENOTDIR, errno.EEXIST):
+            text = f"{path} is a file where a folder is needed.{said} Name another with --to."
+        else:
+            text = f"{path}: {error.strerror or error}.{said} Run the same command again."
+        raise DataError(text) from error
 
 
 def size_of(path: Path) -> int:
@@ -262,13 +195,3 @@ def size_of(path: Path) -> int:
         return path.stat().st_size
     except OSError:
         return 0
-
-
-def readable_bytes(count: int) -> str:
-    """Return a number of bytes as people write it, in decimal units."""
-    value = float(count)
-    for unit in ("B", "kB", "MB"):
-        if value < 1000:
-            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
-        value /= 1000
-    return f"{value:.1f} GB"

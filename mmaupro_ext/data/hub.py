@@ -1,125 +1,115 @@
 """Files of a dataset on a Hugging Face hub: what there is, and byte ranges that outlive failures.
 
-Everything goes through `huggingface_hub`'s own session, URLs and headers, so that `HF_ENDPOINT`,
-`HF_TOKEN`, `hf auth login`, proxies, certificates and `HF_HUB_OFFLINE` work as everywhere. What is
-added is what a 47.5 GB file on a throttling host needs and `hf_hub_download` does not give: a
-range that goes on where the connection broke, waits that the host asked for shared by all
-connections, and a check of every answer against the file that was announced.
+`huggingface_hub` does the talking: its file list, URLs, headers, session and errors, so `HF_ENDPOINT`,
+`HF_TOKEN`, `hf auth login`, proxies, certificates and `HF_HUB_OFFLINE` work as everywhere. Added is
+what a file of 47.5 GB on a throttling host needs: a range goes on at the byte where its connection
+broke, a pause that the host asks for holds for all connections, each answer is checked against
+the file that was announced, and a host that is never heard is given up in seconds. (`hf_hub_download`
+begins a file anew in each process, and `HfFileSystem` loses what had arrived of a broken range.)
 """
 
 from __future__ import annotations
 
-import email.utils
-import io
 import random
 import re
 import threading
 import time
 import urllib.parse
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Generator
+from concurrent.futures import Future
 from typing import Any
 
 import huggingface_hub
-from huggingface_hub import errors as hub_errors
-from huggingface_hub.utils import build_hf_headers, hf_raise_for_status
+from huggingface_hub import errors
+from huggingface_hub.hf_api import RepoSibling
+from huggingface_hub.utils import build_hf_headers, hf_raise_for_status, parse_ratelimit_headers
 
 from mmaupro_ext import __version__
-from mmaupro_ext.errors import DataError
-
-# Base class of the HTTP library's errors; the library itself differs between hub 1.x and 2.x.
-HTTPError: type[Exception] = hub_errors.HTTPError
+from mmaupro_ext.errors import DataError, MMAUProError
+from mmaupro_ext.util import retry_after
 
 RETRY_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504})
 PROGRESS = 64 << 10  # bytes after which a connection counts as having made headway
-LARGEST_READ = 64 << 20  # bytes; the central directory of 5,787 members takes less than 1 MB
-API_TIMEOUT = 30.0  # seconds
+LONGEST_PAUSE_S = 3600.0  # a host that asks for more ends the fetch with a message
+SILENCE_S = 8.0  # so long a host may say nothing at all before there is taken to be no network
+_NAME: Any = {"library_name": "mmaupro-ext", "library_version": __version__}
+_WAYS_OUT = (
+    "A proxy is set by HTTPS_PROXY, another host by HF_ENDPOINT, a longer patience by "
+    "HF_HUB_DOWNLOAD_TIMEOUT (seconds)."
+)
 
 
-class Stopped(Exception):  # noqa: N818 - not an error: someone asked for it
+class Stopped(MMAUProError):  # noqa: N818 - not an error: someone asked for it
     """The fetch was told to stop."""
 
 
-class ChangedFileError(DataError):
-    """A file is not the one that was announced, or that was there when the fetch began."""
+class _Again(Exception):  # noqa: N818 - a reason to try again
+    """A failure that may pass, with the headers of the answer where there was one."""
+
+    def __init__(self, why: str, headers: Any = None) -> None:
+        super().__init__(why)
+        self.headers = headers or {}
 
 
-@dataclass(frozen=True)
-class RetryPolicy:
-    """How long to try again.
+def sha256_of(file: RepoSibling) -> str | None:
+    """Return the sha256 that the hub states of a file, None for one that is kept in git itself."""
+    return file.lfs.sha256 if file.lfs is not None else None
+
+
+def identity(file: RepoSibling) -> str:
+    """Return what names a file's content: the sha256, else the git object id."""
+    return sha256_of(file) or file.blob_id or f"size-{file.size}"
+
+
+class Hub:
+    """One commit of a dataset repository on a hub; its `files` are by path.
 
     Parameters
     ----------
-    attempts : int
+    repo, revision : str
+        `owner/name`, and a commit, branch or tag; `commit` is what that names now.
+    endpoint : str, optional
+        Base URL; `HF_ENDPOINT` or the public hub by default.
+    retries : int
         Failures in a row, without headway, after which a request is given up.
-    base, longest : float
-        Seconds before the second attempt, and the bound of the doubling.
-    longest_pause : float
-        Seconds; a host that asks for more ends the fetch with a message instead.
+    wait_s : float
+        Seconds before the second attempt; they double, up to a minute.
+    tell : callable
+        Receives lines for the user. Setting `stop`, an event, ends every request and wait soon.
+
+    Raises
+    ------
+    DataError
+        When the host refuses, or says nothing at all for some seconds.
     """
 
-    attempts: int = 8
-    base: float = 1.0
-    longest: float = 60.0
-    longest_pause: float = 3600.0
+    def __init__(
+        self,
+        repo: str,
+        revision: str,
+        endpoint: str | None = None,
+        retries: int = 8,
+        wait_s: float = 1.0,
+        tell: Callable[[str], None] = lambda line: None,
+    ) -> None:
+        self.repo, self.commit = repo, revision
+        self.endpoint = (endpoint or huggingface_hub.constants.ENDPOINT).rstrip("/")
+        self.stop = threading.Event()
+        self._retries, self._wait_s, self._tell = retries, wait_s, tell
+        self._lock, self._paused_until = threading.Lock(), 0.0
+        self._heard = threading.Event()  # the host has answered, be it with a refusal
+        self._last_failure = "no answer"
+        info = self._unless_silent(self._ask)
+        if not info.sha:
+            raise self._no_hub("without a commit")
+        self.commit = str(info.sha)
+        self.licence = getattr(info.card_data, "license", None)
+        self.files: dict[str, RepoSibling] = {
+            file.rfilename: file for file in info.siblings or [] if file.size is not None
+        }
 
-
-@dataclass(frozen=True)
-class RemoteFile:
-    """A file of the repository.
-
-    Parameters
-    ----------
-    name : str
-        Path in the repository.
-    size : int
-        Bytes.
-    sha256 : str or None
-        Of the bytes, when the host stores the file as a large file.
-    blob_id : str or None
-        Git object id of the bytes; of a pointer to them when `sha256` is given.
-    """
-
-    name: str
-    size: int
-    sha256: str | None
-    blob_id: str | None
-
-    @property
-    def identity(self) -> str:
-        """What names the content: the sha256, else the git object id."""
-        return self.sha256 or self.blob_id or f"size-{self.size}"
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """One commit of a repository.
-
-    Parameters
-    ----------
-    repo : str
-        `owner/name`.
-    commit : str
-        40 hexadecimal digits.
-    files : dict
-        Path to `RemoteFile`.
-    licence : str or None
-        What the dataset card states.
-    """
-
-    repo: str
-    commit: str
-    files: dict[str, RemoteFile]
-    licence: str | None
-
-    def file(self, name: str) -> RemoteFile:
-        """Return one file.
-
-        Raises
-        ------
-        DataError
-            When the commit has no such file.
-        """
+    def file(self, name: str) -> RepoSibling:
+        """Return a file of the commit; DataError when there is none of this name."""
         if name not in self.files:
             raise DataError(
                 f"{self.repo} at {self.commit} has no {name}; it has {sorted(self.files)}. "
@@ -127,456 +117,239 @@ class Snapshot:
             )
         return self.files[name]
 
+    def _ask(self) -> Any:
+        api = huggingface_hub.HfApi(endpoint=self.endpoint, **_NAME)
+        options: Any = {"revision": self.commit, "files_metadata": True, "timeout": 30.0}
+        failures = 0
+        while True:
+            try:
+                return api.dataset_info(self.repo, **options)
+            except (errors.HTTPError, OSError) as error:
+                failures += 1
+                self._try_again(error, failures, f"the file list of {self.repo}")
+            except errors.HFValidationError as error:
+                raise DataError(
+                    f"{self.repo!r} is not the name of a repository: {error}"
+                ) from error
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
+                raise self._no_hub(f"{type(error).__name__}: {error}") from error
 
-class Gate:
-    """A pause that every connection keeps when the host asks one of them to wait.
+    def _unless_silent(self, work: Callable[[], Any]) -> Any:
+        """Return what `work` returns, unless the host says nothing at all for some seconds.
 
-    Parameters
-    ----------
-    stop : threading.Event
-        Ends every wait at once.
-    tell : callable
-        Receives a line for the user when a wait begins.
-    """
-
-    def __init__(self, stop: threading.Event, tell: Callable[[str], None]) -> None:
-        self.stop, self._tell = stop, tell
-        self._lock = threading.Lock()
-        self._until = 0.0
-        self._told_until = 0.0
-
-    def check(self) -> None:
-        """Raise `Stopped` when the fetch was told to stop, else wait while a pause is on."""
-        while not self.stop.is_set():
-            left = self._until - time.monotonic()
-            if left <= 0:
-                return
-            self.stop.wait(left)
-        raise Stopped
-
-    def pause(self, seconds: float, why: str) -> None:
-        """Let all connections wait."""
-        with self._lock:
-            now = time.monotonic()
-            self._until = max(self._until, now + seconds)
-            if seconds >= 2 and now >= self._told_until:
-                self._told_until = self._until
-                self._tell(f"{why}; waiting {seconds:.0f} s, then going on")
-
-    def sleep(self, seconds: float, why: str) -> None:
-        """Let this connection wait."""
-        if seconds >= 8:
-            self._tell(f"{why}; trying again in {seconds:.0f} s")
-        if self.stop.wait(seconds):
-            raise Stopped
-
-
-class Hub:
-    """A dataset repository on a hub.
-
-    Parameters
-    ----------
-    repo : str
-        `owner/name`.
-    endpoint : str, optional
-        Base URL; `HF_ENDPOINT` or the public hub by default.
-    policy : RetryPolicy, optional
-        How long to try again.
-    stop : threading.Event, optional
-        Set it to end every request soon.
-    tell : callable, optional
-        Receives lines for the user.
-    """
-
-    def __init__(
-        self,
-        repo: str,
-        *,
-        endpoint: str | None = None,
-        policy: RetryPolicy | None = None,
-        stop: threading.Event | None = None,
-        tell: Callable[[str], None] | None = None,
-    ) -> None:
-        self.repo = repo
-        self.endpoint = (endpoint or huggingface_hub.constants.ENDPOINT).rstrip("/")
-        self.policy = policy or RetryPolicy()
-        self.gate = Gate(stop or threading.Event(), tell or (lambda line: None))
-        self._jitter = random.Random()
-
-    def snapshot(self, revision: str) -> Snapshot:
-        """Ask what a revision holds.
-
-        Parameters
-        ----------
-        revision : str
-            Commit, branch or tag.
-
-        Returns
-        -------
-        Snapshot
-            With the commit that the revision names now.
-
-        Raises
-        ------
-        DataError
-            When the host refuses or cannot be reached.
+        Without a network a name is looked up, or a connection awaited, for minutes; neither can be
+        interrupted, so `work` has a thread of its own, which is left behind then.
         """
-        api = huggingface_hub.HfApi(
-            endpoint=self.endpoint, library_name="mmaupro-ext", library_version=__version__
-        )
+        result: Future[Any] = Future()
 
-        def ask() -> Any:
-            return api.dataset_info(
-                self.repo, revision=revision, files_metadata=True, timeout=API_TIMEOUT
-            )
+        def run() -> None:
+            try:
+                result.set_result(work())
+            except BaseException as error:  # handed to the caller
+                result.set_exception(error)
 
-        info = self._retry(ask, f"the file list of {self.repo}", revision)
-        files = {}
-        for entry in info.siblings or []:
-            if entry.size is None:
-                continue
-            sha256 = entry.lfs.sha256 if entry.lfs is not None else None
-            files[entry.rfilename] = RemoteFile(
-                entry.rfilename, int(entry.size), sha256, entry.blob_id
-            )
-        if not info.sha:
-            raise DataError(
-                f"{self.endpoint} did not say which commit {revision!r} is. Check that HF_ENDPOINT "
-                "names a hub or a full mirror of one."
-            )
-        licence = getattr(info.card_data, "license", None)
-        return Snapshot(self.repo, info.sha, files, licence if isinstance(licence, str) else None)
+        # HF_HUB_DOWNLOAD_TIMEOUT, 10 s unless it is set, is the patience of those on slow networks.
+        patience = max(SILENCE_S, huggingface_hub.constants.HF_HUB_DOWNLOAD_TIMEOUT - 2.0)
+        deadline = time.monotonic() + patience
+        threading.Thread(target=run, daemon=True, name="first-answer").start()
+        while not result.done():
+            time.sleep(0.02)
+            if time.monotonic() > deadline and not self._heard.is_set():
+                self.stop.set()
+                raise DataError(
+                    f"{self.endpoint} was not reached within {patience:.0f} s "
+                    f"({self._last_failure}). Is there a network? {_WAYS_OUT}"
+                )
+        return result.result()
 
     def stream(
-        self, snapshot: Snapshot, file: RemoteFile, start: int, stop: int, *, whole: bool = False
-    ) -> Iterator[bytes]:
+        self, file: RepoSibling, start: int, stop: int, *, whole: bool = False
+    ) -> Generator[bytes]:
         """Yield the bytes of a range, going on where a connection breaks.
 
         Parameters
         ----------
-        snapshot : Snapshot
-            The commit.
-        file : RemoteFile
-            One of its files.
+        file : RepoSibling
+            One of `files`.
         start, stop : int
             Offsets in bytes, `0 <= start < stop <= file.size`.
         whole : bool
             True accepts a host that ignores ranges: bytes before `start` are then read and thrown
             away.
 
-        Yields
-        ------
-        bytes
-            Together exactly `stop - start` bytes.
-
         Raises
         ------
         DataError
             When the host refuses, serves another file, or fails too often in a row.
         Stopped
-            When the stop event was set.
+            When `stop` was set.
         """
-        url = huggingface_hub.hf_hub_url(
-            self.repo,
-            file.name,
-            repo_type="dataset",
-            revision=snapshot.commit,
-            endpoint=self.endpoint,
-        )
         position, milestone, failures = start, start, 0
         while position < stop:
-            self.gate.check()
+            self.keep_pause()
             try:
-                for chunk in self._one_response(url, snapshot, file, position, stop, whole):
+                for chunk in self._one_response(file, position, stop, whole):
                     position += len(chunk)
                     if position - milestone >= PROGRESS:
                         milestone, failures = position, 0
                     yield chunk
-                    self.gate.check()
                 if position < stop:
-                    raise _Again(f"the connection for {file.name} ended early")
-            except (_Again, HTTPError, hub_errors.OfflineModeIsEnabled) as error:
+                    raise _Again(f"the connection for {file.rfilename} ended early")
+            except (_Again, errors.HTTPError, errors.OfflineModeIsEnabled) as error:
                 failures += 1
-                self._after_failure(error, failures, f"bytes of {file.name}", snapshot.commit)
+                self._try_again(error, failures, f"bytes of {file.rfilename}")
 
     def _one_response(
-        self,
-        url: str,
-        snapshot: Snapshot,
-        file: RemoteFile,
-        position: int,
-        stop: int,
-        whole: bool,
-    ) -> Iterator[bytes]:
-        headers = build_hf_headers(library_name="mmaupro-ext", library_version=__version__)
-        headers["Accept-Encoding"] = "identity"
-        headers["Range"] = f"bytes={position}-{stop - 1}"
-        session = huggingface_hub.get_session()
+        self, file: RepoSibling, position: int, stop: int, whole: bool
+    ) -> Generator[bytes]:
+        place: Any = {"revision": self.commit, "endpoint": self.endpoint}
+        url = huggingface_hub.hf_hub_url(self.repo, file.rfilename, repo_type="dataset", **place)
+        headers = build_hf_headers(**_NAME)
+        headers |= {"Accept-Encoding": "identity", "Range": f"bytes={position}-{stop - 1}"}
         timeout = huggingface_hub.constants.HF_HUB_DOWNLOAD_TIMEOUT
-        with session.stream(
+        with huggingface_hub.get_session().stream(
             "GET", url, headers=headers, timeout=timeout, follow_redirects=True
         ) as response:
-            self._check_response(response, snapshot, file, position, stop)
-            skip = 0
-            if response.status_code == 200 and position > 0:
-                if not whole:
-                    raise DataError(
-                        f"{response.url.host} does not serve ranges of {file.name}. Use --archive, "
-                        "which downloads it from the beginning, or another HF_ENDPOINT."
-                    )
-                skip = position
+            self._check_response(response, file, position, stop)
+            skip = position if response.status_code == 200 else 0
+            if skip and not whole:
+                raise DataError(
+                    f"{response.url.host} does not serve ranges of {file.rfilename}. Use --archive, "
+                    "which downloads it from the beginning, or another HF_ENDPOINT."
+                )
             left = stop - position
             # Without a chunk size bytes are handed on as they come: what a fixed size would hold
             # back is lost when the connection breaks.
             for chunk in response.iter_bytes():
-                if skip:
-                    dropped = min(skip, len(chunk))
-                    chunk, skip = chunk[dropped:], skip - dropped
-                    self.gate.check()
-                if chunk and left:
-                    chunk = chunk[:left]
-                    left -= len(chunk)
+                dropped = min(skip, len(chunk))
+                skip -= dropped
+                chunk = chunk[dropped : dropped + left]
+                left -= len(chunk)
+                self.keep_pause()
+                if chunk:
                     yield chunk
                 if not left:
                     return
 
-    def _check_response(
-        self, response: Any, snapshot: Snapshot, file: RemoteFile, position: int, stop: int
-    ) -> None:
-        status = response.status_code
+    def _check_response(self, response: Any, file: RepoSibling, position: int, stop: int) -> None:
+        """Raise unless an answer is of the file that was announced, and of the range asked for."""
+
+        def changed(how: str) -> DataError:
+            return DataError(
+                f"{file.rfilename} of {self.repo} at {self.commit} is not the file that was "
+                f"announced ({file.size:,} bytes, {identity(file)}): {how}. A commit cannot change "
+                f"on the original host, so look at the mirror or proxy in between ({self.endpoint})."
+            )
+
+        status, headers = response.status_code, response.headers
         if status in RETRY_STATUS:
-            raise _Again(f"the host answered {status}", _wanted_pause(response.headers))
-        elsewhere = _netloc(str(response.url)) != _netloc(self.endpoint)
-        if status in (401, 403, 404, 410) and elsewhere:
+            raise _Again(f"the host answered {status}", headers)
+        hosts = {urllib.parse.urlsplit(url).netloc for url in (str(response.url), self.endpoint)}
+        if status in (401, 403, 404, 410) and len(hosts) > 1:
             # The storage behind the hub: its signed address has expired. The hub gives a new one.
             raise _Again(f"the storage host answered {status}")
         if status == 416:
-            raise self._changed(snapshot, file, "it is shorter than it was announced to be")
+            raise changed("it is shorter than it was announced to be")
         hf_raise_for_status(response)
-        if status not in (200, 206):
-            raise _Again(f"the host answered {status}")
         for step in (*response.history, response):
-            etag = step.headers.get("X-Linked-Etag")
-            commit = step.headers.get("X-Repo-Commit")
-            if etag is not None and file.sha256 and _plain_etag(etag) != file.sha256:
-                raise self._changed(snapshot, file, f"the host now names it {_plain_etag(etag)}")
-            if commit is not None and commit != snapshot.commit:
-                raise self._changed(snapshot, file, f"the host answers with commit {commit}")
-        if status == 200:
-            length = response.headers.get("Content-Length")
-            if length is not None and int(length) != file.size:
-                raise self._changed(snapshot, file, f"it now has {int(length):,} bytes")
-            return
-        found = re.fullmatch(
-            r"bytes (\d+)-(\d+)/(\d+|\*)", response.headers.get("Content-Range", "").strip()
-        )
-        if found is None:
-            raise _Again("the host answered a range without saying which")
-        if found[3] != "*" and int(found[3]) != file.size:
-            raise self._changed(snapshot, file, f"it now has {int(found[3]):,} bytes")
-        if int(found[1]) != position or int(found[2]) >= stop:
-            raise _Again(f"the host answered with bytes {found[1]}-{found[2]}")
+            etag = step.headers.get("X-Linked-Etag", "").removeprefix("W/").strip('"')
+            if etag and sha256_of(file) not in (None, etag):
+                raise changed(f"the host now names it {etag}")
+            if step.headers.get("X-Repo-Commit", self.commit) != self.commit:
+                raise changed(f"the host answers with commit {step.headers['X-Repo-Commit']}")
+        first, last, size = position, stop - 1, headers.get("Content-Length", "*")
+        if status != 200:
+            form = r"bytes (\d+)-(\d+)/(\d+|\*)"
+            found = re.fullmatch(form, headers.get("Content-Range", "").strip())
+            if status != 206 or found is None:
+                raise _Again(f"the host answered {status} without saying which bytes it sends")
+            first, last, size = int(found[1]), int(found[2]), found[3]
+        if size not in ("*", str(file.size)):
+            raise changed(f"it now has {int(size):,} bytes")
+        if first != position or last >= stop:
+            raise _Again(f"the host answered with bytes {first}-{last}")
 
-    def _changed(self, snapshot: Snapshot, file: RemoteFile, how: str) -> ChangedFileError:
-        return ChangedFileError(
-            f"{file.name} of {self.repo} at {snapshot.commit} is not the file that was announced "
-            f"({file.size:,} bytes, {file.identity}): {how}. A commit cannot change on the "
-            f"original host, so look at the mirror or proxy in between ({self.endpoint}). What "
-            "was fetched before is kept."
-        )
-
-    def _retry(self, ask: Callable[[], Any], what: str, revision: str) -> Any:
-        failures = 0
-        while True:
-            self.gate.check()
-            try:
-                return ask()
-            except (HTTPError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-                # The last four: an answer that is no file list, such as a proxy's web page.
-                failures += 1
-                self._after_failure(error, failures, what, revision)
-
-    def _after_failure(self, error: Exception, failures: int, what: str, revision: str) -> None:
+    def _try_again(self, error: Exception, failures: int, what: str) -> None:
         """Return after the due wait, or raise what the user should read."""
-        if self.gate.stop.is_set():
-            raise Stopped
-        pause = None
-        if isinstance(error, hub_errors.HfHubHTTPError):
-            response = error.response
-            if response is None or response.status_code not in RETRY_STATUS:
-                raise self._refusal(error, revision) from error
-            pause = _wanted_pause(response.headers)
-            why = f"the host answered {response.status_code}"
-        elif isinstance(error, hub_errors.OfflineModeIsEnabled):
+        response = getattr(error, "response", None)
+        headers = getattr(response, "headers", getattr(error, "headers", {}))
+        self._last_failure = str(error)
+        if isinstance(error, errors.OfflineModeIsEnabled):
             raise DataError(
                 "HF_HUB_OFFLINE is set, so nothing can be fetched. Unset it, or name a folder that "
                 "has the dataset already."
             ) from error
-        elif isinstance(error, _Again):
-            pause, why = error.pause, str(error)
-        elif isinstance(error, HTTPError | ConnectionError | TimeoutError):
-            why = f"the connection failed ({type(error).__name__}: {error})".replace(": )", ")")
-        elif isinstance(error, OSError) and error.filename:
+        if isinstance(error, errors.HfHubHTTPError):
+            self._heard.set()
+            status = getattr(response, "status_code", None)
+            if status not in RETRY_STATUS:
+                raise self._refusal(error, status) from error
+            self._last_failure = f"the host answered {status}"
+        elif isinstance(error, errors.HTTPError | ConnectionError | TimeoutError):
+            self._last_failure = f"the connection failed ({type(error).__name__}: {error})"
+        elif isinstance(error, OSError):
             raise DataError(
                 f"{error.filename} cannot be read ({error.strerror}). It is a file that "
                 "huggingface_hub keeps, such as the token; correct its rights, or set HF_HOME."
             ) from error
-        elif isinstance(error, hub_errors.HFValidationError):
-            raise DataError(f"{self.repo!r} is not the name of a repository: {error}") from error
-        else:
+        pause = retry_after(headers.get("Retry-After"))
+        limit = parse_ratelimit_headers(headers) if pause is None else None
+        if limit and not limit.remaining:
+            pause = float(limit.reset_in_seconds)
+        if pause is not None and pause > LONGEST_PAUSE_S:
             raise DataError(
-                f"{self.endpoint} gave an answer for {what} that is not a hub's "
-                f"({type(error).__name__}: {error}). Check HF_ENDPOINT and the proxy settings."
+                f"{self.endpoint} asks for a pause of {pause:.0f} s. Run the same command again "
+                "later, or use a token (hf auth login): limits are higher for known users."
             ) from error
-        if pause is not None and pause > self.policy.longest_pause:
+        if failures >= self._retries:
             raise DataError(
-                f"{self.endpoint} asks for a pause of {pause:.0f} s. What was fetched is kept; run "
-                "the same command again later, or use a token (hf auth login): limits are higher "
-                "for known users."
-            ) from error
-        if failures >= self.policy.attempts:
-            raise DataError(
-                f"gave up on {what} after {failures} attempts without headway: {why}. What was "
-                "fetched is kept; run the same command again. A proxy is set by HTTPS_PROXY, "
-                "another host by HF_ENDPOINT, a longer patience by HF_HUB_DOWNLOAD_TIMEOUT "
-                "(seconds)."
+                f"gave up on {what} after {failures} attempts without headway: "
+                f"{self._last_failure}. Run the same command again. {_WAYS_OUT}"
             ) from error
         if pause is not None:
-            self.gate.pause(pause, why)
+            self.pause(pause, self._last_failure)
+            return
+        # Connections that failed together should not come back together.
+        wait = min(60.0, self._wait_s * 2 ** (failures - 1)) * random.uniform(0.75, 1.25)
+        if self.stop.wait(wait):
+            raise Stopped
+
+    def pause(self, seconds: float, why: str) -> None:
+        """Let all connections wait, since the host asked one of them to."""
+        with self._lock:
+            now = time.monotonic()
+            if seconds >= 2 and now >= self._paused_until:
+                self._tell(f"{why}; waiting {seconds:.0f} s, then going on")
+            self._paused_until = max(self._paused_until, now + seconds)
+
+    def keep_pause(self) -> None:
+        """Wait while a pause is on; raise `Stopped` when the fetch was told to stop."""
+        if self.stop.wait(max(0.0, self._paused_until - time.monotonic())):
+            raise Stopped
+
+    def _no_hub(self, what: str) -> DataError:
+        return DataError(
+            f"{self.endpoint} gave a file list of {self.repo} that is not a hub's ({what}). Check "
+            "HF_ENDPOINT, which must name a hub or a full mirror of one, and the proxy settings."
+        )
+
+    def _refusal(self, error: Exception, status: int | None) -> DataError:
+        where, page = f"{self.repo} on {self.endpoint}", f"{self.endpoint}/datasets/{self.repo}"
+        login = "log in with `hf auth login` or set HF_TOKEN; unset HF_TOKEN when it has expired."
+        if isinstance(error, errors.GatedRepoError):
+            text = f"asks for its conditions to be accepted ({status}). Accept them on {page}, then"
+        elif isinstance(error, errors.RevisionNotFoundError):
+            text = f"has no revision {self.commit!r}. Leave --revision out for the pinned one, or"
+            return DataError(f"{where} {text} use --revision main for the newest.")
+        elif status == 401:
+            text = (
+                "was refused (401): there is none of this name, or it is not public, or the token"
+            )
+            text += f" is not valid. Check --repo and HF_ENDPOINT, look at {page}, then"
+        elif status == 403:
+            text = f"may not be read with this token, or without one (403). Ask on {page}, then"
+        elif status == 404:
+            return DataError(f"there is no {where} (404: {error}). Check --repo and HF_ENDPOINT.")
         else:
-            wait = min(self.policy.longest, self.policy.base * 2 ** (failures - 1))
-            self.gate.sleep(wait * self._jitter.uniform(0.75, 1.25), why)
-
-    def _refusal(self, error: hub_errors.HfHubHTTPError, revision: str) -> DataError:
-        status = error.response.status_code if error.response is not None else "no status"
-        where = f"{self.repo} on {self.endpoint}"
-        token = "Log in with `hf auth login` or set HF_TOKEN; unset HF_TOKEN when it has expired."
-        if isinstance(error, hub_errors.GatedRepoError):
-            return DataError(
-                f"{where} asks for its conditions to be accepted ({status}). Accept them on the "
-                f"dataset's page with your account. {token}"
-            )
-        if isinstance(error, hub_errors.RevisionNotFoundError):
-            return DataError(
-                f"{where} has no revision {revision!r} ({status}). Leave --revision out for the "
-                "pinned one, or use --revision main for the newest."
-            )
-        if isinstance(error, hub_errors.EntryNotFoundError):
-            return DataError(
-                f"{where} has no such file at {revision!r} ({status}: {error.response.url}). "
-                "Check --revision."
-            )
-        if status == 401:
-            return DataError(
-                f"{where} was refused (401): it does not exist under this name, or it is not "
-                f"public, or the token is not valid. Check --repo and HF_ENDPOINT. {token}"
-            )
-        if status == 403:
-            return DataError(
-                f"{where} may not be read with this token, or without one (403). {token}"
-            )
-        if status == 404:
-            return DataError(f"there is no {where} (404). Check --repo and HF_ENDPOINT.")
-        return DataError(f"{where} answered {status}: {error}")
-
-
-class _Again(Exception):  # noqa: N818 - a reason to try again
-    """A failure that may pass, with the pause that the host asked for (seconds)."""
-
-    def __init__(self, why: str, pause: float | None = None) -> None:
-        super().__init__(why)
-        self.pause = pause
-
-
-def _netloc(url: str) -> str:
-    return urllib.parse.urlsplit(url).netloc
-
-
-def _plain_etag(etag: str) -> str:
-    return etag.removeprefix("W/").strip('"')
-
-
-def _wanted_pause(headers: Any) -> float | None:
-    """Return the seconds that a host asks to wait, or None.
-
-    Read are `Retry-After` (seconds or a date, RFC 9110 section 10.2.3) and the hub's own
-    `ratelimit: "api";r=0;t=55` (IETF draft ratelimit-headers).
-    """
-    text = (headers.get("Retry-After") or "").strip()
-    if text.isdigit():
-        return float(text)
-    if text:
-        try:
-            return max(0.0, email.utils.parsedate_to_datetime(text).timestamp() - time.time())
-        except ValueError:
-            return None
-    found = re.search(r";\s*r\s*=\s*0\s*;\s*t\s*=\s*(\d+)", headers.get("ratelimit") or "")
-    return float(found[1]) if found else None
-
-
-class RangeReader(io.RawIOBase):
-    """A seekable file whose bytes are read from the hub, for the end of an archive.
-
-    Parameters
-    ----------
-    hub : Hub
-        Where it is.
-    snapshot : Snapshot
-        The commit.
-    file : RemoteFile
-        One of its files.
-    tail : int
-        Bytes at the end that are read with the first request and kept.
-    """
-
-    def __init__(self, hub: Hub, snapshot: Snapshot, file: RemoteFile, tail: int = 1 << 20) -> None:
-        super().__init__()
-        self._hub, self._snapshot, self._file = hub, snapshot, file
-        self._position = 0
-        self._kept_from = max(0, file.size - tail)
-        self._kept: bytes | None = None
-
-    def readable(self) -> bool:
-        """Return True."""
-        return True
-
-    def seekable(self) -> bool:
-        """Return True."""
-        return True
-
-    def tell(self) -> int:
-        """Return the position in bytes."""
-        return self._position
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Set the position in bytes."""
-        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._file.size}[whence]
-        if base + offset < 0:
-            raise OSError(22, "position before the beginning of the archive")
-        self._position = base + offset
-        return self._position
-
-    def read(self, size: int | None = -1, /) -> bytes:
-        """Return `size` bytes, fewer only at the end of the file."""
-        stop = self._file.size if size is None or size < 0 else self._position + size
-        start, stop = self._position, min(stop, self._file.size)
-        if stop <= start:
-            return b""
-        if stop - start > LARGEST_READ:
-            raise DataError(
-                f"{self._file.name} claims a directory of {stop - start:,} bytes, which is beyond "
-                "reason. Nothing was extracted from it."
-            )
-        data = self._range(start, stop)
-        self._position = stop
-        return data
-
-    def _range(self, start: int, stop: int) -> bytes:
-        if start >= self._kept_from:
-            if self._kept is None:
-                self._kept = self._fetch(self._kept_from, self._file.size)
-            return self._kept[start - self._kept_from : stop - self._kept_from]
-        return self._fetch(start, stop)
-
-    def _fetch(self, start: int, stop: int) -> bytes:
-        return b"".join(self._hub.stream(self._snapshot, self._file, start, stop))
+            return DataError(f"{where} answered {status}: {error}")
+        return DataError(f"{where} {text} {login}")

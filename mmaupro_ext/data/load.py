@@ -24,6 +24,7 @@ from pathlib import Path
 from mmaupro_ext.data.digests import file_sha256, measured_digest, modified
 from mmaupro_ext.data.locate import PARQUET, SAMPLE_DIR, folder_problem, locate
 from mmaupro_ext.data.manifest import MANIFEST
+from mmaupro_ext.data.safe import stat_clip
 from mmaupro_ext.data.schema import CATEGORIES, CATEGORY_BY_VALUE, Category, Doc, LoadReport
 from mmaupro_ext.data.selection import read_selection
 from mmaupro_ext.data.table import read_documents
@@ -236,8 +237,9 @@ def audio_references(
     -------
     list of dict
         One `{"path": absolute path, "sha256": hex digest of the file's bytes}` per clip, in clip
-        order. A file that is missing or cannot be read has sha256 None and raises nothing: the
-        model class reports its item as errored, and the rest of the run goes on.
+        order. A file that is missing or cannot be read has sha256 None; one that must not be
+        opened (a pipe, a device, a link out of the folder) has a `problem`, too. Nothing is raised:
+        the model class reports its item as errored, and the rest of the run goes on.
 
     Notes
     -----
@@ -251,8 +253,16 @@ def audio_references(
     references: list[dict[str, str | None]] = []
     for relative, expected in zip(doc["audio_path"], promised, strict=True):
         path = folder / relative
-        digest = measured_digest(folder, relative) or file_sha256(path)
+        reference: dict[str, str | None] = {"path": str(path), "sha256": None}
+        references.append(reference)
+        try:
+            stat_clip(folder, relative)
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            reference["problem"] = error.strerror
+            continue
+        reference["sha256"] = digest = measured_digest(folder, relative) or file_sha256(path)
         if expected and digest and digest != expected:
             logger.warning("%s: its bytes are not those of the manifest (item %s)", path, doc["id"])
-        references.append({"path": str(path), "sha256": digest})
     return references

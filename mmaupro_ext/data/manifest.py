@@ -12,6 +12,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from mmaupro_ext.data.safe import stat_regular
 from mmaupro_ext.util import cache_dir
 
 Entry = dict[str, Any]
@@ -75,6 +76,7 @@ def read_manifest(path: Path) -> dict[str, Any] | None:
         None when there is no such file or it is not a manifest.
     """
     try:
+        stat_regular(path)
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None

@@ -16,11 +16,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mmaupro_ext.data.safe import stat_regular
 from mmaupro_ext.data.schema import CATEGORIES, CATEGORY_BY_VALUE, LENGTH_TYPES, Doc
 from mmaupro_ext.errors import ConfigError, DataError
+from mmaupro_ext.util import write_json
 
 SELECTION_FILE = "selection.json"
-PART_SUFFIX = ".mmaupro-part"  # of files that are still being written
 _FORMAT = 1
 
 
@@ -343,6 +344,7 @@ def read_selection(root: str | os.PathLike[str]) -> Selection | None:
     """
     path = Path(root) / SELECTION_FILE
     try:
+        stat_regular(path)
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
@@ -392,18 +394,4 @@ def write_selection(root: str | os.PathLike[str], selection: Selection) -> None:
         "parts": list(selection.parts),
         "ids": sorted(selection.ids),
     }
-    write_atomically(Path(root) / SELECTION_FILE, json.dumps(content, indent=1).encode() + b"\n")
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a small file so that a reader, also after a crash, sees the old content or the new."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}{PART_SUFFIX}")
-    try:
-        with temporary.open("wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    write_json(Path(root) / SELECTION_FILE, content)

@@ -28,6 +28,7 @@ from mmaupro_ext.data.findings import Difference, FactCheck
 from mmaupro_ext.data.locate import PARQUET, SAMPLE_DIR, locate
 from mmaupro_ext.data.manifest import Entry
 from mmaupro_ext.data.rows import broken_doc, normalise_row
+from mmaupro_ext.data.safe import stat_clip
 from mmaupro_ext.data.schema import Doc, LoadReport
 from mmaupro_ext.data.selection import Selection, read_selection
 from mmaupro_ext.data.table import read_rows
@@ -189,7 +190,7 @@ def verify(
         report.facts = findings.sample_facts(report.facts, root)
 
     if quick:
-        entries = {clip: quick_entry(root / clip, promised.get(clip)) for clip in referenced}
+        entries = {clip: quick_entry(root, clip, promised.get(clip)) for clip in referenced}
         read = 0
     else:
         entries, read, report.manifest = _scan(
@@ -242,12 +243,14 @@ def _partial_note(selection: Selection | None) -> Iterator[Difference]:
     )
 
 
-def quick_entry(path: Path, promised: Entry | None) -> Entry:
+def quick_entry(root: Path, clip: str, promised: Entry | None) -> Entry:
     """Return what the manifest says of a clip, as long as size and time still agree."""
     try:
-        status = path.stat()
-    except OSError:
+        status = stat_clip(root, clip)
+    except FileNotFoundError:
         return {"problem": "missing"}
+    except OSError as error:
+        return {"problem": f"is not opened: {error.strerror}"}
     now = {"bytes": status.st_size, "mtime_ns": status.st_mtime_ns}
     if promised is None:
         return {**now, "unread": True}

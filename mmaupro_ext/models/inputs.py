@@ -272,6 +272,8 @@ def _stated(reference: Any) -> tuple[float, int]:
 
 def _path_of(reference: Any) -> str:
     path = reference.get("path") if isinstance(reference, Mapping) else reference
+    if isinstance(reference, Mapping) and reference.get("problem"):
+        raise AudioError(f"is not opened: {reference['problem']}", path=str(path))
     if not isinstance(path, (str, os.PathLike)) or not os.fspath(path):
         raise AudioError(
             f"a reference to audio of type {type(reference).__name__} has no path",

@@ -1,0 +1,64 @@
+"""Which files are opened at all: regular ones that lie in the dataset's folder."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from pathlib import Path
+
+from mmaupro_ext.data.locate import AUDIO_FOLDER
+
+_KINDS = {
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+    stat.S_IFDIR: "a folder",
+}
+
+
+def stat_regular(path: str | os.PathLike[str]) -> os.stat_result:
+    """Return the state of a regular file.
+
+    Parameters
+    ----------
+    path : path
+        The file, or a link to it.
+
+    Raises
+    ------
+    OSError
+        When there is none, or it is something that may block whoever opens it: a pipe, a device, a
+        socket, a folder.
+    """
+    state = os.stat(path)
+    kind = stat.S_IFMT(state.st_mode)
+    if kind != stat.S_IFREG:
+        what = _KINDS.get(kind, "a special file")
+        raise OSError(errno.EINVAL, f"it is {what} and no regular file", os.fspath(path))
+    return state
+
+
+def stat_clip(root: Path, relative: str) -> os.stat_result:
+    """Return the state of a clip, before it is opened.
+
+    Parameters
+    ----------
+    root : pathlib.Path
+        Folder of the dataset. It and its `data/` may themselves be links.
+    relative : str
+        Path of the clip.
+
+    Raises
+    ------
+    OSError
+        As `stat_regular`, and for a link that leads out of the folder.
+    """
+    path = root / relative
+    state = stat_regular(path)
+    real = os.path.realpath(path)
+    homes = (os.path.realpath(root), os.path.realpath(root / AUDIO_FOLDER))
+    if not real.startswith(tuple(home.rstrip(os.sep) + os.sep for home in homes)):
+        raise OSError(errno.EPERM, f"it is a link out of the dataset, to {real}", str(path))
+    return state
