@@ -1,0 +1,78 @@
+"""What is known of the audio models that hf-audio describes, as a list and one by one."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+
+from mmaupro_ext.errors import ConfigError
+from mmaupro_ext.models.families import FAMILIES, REFUSED, Family
+
+HEADER = ("model type", "hears whole", "tokens of 30 s", "needs beside torch")
+_HALF_MINUTE_S = 30
+
+
+def families() -> list[Family]:
+    """Return each family once, by name."""
+    return sorted({id(f): f for f in FAMILIES.values()}.values(), key=lambda f: f.name)
+
+
+def find(name: str) -> Family:
+    """Return a family by one of its model types.
+
+    Raises
+    ------
+    ConfigError
+        When there is none, with the reason where the type is refused.
+    """
+    if name in FAMILIES:
+        return FAMILIES[name]
+    if name in REFUSED:
+        raise ConfigError(f"models of type {name!r} are refused: {REFUSED[name]}.")
+    raise ConfigError(
+        f"{name!r} is not described here; its processor may still serve the generic way. Described: "
+        f"{', '.join(sorted(FAMILIES))}."
+    )
+
+
+def row(family: Family) -> tuple[str, ...]:
+    """Return what the list says of a family."""
+    return (
+        ", ".join(family.model_types),
+        "any length" if family.whole_s is None else f"{family.whole_s:g} s",
+        str(family.count_tokens([_HALF_MINUTE_S * family.sampling_rate])[0]),
+        ", ".join(package for package, _ in family.requires) or "nothing",
+    )
+
+
+def describe(family: Family) -> str:
+    """Return everything that is known of a family, as text."""
+    lines = [
+        f"{' / '.join(family.model_types)}: transformers.{family.loader}",
+        f"  a clip in the prompt    {family.audio_block!r}",
+        f"  its token               {family.audio_token!r}, {row(family)[2]} for 30 s",
+        f"  hears whole             {row(family)[1]}; windows of {family.window_s:g} s",
+        f"  shortest block          {1e3 * family.min_samples / family.sampling_rate:g} ms, silence added",
+        "  choices                 "
+        + ("scored on the prompt's cache" if family.shared_prefix else "a whole pass each"),
+    ]
+    for package, why in family.requires:
+        lines.append(f"  needs                   {package}: {why}")
+    for note in family.notes:
+        lines += textwrap.wrap(note, 100, initial_indent="  - ", subsequent_indent="    ")
+    return "\n".join(lines)
+
+
+def markdown(rows: Sequence[Sequence[str]]) -> str:
+    """Return the rows as a table of Markdown."""
+    lines = [HEADER, ("---", "---:", "---:", "---"), *rows]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> str:
+    """Return the rows as columns."""
+    widths = [max(len(cells[i]) for cells in rows) for i in range(len(rows[0]))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip()
+        for cells in rows
+    )
