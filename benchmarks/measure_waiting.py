@@ -31,7 +31,7 @@ import soundfile
 import torch
 from lm_eval.api.instance import Instance
 
-from mmaupro_ext.models.hf_audio import HFAudioLM
+from mmaupro_ext.models.hf.model import HFAudioLM
 
 ITEMS = 64
 BATCH_SIZE = 4
@@ -87,7 +87,7 @@ def run(paths: list[str], frontend: str, workers: int) -> tuple[float, float, fl
     ]
     begin = time.perf_counter()
     lm.generate_until(requests, disable_tqdm=True)
-    return time.perf_counter() - begin, lm.runner.waited_s, lm.runner.prepared_s
+    return time.perf_counter() - begin, lm.schedule.waited_s, lm.schedule.prepared_s
 
 
 def main() -> None:

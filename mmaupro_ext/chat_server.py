@@ -1,6 +1,6 @@
 """A client for servers that speak OpenAI's chat protocol: patient, paced, and exact about failures.
 
-Judges (`scoring.judges`) and models behind a server (`models.openai_audio`) share it. It knows
+Judges (`offline.judges`) and models behind a server (`models.engines.openai`) share it. It knows
 nothing of what is asked: callers bring the body of each request and read the answer.
 """
 

@@ -1,9 +1,9 @@
-"""What a model was given to hear: a record that travels with each answer into samples and results.
+"""What a model was given to hear, and why its reply ended: both travel with the answer.
 
 lm_eval moves strings and numbers from a model to its scorers, between processes and into its response
 cache. `Reply` and `LogProb` are such strings and numbers, and carry the record of their item with them:
 pickling keeps it, so that cached answers and answers of other processes still say what was heard.
-`compat` writes the records into the samples and their totals beside the results.
+`annotate` writes both into the samples; the records' totals stand beside the results.
 """
 
 from __future__ import annotations
@@ -19,6 +19,10 @@ from mmaupro_ext.replies import parse_error
 logger = logging.getLogger(__name__)
 
 Record = dict[str, Any]
+
+# Why a reply ended: where the model or a stop string ended it, at the limit of its length, or because
+# there is none.
+STOP, LENGTH, ERROR = "stop", "length", "error"
 
 # Two lengths in seconds that differ by less are the same: a resampled clip ends within a sample.
 SAME_SECONDS = 0.01
@@ -67,7 +71,7 @@ def record(
     windows : int
         Blocks of audio in the prompt.
     audio_tokens : int or None
-        Tokens of the prompt that stand for audio; None where nobody tells, as behind a server.
+        Tokens of the prompt that stand for audio; None where they are not known, as behind a server.
     **policy : str
         What decided (`long_audio`, `multi_audio`, `channels`).
     """
@@ -90,18 +94,27 @@ def record(
 
 
 class Reply(str):
-    """A model's reply with the record of its item as `heard` (None for text)."""
+    """A model's reply with what is known of it.
+
+    Attributes
+    ----------
+    heard : dict or None
+        The record of its item; None for text.
+    finish : {"stop", "length", "error"} or None
+        Why it ended; None where that is not known.
+    """
 
     heard: Record | None
+    finish: str | None
 
-    def __new__(cls, text: str, heard: Record | None = None) -> Reply:
+    def __new__(cls, text: str, heard: Record | None = None, finish: str | None = None) -> Reply:
         """Return the reply."""
         reply = super().__new__(cls, text)
-        reply.heard = heard
+        reply.heard, reply.finish = heard, finish
         return reply
 
     def __reduce__(self) -> Any:
-        return Reply, (str(self), self.heard)
+        return Reply, (str(self), self.heard, self.finish)
 
 
 class LogProb(float):
@@ -129,6 +142,23 @@ def record_of(answers: Any) -> Record | None:
     if found is not None or not isinstance(answers, (list, tuple)):
         return found
     return next(filter(None, map(record_of, answers)), None)
+
+
+def finish_of(answers: Any) -> str | None:
+    """Return why the first of the (nested) replies to an item ended, None where that is not known."""
+    if isinstance(answers, (list, tuple)):
+        return next(filter(None, map(finish_of, answers)), None)
+    return getattr(answers, "finish", None)
+
+
+def annotate(sample: dict[str, Any]) -> None:
+    """Write into a sample of lm_eval what was heard (`heard`) and why the reply ended (`finish`)."""
+    for name, value in (
+        ("heard", record_of(sample["resps"])),
+        ("finish", finish_of(sample["resps"])),
+    ):
+        if value is not None:
+            sample[name] = value
 
 
 class Totals:

@@ -13,9 +13,9 @@ OFF_SWITCH = "MMAUPRO_NO_HOOK"
 # The target strings must equal the class's own "module:name", or lm_eval sees a clash of names
 # when the class registers itself.
 MODELS = {
-    "hf-audio": "mmaupro_ext.models.hf_audio:HFAudioLM",
-    "openai-audio": "mmaupro_ext.models.openai_audio:OpenAIAudioLM",
-    "vllm-audio": "mmaupro_ext.models.vllm_audio:VLLMAudioLM",
+    "hf-audio": "mmaupro_ext.models.hf.model:HFAudioLM",
+    "openai-audio": "mmaupro_ext.models.engines.openai:OpenAIAudioLM",
+    "vllm-audio": "mmaupro_ext.models.engines.vllm:VLLMAudioLM",
 }
 
 

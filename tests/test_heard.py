@@ -12,7 +12,7 @@ from lm_eval.loggers import EvaluationTracker
 
 from mmaupro_ext import compat, heard
 from mmaupro_ext.heard import ClipHeard, LogProb, Reply, Totals
-from mmaupro_ext.models.hf_audio import HFAudioLM
+from mmaupro_ext.models.hf.model import HFAudioLM
 from mmaupro_ext.replies import error_reply
 from mmaupro_ext.report import after_run
 

@@ -13,10 +13,10 @@ import torch
 import transformers
 from lm_eval.api.instance import Instance
 
-from mmaupro_ext.models import adapters, loading
-from mmaupro_ext.models.families import find_family
+from mmaupro_ext.models.families import adapters, find_family
 from mmaupro_ext.models.families.granite_speech import WITHOUT_ADAPTER
-from mmaupro_ext.models.hf_audio import HFAudioLM
+from mmaupro_ext.models.hf import loading
+from mmaupro_ext.models.hf.model import HFAudioLM
 from mmaupro_ext.replies import parse_error
 
 RATE = 16_000

@@ -8,15 +8,23 @@ import soundfile
 from transformers import WhisperFeatureExtractor
 
 from mmaupro_ext.errors import ConfigError
-from mmaupro_ext.models import inputs, loading, prompts
+from mmaupro_ext.models import blocks, words
 from mmaupro_ext.models.families import FAMILIES
-from mmaupro_ext.models.hf_audio import HFAudioLM
+from mmaupro_ext.models.hf import loading
+from mmaupro_ext.models.hf.model import HFAudioLM
 from mmaupro_ext.models.items import Question
-from mmaupro_ext.models.long_audio import Recording
+from mmaupro_ext.models.media import AudioReader
+from mmaupro_ext.models.windows import Recording
 
-QWEN = FAMILIES["qwen2_audio"]
+QWEN = FAMILIES["qwen2_audio"].writing
+LOADING = FAMILIES["qwen2_audio"].loading
 BLOCK = "<|audio_bos|><|AUDIO|><|audio_eos|>"
 RATE = 16_000
+
+
+def placed(prompt, recordings, writing=QWEN):
+    """The prompt with its blocks written."""
+    return words.write(blocks.split_at_places(prompt, writing), recordings, writing)
 
 
 @pytest.fixture
@@ -45,7 +53,7 @@ def recording(blocks, tracks):
 
 
 def test_left_and_right_are_told_apart_in_the_prompt():
-    written = prompts.place_audio_blocks("<audio>\nWhere?", [recording(1, tracks=2)], QWEN)
+    written = placed("<audio>\nWhere?", [recording(1, tracks=2)])
     assert written == (
         f"Audio 1: {BLOCK}\nAudio 2: {BLOCK}\n"
         "The recording is stereo, left channel Audio 1 and right channel Audio 2.\nWhere?"
@@ -54,7 +62,7 @@ def test_left_and_right_are_told_apart_in_the_prompt():
 
 def test_a_long_stereo_clip_beside_a_mono_clip_keeps_its_channels_together():
     clips = [recording(2, tracks=2), recording(1, tracks=1)]
-    written = prompts.place_audio_blocks("<audio><audio>\nWhich?", clips, QWEN)
+    written = placed("<audio><audio>\nWhich?", clips)
     assert written.count(BLOCK) == 5
     assert written.endswith(
         "Recording 1 is stereo, left channel Audio 1 to Audio 2 and right channel Audio 3 to "
@@ -63,21 +71,21 @@ def test_a_long_stereo_clip_beside_a_mono_clip_keeps_its_channels_together():
 
 
 def test_channels_do_not_change_places(stereo_file):
-    reader = inputs.AudioReader(RATE, "native", 2**20, channels="stereo-as-two")
+    reader = AudioReader(RATE, "native", 2**20, channels="stereo-as-two")
     left, right = reader.read(stereo_file).tracks
     wanted, _ = soundfile.read(stereo_file, dtype="float32")
     np.testing.assert_array_equal(left, wanted[:, 0])
     np.testing.assert_array_equal(right, wanted[:, 1])
-    assert reader.seconds(stereo_file) == pytest.approx(4.0)
+    assert reader.stated_seconds([stereo_file]) == pytest.approx(4.0)
 
 
 @pytest.mark.parametrize("count", [1, 3])
 def test_other_numbers_of_channels_are_still_mixed(tmp_path, count):
     path = tmp_path / "clip.wav"
     soundfile.write(path, np.random.default_rng(0).normal(0, 0.1, (RATE, count)), RATE)
-    reader = inputs.AudioReader(RATE, "native", 2**20, channels="stereo-as-two")
+    reader = AudioReader(RATE, "native", 2**20, channels="stereo-as-two")
     (track,) = reader.read(str(path)).tracks
-    mixed = inputs.AudioReader(RATE, "native", 2**20).read(str(path)).samples
+    mixed = AudioReader(RATE, "native", 2**20).read(str(path)).samples
     np.testing.assert_array_equal(track, mixed)
 
 
@@ -90,11 +98,11 @@ def test_the_model_hears_both_channels_and_counts_the_seconds_once(make, stereo_
     first, second = prompt.tensors["input_features"]
     assert (first - second).abs().max() > 0.1
     assert "left channel Audio 1 and right channel Audio 2" in prompt.text
-    apart._count_heard([prompt])
+    apart.heard.add(prompt.heard)
     assert apart.heard.as_dict()["seconds_heard"] == 2.0
     assert apart.heard.as_dict()["windows"] == 2
     assert apart.heard.as_dict()["mixed_down_clips"] == 0
-    mixed._count_heard([mixed.prepare(question)])
+    mixed.heard.add(mixed.prepare(question).heard)
     assert mixed.heard.as_dict()["mixed_down_clips"] == 1
     assert apart.get_model_info()["channels"] == "stereo-as-two"
 
@@ -116,6 +124,8 @@ def test_a_checkpoint_says_how_it_takes_stereo_and_the_user_overrules():
 
 def test_a_short_window_of_the_extractor_is_not_overrun():
     short = WhisperFeatureExtractor(chunk_length=4)
-    assert loading.fit_window(QWEN, short).window_s == 4.0
-    assert loading.fit_window(QWEN, WhisperFeatureExtractor(chunk_length=60)).window_s == 30.0
-    assert loading.fit_window(QWEN, object()).window_s == 30.0
+    assert loading.fit_window(QWEN, LOADING, short).window_s == 4.0
+    assert (
+        loading.fit_window(QWEN, LOADING, WhisperFeatureExtractor(chunk_length=60)).window_s == 30.0
+    )
+    assert loading.fit_window(QWEN, LOADING, object()).window_s == 30.0

@@ -36,7 +36,7 @@ def test_one_family_is_told_whole(capsys, model_type):
     code, said = run(capsys, model_type)
     assert code == 0
     family = FAMILIES[model_type]
-    for fact in (family.loader, repr(family.audio_block), models.row(family)[2]):
+    for fact in (family.loading.loader, repr(family.writing.audio_block), models.row(family)[2]):
         assert fact in said.out
     assert said.out.count("\n  - ") == len(family.notes)
 

@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from mmaupro_ext.commands import cli
-from mmaupro_ext.models import doctor, inputs, placing
+from mmaupro_ext.models import blocks, doctor
 from mmaupro_ext.models.doctor import BAD, GOOD, NOTE, Doctor
-from mmaupro_ext.models.hf_audio import HFAudioLM
+from mmaupro_ext.models.hf.model import HFAudioLM
+from mmaupro_ext.models.media import AudioReader
 
 
 @pytest.fixture(autouse=True)
@@ -54,7 +55,7 @@ def test_a_deaf_model_is_found(make):
 
 def test_a_model_that_hears_tones_as_silence_is_found(make, monkeypatch):
     lm = make()
-    read = inputs.AudioReader.read
+    read = AudioReader.read
 
     def without_tones(self, entry):
         samples = entry["array"]
@@ -62,7 +63,7 @@ def test_a_model_that_hears_tones_as_silence_is_found(make, monkeypatch):
         is_tone = spectrum.max() > 0 and (spectrum > spectrum.max() / 10).sum() < 100
         return read(self, {**entry, "array": 0 * samples} if is_tone else entry)
 
-    monkeypatch.setattr(inputs.AudioReader, "read", without_tones)
+    monkeypatch.setattr(AudioReader, "read", without_tones)
     assert checked(lm, "hears").verdict == BAD
 
 
@@ -75,17 +76,15 @@ def test_a_model_that_does_not_read_is_found(make, monkeypatch):
 @pytest.mark.parametrize(
     ("heard", "missing"),
     [
-        (lambda clips: sorted(clips, key=lambda clip: float(np.abs(clip.samples).sum())), "order"),
-        (lambda clips: [clips[0]] * len(clips), "second clip"),
-        (lambda clips: [clips[-1]] * len(clips), "first clip"),
+        (lambda signals: sorted(signals, key=lambda signal: float(np.abs(signal).sum())), "order"),
+        (lambda signals: [signals[0]] * len(signals), "second clip"),
+        (lambda signals: [signals[-1]] * len(signals), "first clip"),
     ],
 )
 def test_clips_that_are_sorted_or_lost_are_found(make, monkeypatch, heard, missing):
     lm = make()
-    find = placing.find_recordings
-    monkeypatch.setattr(
-        placing, "find_recordings", lambda text, clips, *rest: find(text, heard(clips), *rest)
-    )
+    cut = blocks.cut
+    monkeypatch.setattr(blocks, "cut", lambda signals, *rest: cut(heard(signals), *rest))
     finding = checked(lm, "keeps_order")
     assert finding.verdict == BAD
     assert missing in finding.detail
@@ -94,19 +93,13 @@ def test_clips_that_are_sorted_or_lost_are_found(make, monkeypatch, heard, missi
 def test_mono_is_a_note_and_mixed_channels_are_a_fault(make, monkeypatch):
     assert checked(make(), "tells_sides").verdict == NOTE
     lm = make(channels="stereo-as-two")
-    monkeypatch.setattr(
-        inputs.Clip, "tracks", property(lambda clip: [clip.samples.mean(axis=0)] * 2)
-    )
-    monkeypatch.setattr(placing, "find_recordings", _with_mixed_signals(placing.find_recordings))
+    cut = blocks.cut
+    monkeypatch.setattr(blocks, "cut", lambda signals, *rest: cut(_mixed(signals), *rest))
     assert checked(lm, "tells_sides").verdict == BAD
 
 
-def _with_mixed_signals(recordings):
-    def mixed(*arguments):
-        text, signals, entries = recordings(*arguments)
-        return text, [np.stack([s.mean(axis=0)] * 2) for s in signals], entries
-
-    return mixed
+def _mixed(signals):
+    return [np.stack([signal.mean(axis=0)] * 2) for signal in signals]
 
 
 def test_a_cut_clip_is_found(make):

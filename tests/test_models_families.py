@@ -19,9 +19,9 @@ from lm_eval.api.instance import Instance
 from mmaupro_ext import features
 from mmaupro_ext.audio import resample
 from mmaupro_ext.errors import ConfigError
-from mmaupro_ext.models import batching, loading
 from mmaupro_ext.models.families import FAMILIES
-from mmaupro_ext.models.hf_audio import HFAudioLM
+from mmaupro_ext.models.hf import batching, loading
+from mmaupro_ext.models.hf.model import HFAudioLM
 from mmaupro_ext.models.items import Question
 from mmaupro_ext.replies import parse_error
 
@@ -183,7 +183,7 @@ def test_two_clips_of_different_length_have_their_tokens(lm):
     media = {"audio": [sound(3.2), sound(1.7)]}
     prompt = lm.prepare(Question(chat(lm, "<audio>\n<audio>\nWhich?"), media))
     assert prompt.blocks == [1, 1]
-    label = lm.family.block_label
+    label = lm.family.writing.block_label
     assert prompt.text.index(label.format(number=1)) < prompt.text.index(label.format(number=2))
 
 
@@ -206,11 +206,11 @@ def own_way(lm: HFAudioLM, waves: list[np.ndarray], question: str) -> dict:
     module = importlib.import_module(f"tiny.{lm.family.name}")
     if hasattr(module, "own_way"):
         return module.own_way(lm.processor, waves, question)
-    rate = getattr(lm.processor, lm.family.extractor).sampling_rate
+    rate = getattr(lm.processor, lm.family.loading.extractor).sampling_rate
     if rate != RATE:
         waves = [resample(wave, RATE, rate, resampler="soxr") for wave in waves]
     content = [{"type": "audio", "audio": wave} for wave in waves]
-    question = question.removeprefix(lm.family.template_block_end)
+    question = question.removeprefix(lm.family.loading.template_block_end)
     return lm.processor.apply_chat_template(
         [{"role": "user", "content": [*content, {"type": "text", "text": question}]}],
         add_generation_prompt=True,
@@ -224,8 +224,8 @@ def own_way(lm: HFAudioLM, waves: list[np.ndarray], question: str) -> dict:
 @with_stock_frontend
 def test_native_and_stock_features_give_the_same_prompt_and_logits(case, make):
     native, stock = make(), make(frontend="stock")
-    extractor = getattr(native.processor, native.family.extractor)
-    assert type(extractor) is not type(getattr(stock.processor, stock.family.extractor))
+    extractor = getattr(native.processor, native.family.loading.extractor)
+    assert type(extractor) is not type(getattr(stock.processor, stock.family.loading.extractor))
     # at the rate of the model: resamplers may differ by more than features do
     rate = extractor.sampling_rate
     media = {
@@ -316,10 +316,14 @@ def values(rows):
 
 def test_scores_on_the_shared_prompt_equal_full_passes(case, lm):
     batch = batch_of(lm)
-    full = values(lm.score_full(batch))
-    if lm.family.shared_prefix:
-        assert values(lm.score_shared(batch)) == pytest.approx(full, abs=case.tolerance)
-    one_by_one = [value for choices in batch for value in values(lm.score_full([choices]))]
+    full = values(lm.score_choices(batch, shared=False))
+    if lm.family.loading.shared_prefix:
+        assert values(lm.score_choices(batch, shared=True)) == pytest.approx(
+            full, abs=case.tolerance
+        )
+    one_by_one = [
+        value for choices in batch for value in values(lm.score_choices([choices], shared=False))
+    ]
     assert full == pytest.approx(one_by_one, abs=case.tolerance)
 
 
@@ -334,7 +338,7 @@ def test_scores_equal_a_plain_forward_pass(case, lm):
             more = {"input_ids": tokens, "attention_mask": torch.ones_like(tokens)}
             added = more.get(name, torch.zeros_like(tokens))
             extended[name] = torch.cat([extended[name], added], dim=1)
-    lm._before_forward(frozenset({"audio"}))
+    lm.passes.switch(frozenset({"audio"}))
     with torch.no_grad():
         logits = lm.model(**extended).logits[:, -tokens.shape[1] - 1 : -1].float()
     expected = logits.log_softmax(-1).gather(2, tokens[..., None]).sum().item()
@@ -366,7 +370,7 @@ def test_answers_do_not_depend_on_the_batch(case, make):
 
 def test_logits_are_computed_where_they_are_wanted_only(case, lm):
     prompt = lm.prepare(Question(chat(lm, "<audio>\nWhich?"), {"audio": [sound(1)]}))
-    lm._before_forward(frozenset({"audio"}))
+    lm.passes.switch(frozenset({"audio"}))
     with torch.no_grad():
         all_of_them = lm.model(**prompt.tensors).logits
         with batching.last_positions_only(lm.model, 2):
@@ -378,7 +382,7 @@ def test_logits_are_computed_where_they_are_wanted_only(case, lm):
 def test_greedy_replies_are_what_the_forward_pass_prefers(case, lm):
     context = chat(lm, "<audio>\nWhich?")
     prompt = lm.prepare(Question(context, {"audio": [sound(2)]}))
-    lm._before_forward(frozenset({"audio"}))
+    lm.passes.switch(frozenset({"audio"}))
     with torch.no_grad():
         best = int(lm.model(**prompt.tensors).logits[0, -1].argmax())
     (reply,) = lm.generate_until([generate(context, sound(2), tokens=1)], disable_tqdm=True)
@@ -389,7 +393,7 @@ def test_text_alone_is_served_and_equals_a_plain_forward_pass(case, lm):
     context, continuation = "One plus one is", " two"
     tokens = lm.tok_encode(context + continuation)
     count = len(tokens) - len(lm.tok_encode(context))
-    lm._before_forward(frozenset())
+    lm.passes.switch(frozenset())
     with torch.no_grad():
         logits = lm.model(input_ids=torch.tensor([tokens])).logits[0].float()
     logprobs = logits[-count - 1 : -1].log_softmax(-1)
@@ -415,10 +419,10 @@ def test_half_precision_is_served(case, make):
     lm = make(dtype="bfloat16")
     assert lm.model.dtype == torch.bfloat16
     batch = batch_of(lm)
-    full = values(lm.score_full(batch))
+    full = values(lm.score_choices(batch, shared=False))
     assert np.isfinite(full).all()
-    if lm.family.shared_prefix:
-        shared = values(lm.score_shared(batch))
+    if lm.family.loading.shared_prefix:
+        shared = values(lm.score_choices(batch, shared=True))
         # 8 bits of mantissa in every layer of either way
         assert shared == pytest.approx(full, rel=0.1, abs=0.5)
     context = chat(lm, "<audio>\nWhich?")
@@ -463,10 +467,12 @@ def test_images_and_sounds_are_served_together(case, lm):
     batch = [
         lm.prepare_choices(Question(context, entry, continuations=list(CHOICES))) for entry in media
     ]
-    full = values(lm.score_full(batch))
+    full = values(lm.score_choices(batch, shared=False))
     assert full[:1] == pytest.approx([first], abs=case.tolerance)
-    if lm.family.shared_prefix:
-        assert values(lm.score_shared(batch)) == pytest.approx(full, abs=case.tolerance)
+    if lm.family.loading.shared_prefix:
+        assert values(lm.score_choices(batch, shared=True)) == pytest.approx(
+            full, abs=case.tolerance
+        )
 
 
 # ---- the list ----------------------------------------------------------------------------------
@@ -478,11 +484,12 @@ def test_every_family_has_a_case():
 
 
 def test_every_family_has_a_native_frontend(lm):
-    stock = getattr(lm.processor, lm.family.extractor)
+    stock = getattr(lm.processor, lm.family.loading.extractor)
     assert features.native_extractor(stock) is stock  # what is native already stays as it is
 
 
 def test_a_missing_package_is_named_before_anything_is_loaded():
-    family = dataclasses.replace(FAMILIES["gemma3n"], requires=(("no_such_package", "it sees"),))
+    family = FAMILIES["gemma3n"]
+    loads = dataclasses.replace(family.loading, requires=(("no_such_package", "it sees"),))
     with pytest.raises(ConfigError, match="pip install no_such_package"):
-        loading.loader_for("gemma3n", family)
+        loading.loader_for("gemma3n", dataclasses.replace(family, loading=loads))

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from mmaupro_ext.models.hf_audio import HFAudioLM
+from mmaupro_ext.models.hf.model import HFAudioLM
 from mmaupro_ext.models.items import Question
 
 RATE = 16_000
@@ -84,7 +84,7 @@ def test_the_limit_of_a_checkpoint_is_kept(checkpoints, tmp_path):
     path = folder / "processor_config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"max_audio_len": 30}))
     lm = HFAudioLM(str(folder), device="cpu")
-    assert lm.family.whole_s == 30.0
+    assert lm.family.writing.whole_s == 30.0
     prompt = prepare(lm, NOISE[: 45 * RATE])
     assert prompt.blocks == [2]
     assert prompt.heard["seconds_heard"] == 45.0

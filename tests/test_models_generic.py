@@ -1,5 +1,6 @@
 """Models that no one has described: what is learned from their processor is what a description says."""
 
+import dataclasses
 import importlib
 import json
 
@@ -9,9 +10,10 @@ import transformers
 from lm_eval.api.instance import Instance
 
 from mmaupro_ext.errors import ConfigError
-from mmaupro_ext.models import families, generic, hf_audio, tiny_random
+from mmaupro_ext.models import families, tiny_random
 from mmaupro_ext.models.families import FAMILIES
-from mmaupro_ext.models.hf_audio import HFAudioLM
+from mmaupro_ext.models.hf import generic, loaded, loading
+from mmaupro_ext.models.hf.model import HFAudioLM
 from mmaupro_ext.replies import parse_error
 
 RATE = 16_000
@@ -30,13 +32,11 @@ def undescribed(model_type, tmp_path, monkeypatch):
     def load(**arguments):
         lm = HFAudioLM(str(tmp_path), device="cpu", batch_size=2, **arguments)
         with monkeypatch.context() as patch:
-            for module in (families, hf_audio):
+            for module in (families, loaded):
                 patch.setattr(module, "find_family", lambda _: None)
             processor = lm.processor
-            monkeypatch.setattr(
-                hf_audio.loading, "load_processor", lambda *_, **__: (processor, None)
-            )
-            monkeypatch.setattr(hf_audio.loading, "loader_for", lambda *_: type(lm.model))
+            monkeypatch.setattr(loading, "load_processor", lambda *_, **__: (processor, None))
+            monkeypatch.setattr(loading, "loader_for", lambda *_: type(lm.model))
             return lm, HFAudioLM(str(tmp_path), device="cpu", batch_size=2, **arguments)
 
     return load
@@ -56,11 +56,14 @@ def ask(lm, content, *sounds):
 def test_the_generic_way_gives_the_described_answers(undescribed, model_type):
     described, generic_lm = undescribed()
     assert generic_lm.family.notes[0].startswith("Learned")
-    assert generic_lm.family.audio_block == described.family.audio_block
-    assert generic_lm.family.label_alone == described.family.label_alone
+    assert generic_lm.family.writing.audio_block == described.family.writing.audio_block
+    assert generic_lm.family.writing.label_alone == described.family.writing.label_alone
     # where the stock processor cuts; the description of the second asks it not to
-    assert generic_lm.family.whole_s == {"qwen2_audio": 30.0, "qwen2_5_omni": 300.0}[model_type]
-    assert 0 < generic_lm.family.min_samples <= RATE // 20
+    assert (
+        generic_lm.family.writing.whole_s
+        == {"qwen2_audio": 30.0, "qwen2_5_omni": 300.0}[model_type]
+    )
+    assert 0 < generic_lm.family.writing.min_samples <= RATE // 20
     for content, sounds in [
         ("<audio>\nWhat?", (2.0,)),
         ("<audio><audio>\nWhich?", (1.0, 3.0)),
@@ -89,15 +92,14 @@ def test_a_processor_that_refuses_two_clips_is_asked_for_one(tmp_path, monkeypat
 
     monkeypatch.setattr(type(processor), "__call__", one_only)
     family = generic.learn("new_model", processor)
-    assert family.max_blocks == 1
+    assert family.writing.max_blocks == 1
     assert "one clip in a prompt" in generic.describe(family)
 
 
 def test_too_many_blocks_are_an_errored_item_with_the_way_out(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     lm = HFAudioLM("tiny-random", device="cpu")
-    limited = families.family.Family(**{**vars(lm.family), "max_blocks": 1})
-    lm.family = lm._preparer.family = limited
+    lm._preparer.placer.writing = dataclasses.replace(lm.family.writing, max_blocks=1)
     (reply,) = lm.generate_until([ask(lm, "<audio><audio>\nWhich?", 1.0, 2.0)], disable_tqdm=True)
     assert "takes 1 in a prompt" in parse_error(reply)["problem"]
     assert "multi_audio=concat" in parse_error(reply)["fix"]
@@ -108,7 +110,7 @@ def test_a_processor_that_cuts_after_all_costs_its_items_only(tmp_path, monkeypa
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     lm = HFAudioLM("tiny-random", device="cpu", prefetch_workers=0)
     hides_its_limit = {"whole_s": None, "exact_count": exact}
-    lm._preparer.family = families.family.Family(**{**vars(lm.family), **hides_its_limit})
+    lm._preparer.placer.writing = dataclasses.replace(lm.family.writing, **hides_its_limit)
     requests = [ask(lm, "<audio>\nWhat?", 2.0), ask(lm, "<audio>\nWhat?", 45.0)]
     short, long = lm.generate_until(requests, disable_tqdm=True)
     assert parse_error(short) is None

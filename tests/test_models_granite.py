@@ -14,8 +14,8 @@ from transformers.models.granite_speech import feature_extraction_granite_speech
 
 from mmaupro_ext import features
 from mmaupro_ext.errors import ConfigError
-from mmaupro_ext.models import loading
-from mmaupro_ext.models.hf_audio import HFAudioLM
+from mmaupro_ext.models.hf import loading
+from mmaupro_ext.models.hf.model import HFAudioLM
 from mmaupro_ext.models.items import Question
 
 RATE = 16_000

@@ -18,8 +18,10 @@ from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 
 from mmaupro_ext.errors import ConfigError
-from mmaupro_ext.models import batching, inputs, tiny_random
-from mmaupro_ext.models.hf_audio import HFAudioLM
+from mmaupro_ext.models import media as media_room
+from mmaupro_ext.models import tiny_random
+from mmaupro_ext.models.hf import batching
+from mmaupro_ext.models.hf.model import HFAudioLM
 from mmaupro_ext.models.items import Question
 from mmaupro_ext.replies import parse_error
 
@@ -87,26 +89,27 @@ def scores_of(lm, context, paths, continuations=("A", "B", "C", "D")):
 
 
 def test_no_second_of_a_long_clip_is_cut(lm, tmp_path):
-    noise = np.random.default_rng(0).normal(0, 0.1, 65 * RATE).astype(np.float32)
+    noise = np.random.default_rng(0).normal(0, 0.1, 66 * RATE).astype(np.float32)
     soundfile.write(tmp_path / "a.wav", noise, RATE)
     noise[-RATE:] = 0.0  # only the last second differs
     soundfile.write(tmp_path / "b.wav", noise, RATE)
     prompt = lm.prepare(Question("<audio>\nWhat?", {"audio": [str(tmp_path / "a.wav")]}))
     assert prompt.blocks == [3]
     assert prompt.tensors["input_features"].shape[0] == 3
-    assert (prompt.tensors["input_ids"] == lm.processor.audio_token_id).sum() == 750 + 750 + 125
+    assert (prompt.tensors["input_ids"] == lm.processor.audio_token_id).sum() == 3 * 550
     text = lm.tok_decode(prompt.tensors["input_ids"][0], skip_special_tokens=True)
-    assert "The recording is Audio 1 to Audio 3, consecutive 30-second parts.\nWhat?" in text
+    assert "The recording is Audio 1 to Audio 3, consecutive 22-second parts.\nWhat?" in text
     first = scores_of(lm, "<audio>\nWhat?", [str(tmp_path / "a.wav")])
     second = scores_of(lm, "<audio>\nWhat?", [str(tmp_path / "b.wav")])
     assert np.abs(np.subtract(first, second)).max() > 1e-4
 
 
-def test_a_tail_of_a_few_samples_still_has_a_token(lm, clip):
+def test_a_tail_of_a_few_samples_makes_two_equal_windows(lm, clip):
     path = clip("tail.wav", seconds=30 + 10 / RATE)
     prompt = lm.prepare(Question("<audio>\nWhat?", {"audio": [path]}))
     assert prompt.blocks == [2]
-    assert (prompt.tensors["input_ids"] == lm.processor.audio_token_id).sum() == 751
+    assert (prompt.tensors["input_ids"] == lm.processor.audio_token_id).sum() == 375 + 375
+    assert "consecutive 15-second parts" in prompt.text
 
 
 def test_clips_are_not_reordered(lm, clip):
@@ -147,7 +150,7 @@ def test_every_form_of_reference_is_heard_alike(lm, clip, form):
         "array": {"array": samples, "sampling_rate": rate},
         "nested": [{"path": path}],
     }[form]
-    media = inputs.media_of(("<audio>\nWhat?", {}, {"audio": [reference]}))
+    media = media_room.media_of(("<audio>\nWhat?", {}, {"audio": [reference]}))
     prompt = lm.prepare(Question("<audio>\nWhat?", media))
     expected = lm.prepare(Question("<audio>\nWhat?", {"audio": [path]}))
     assert torch.equal(prompt.tensors["input_ids"], expected.tensors["input_ids"])
@@ -255,7 +258,7 @@ def test_a_shared_clip_is_decoded_once_and_encoded_once_for_all_choices(lm, clip
 
 def test_kept_clips_stay_within_their_bound(clip):
     one_second = RATE * 4
-    reader = inputs.AudioReader(RATE, "soxr", cache_bytes=2 * one_second)
+    reader = media_room.AudioReader(RATE, "soxr", cache_bytes=2 * one_second)
     paths = [clip(f"{number}.wav") for number in range(3)]
     for path in paths:
         reader.read(path)
@@ -268,7 +271,7 @@ def test_kept_clips_stay_within_their_bound(clip):
 
 
 def test_a_file_that_changes_is_read_again(clip):
-    reader = inputs.AudioReader(RATE, "soxr", cache_bytes=2**20)
+    reader = media_room.AudioReader(RATE, "soxr", cache_bytes=2**20)
     assert len(reader.read(clip("a.wav", seconds=1.0)).samples) == RATE
     assert len(reader.read(clip("a.wav", seconds=0.5)).samples) == RATE // 2
 
@@ -293,10 +296,10 @@ def test_stop_strings_are_cut_though_a_neighbour_goes_on(lm, clip, monkeypatch):
 
 def test_thoughts_are_left_out_of_the_reply(make):
     lm = make(think_end_token="</think>")
-    assert lm._reply(lm.tok_encode("hm: B\n</think> A"), ["\n"]) == "A"
+    assert lm._generator.read(lm.tok_encode("hm: B\n</think> A"), ["\n"], 99) == ("A", "stop")
     number = lm.tok_encode("|")[0]
     lm = make(think_end_token=str(number))
-    assert lm._reply(lm.tok_encode("hm | no | A"), []) == "A"
+    assert lm._generator.read(lm.tok_encode("hm | no | A"), [], 11) == ("A", "length")
 
 
 def test_generation_options_reach_the_model(lm, clip, monkeypatch):
@@ -335,7 +338,7 @@ def test_shared_prefix_scores_equal_full_passes(lm, clip):
         )
         for number, seconds in enumerate((0.5, 2.0, 31.0))
     ]
-    shared, full = lm.score_shared(batch), lm.score_full(batch)
+    shared, full = lm.score_choices(batch, shared=True), lm.score_choices(batch, shared=False)
     assert [len(row) for row in shared] == [4, 3, 2]
     for shared_row, full_row in zip(shared, full, strict=True):
         assert [value for value, _ in shared_row] == pytest.approx(
@@ -406,19 +409,6 @@ def test_bad_files_cost_their_items_only(lm, clip, tmp_path, caplog):
         assert error["fix"]
         assert path in caplog.text
     assert lm.get_model_info()["heard"]["errored_items"] == len(bad)
-
-
-def test_decoded_audio_is_kept_between_runs_in_the_folder_that_is_named(make, clip, tmp_path):
-    path = clip("a.wav", seconds=1.0)
-    flac = str(tmp_path / "a.flac")
-    soundfile.write(flac, *soundfile.read(path))
-    folder = tmp_path / "kept"
-    request = generate("<audio>\nWhat?", flac)
-    first = make(frontend_cache=str(folder)).generate_until([request], disable_tqdm=True)
-    entries = [file for file in folder.rglob("*") if file.is_file()]
-    assert entries
-    assert make(frontend_cache=str(folder)).generate_until([request], disable_tqdm=True) == first
-    assert make().generate_until([request], disable_tqdm=True) == first
 
 
 def test_an_errored_item_is_named_by_task_and_id(lm, tmp_path, caplog):
@@ -628,7 +618,7 @@ def test_native_features_are_the_stock_features(make, clip):
 def test_the_class_is_where_the_registration_says():
     assert get_model("hf-audio") is HFAudioLM
     assert f"{HFAudioLM.__module__}:{HFAudioLM.__name__}" == (
-        "mmaupro_ext.models.hf_audio:HFAudioLM"
+        "mmaupro_ext.models.hf.model:HFAudioLM"
     )
 
 
@@ -711,7 +701,7 @@ def test_the_results_say_what_was_heard_and_that_it_was_chance(make, clip, caplo
         "files": 2,
         "clips": 3,
         "windows": 4,
-        "audio_tokens": 37 + 37 + 750 + 25,
+        "audio_tokens": 37 + 37 + 2 * 387,  # 31 s are two windows of 15.5 s
         "seconds_in_files": 34.0,
         "seconds_heard": 34.0,
         "shortened_items": 0,
@@ -741,7 +731,7 @@ def test_ranks_are_counted_over_all_nodes(lm):
 def test_the_chat_template_keeps_one_place_per_clip(lm, clip):
     history = [{"role": "user", "content": "<audio>\n<audio>\nWhich is louder?"}]
     rendered = lm.apply_chat_template(history)
-    block = lm.family.audio_block
+    block = lm.family.writing.audio_block
     assert f"Audio 1: {block}\nAudio 2: {block}\nWhich is louder?<|im_end|>" in rendered
     assert rendered.endswith("<|im_start|>assistant\n")
     paths = [clip("long.wav", seconds=31), clip("b.wav")]

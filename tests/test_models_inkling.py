@@ -7,7 +7,7 @@ import re
 import numpy as np
 import pytest
 
-from mmaupro_ext.models.hf_audio import HFAudioLM
+from mmaupro_ext.models.hf.model import HFAudioLM
 from mmaupro_ext.models.items import Question
 
 RATE = 16_000

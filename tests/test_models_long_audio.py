@@ -11,18 +11,18 @@ from hypothesis import strategies as st
 from mmaupro_ext import heard
 from mmaupro_ext.errors import ConfigError, ItemError
 from mmaupro_ext.models.families import FAMILIES
-from mmaupro_ext.models.hf_audio import HFAudioLM
+from mmaupro_ext.models.hf.model import HFAudioLM
 from mmaupro_ext.models.items import Question
-from mmaupro_ext.models.long_audio import NO_LIMIT, LongAudio, Recording, share_out
+from mmaupro_ext.models.windows import NO_LIMIT, LongAudio, Recording, share_out
 
-QWEN = FAMILIES["qwen2_audio"]
+QWEN = FAMILIES["qwen2_audio"].writing
 WHOLE = dataclasses.replace(QWEN, whole_s=None)
 RATE = 16_000
 
 
-def plan(policy, *seconds, family=QWEN, budget=NO_LIMIT, tracks=1, **options):
+def plan(policy, *seconds, writing=QWEN, budget=NO_LIMIT, tracks=1, **options):
     recordings = [Recording(round(length * RATE), RATE, tracks) for length in seconds]
-    return LongAudio(policy, **options).plan(recordings, family, budget)
+    return LongAudio(policy, **options).plan(recordings, writing, budget)
 
 
 def spans_s(recording):
@@ -42,9 +42,17 @@ def test_a_clip_that_fits_is_given_whole_by_every_policy(policy, seconds):
 
 @pytest.mark.parametrize("policy", ["auto", "windows", "uniform"])
 def test_a_long_clip_is_given_whole_in_blocks(policy):
-    (entry,) = plan(policy, 65.5)
-    assert spans_s(entry) == [(0, 30), (30, 60), (60, 65.5)]
+    (entry,) = plan(policy, 67.5)
+    assert spans_s(entry) == [(0, 22.5), (22.5, 45), (45, 67.5)]
     assert entry.is_whole
+
+
+@pytest.mark.parametrize("policy", ["auto", "windows", "uniform"])
+@pytest.mark.parametrize("seconds", [30.01, 30.02, 30.05])
+def test_no_window_is_a_sliver(policy, seconds):
+    # 30-second excerpts and the padding of MP3 files give such lengths
+    (entry,) = plan(policy, seconds)
+    assert spans_s(entry) == [(0, seconds / 2), (seconds / 2, seconds)]
 
 
 def test_the_models_own_way_refuses_what_it_would_cut():
@@ -55,22 +63,22 @@ def test_the_models_own_way_refuses_what_it_would_cut():
 
 @pytest.mark.parametrize("policy", ["auto", "native"])
 def test_a_model_without_a_limit_hears_one_block(policy):
-    (entry,) = plan(policy, 600.0, family=WHOLE)
+    (entry,) = plan(policy, 600.0, writing=WHOLE)
     assert spans_s(entry) == [(0, 600)]
 
 
 def test_auto_makes_blocks_as_long_as_the_model_takes():
-    (entry,) = plan("auto", 1300.0, family=dataclasses.replace(QWEN, whole_s=600.0))
-    assert spans_s(entry) == [(0, 600), (600, 1200), (1200, 1300)]
+    (entry,) = plan("auto", 1350.0, writing=dataclasses.replace(QWEN, whole_s=600.0))
+    assert spans_s(entry) == [(0, 450), (450, 900), (900, 1350)]
 
 
 def test_windows_may_be_asked_of_a_model_without_a_limit():
-    (entry,) = plan("windows", 25.0, family=WHOLE, window_s=10.0)
-    assert spans_s(entry) == [(0, 10), (10, 20), (20, 25)]
+    (entry,) = plan("windows", 24.0, writing=WHOLE, window_s=10.0)
+    assert spans_s(entry) == [(0, 8), (8, 16), (16, 24)]
 
 
 def test_truncating_keeps_the_first_window_and_is_not_whole():
-    (entry,) = plan("truncate", 600.0, family=WHOLE)
+    (entry,) = plan("truncate", 600.0, writing=WHOLE)
     assert spans_s(entry) == [(0, 30)]
     assert not entry.is_whole
 
@@ -93,9 +101,10 @@ def test_the_users_budget_bounds_the_context():
 
 
 def test_a_budget_that_holds_everything_leaves_nothing_out():
-    (entry,) = plan("uniform", 65.0, budget=750 + 750 + 125)
+    needed = 3 * 550  # windows of 22 s
+    (entry,) = plan("uniform", 66.0, budget=needed)
     assert entry.is_whole
-    (entry,) = plan("uniform", 65.0, budget=750 + 750 + 124)
+    (entry,) = plan("uniform", 66.0, budget=needed - 1)
     assert not entry.is_whole
 
 
@@ -123,11 +132,11 @@ def test_both_channels_are_paid_for():
     window=st.integers(1000, 12 * RATE),
 )
 def test_uniform_windows_are_in_order_within_the_clip_and_never_overlap(lengths, windows, window):
-    family = dataclasses.replace(QWEN, count_tokens=lambda sizes: [1] * len(sizes))
+    writing = dataclasses.replace(QWEN, count_tokens=lambda sizes: [1] * len(sizes))
     recordings = [Recording(length, RATE) for length in lengths]
     policy = LongAudio("uniform", window_s=window / RATE)
     try:
-        entries = policy.plan(recordings, family, windows)
+        entries = policy.plan(recordings, writing, windows)
     except ItemError:
         assert windows < len(lengths)
         return

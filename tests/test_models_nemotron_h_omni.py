@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from mmaupro_ext.models import batching
-from mmaupro_ext.models.hf_audio import HFAudioLM
+from mmaupro_ext.models.hf import batching
+from mmaupro_ext.models.hf.model import HFAudioLM
 from mmaupro_ext.models.items import Question
 
 RATE = 16_000
@@ -43,16 +43,18 @@ def values(rows):
 def test_clips_whose_frames_do_not_fill_tokens_go_into_one_batch(lm):
     batch = choices_of(lm, 2.53, 1.55, 12.37)
     tensors = [choices.prompt.tensors for choices in batch]
-    batching.collate(tensors, lm.tokenizer.pad_token_id, family=lm.family)
-    alone = [value for choices in batch for value in values(lm.score_full([choices]))]
-    assert values(lm.score_shared(batch)) == pytest.approx(alone, abs=1e-3)
+    batching.collate(tensors, lm.tokenizer.pad_token_id, loading=lm.family.loading)
+    alone = [
+        value for choices in batch for value in values(lm.score_choices([choices], shared=False))
+    ]
+    assert values(lm.score_choices(batch, shared=True)) == pytest.approx(alone, abs=1e-3)
 
 
 def test_clips_with_a_token_behind_the_mask_are_not_padded(lm):
     batch = choices_of(lm, 2.0, 3.0)
     tensors = [choices.prompt.tensors for choices in batch]
     with pytest.raises(batching.UnbatchableError):
-        batching.collate(tensors, lm.tokenizer.pad_token_id, family=lm.family)
+        batching.collate(tensors, lm.tokenizer.pad_token_id, loading=lm.family.loading)
     # what padding would do to the last token of the first clip
     inputs = tensors[0]
     padded = {

@@ -28,16 +28,17 @@ from lm_eval.api.model import CachingLM
 from lm_eval.tasks import TaskManager
 
 from mmaupro_ext import audio, heard
+from mmaupro_ext.audio.windowing import balanced_spans
 from mmaupro_ext.errors import ConfigError
-from mmaupro_ext.models import prompts
+from mmaupro_ext.models import blocks, words
+from mmaupro_ext.models.engines.openai import OpenAIAudioLM
 from mmaupro_ext.models.families import FAMILIES
-from mmaupro_ext.models.long_audio import Recording
-from mmaupro_ext.models.openai_audio import OpenAIAudioLM
+from mmaupro_ext.models.windows import Recording
 from mmaupro_ext.replies import parse_error
 
 RATE = 16_000
 GREEDY = {"until": [], "max_gen_toks": 8}
-QWEN = FAMILIES["qwen2_audio"]
+QWEN = FAMILIES["qwen2_audio"].writing
 
 
 @pytest.fixture(autouse=True)
@@ -113,11 +114,9 @@ def test_labels_are_those_of_the_local_adapter(clip, context):
     recordings = []
     for path in paths:
         length = soundfile.info(path).frames
-        spans = tuple((s, min(s + 30 * RATE, length)) for s in range(0, length, 30 * RATE))
-        recordings.append(Recording(length, RATE, spans=spans))
-    local = prompts.place_audio_blocks(
-        context, recordings, dataclasses.replace(QWEN, label_alone=False)
-    )
+        recordings.append(Recording(length, RATE, spans=balanced_spans(length, 30 * RATE)))
+    quiet = dataclasses.replace(QWEN, label_alone=False)
+    local = words.write(blocks.split_at_places(context, quiet), recordings, quiet)
     assert text_with_marks(server.asked[0]) == local.replace(QWEN.audio_block, "<audio>")
 
 
@@ -191,15 +190,15 @@ def test_a_clip_of_a_few_samples_is_followed_by_silence(clip):
 
 @pytest.mark.parametrize("policy", ["auto", "windows"])
 def test_a_long_clip_is_sent_whole_in_numbered_windows(clip, policy):
-    path, samples = clip("a.wav", 65.2)
+    path, samples = clip("a.wav", 67.5)
     with Listener(cuts_at_s=30.0) as server:
         (reply,) = ask(model(server, long_audio=policy), request("<audio>\nWhat?", path))
     (body,) = server.asked
     blocks = [samples_of(part)[0] for part in sounds_of(body)]
-    assert [len(block) / RATE for block in blocks] == [30, 30, 5.2]
+    assert [len(block) / RATE for block in blocks] == [22.5, 22.5, 22.5]
     np.testing.assert_array_equal(np.concatenate(blocks), samples)
     assert text_with_marks(body).endswith(
-        "\nThe recording is Audio 1 to Audio 3, consecutive 30-second parts.\nWhat?"
+        "\nThe recording is Audio 1 to Audio 3, consecutive 22.5-second parts.\nWhat?"
     )
     assert not heard.is_shortened(reply.heard)
     assert reply.heard["audio_tokens"] is None
@@ -334,7 +333,7 @@ def test_a_long_clip_is_explained_in_its_own_message(clip):
         lm = model(server)
         ask(lm, request(chat(lm, ("user", "Hear <audio>"), ("user", "What?")), path))
     first, second = server.asked[0]["messages"]
-    assert first["content"][-1]["text"].endswith("consecutive 30-second parts.\n")
+    assert first["content"][-1]["text"].endswith("consecutive 20-second parts.\n")
     assert second["content"] == "What?"
 
 

@@ -18,8 +18,8 @@ from serve_tiny import TinyServer
 from mmaupro_ext import plugin
 from mmaupro_ext.errors import ConfigError
 from mmaupro_ext.models import tiny_random
-from mmaupro_ext.models.hf_audio import HFAudioLM
-from mmaupro_ext.models.openai_audio import OpenAIAudioLM
+from mmaupro_ext.models.engines.openai import OpenAIAudioLM
+from mmaupro_ext.models.hf.model import HFAudioLM
 from mmaupro_ext.replies import parse_error
 
 RATE = 16_000

@@ -15,9 +15,9 @@ from tiny import phi4_multimodal as tiny
 from tiny.common import needed
 from transformers.models.phi4_multimodal import modeling_phi4_multimodal as modeling
 
-from mmaupro_ext.models import adapters
+from mmaupro_ext.models.families import adapters
 from mmaupro_ext.models.families.phi4_multimodal import unfold
-from mmaupro_ext.models.hf_audio import HFAudioLM
+from mmaupro_ext.models.hf.model import HFAudioLM
 from mmaupro_ext.models.items import Question
 from mmaupro_ext.replies import parse_error
 
@@ -149,7 +149,7 @@ def test_the_limit_is_crossed_here(lm):
 
 def test_scores_around_the_limit_are_those_of_whole_passes_alone(lm):
     batch = around_the_limit(lm)
-    lm._before_forward(frozenset({"audio"}))
+    lm.passes.switch(frozenset({"audio"}))
     expected = []
     for choices in batch:
         for tokens in choices.continuations:
@@ -161,12 +161,12 @@ def test_scores_around_the_limit_are_those_of_whole_passes_alone(lm):
             with torch.no_grad():
                 logits = lm.model(**inputs).logits[0, -len(tokens) :].log_softmax(-1)
             expected.append(logits.gather(1, torch.tensor(tokens)[:, None]).sum().item())
-    assert values(lm.score_shared(batch)) == pytest.approx(expected, **CLOSE)
-    assert values(lm.score_full(batch)) == pytest.approx(expected, **CLOSE)
+    assert values(lm.score_choices(batch, shared=True)) == pytest.approx(expected, **CLOSE)
+    assert values(lm.score_choices(batch, shared=False)) == pytest.approx(expected, **CLOSE)
 
 
 def test_replies_across_the_limit_are_those_of_whole_passes(lm):
-    lm._before_forward(frozenset({"audio"}))
+    lm.passes.switch(frozenset({"audio"}))
     for choices in around_the_limit(lm):
         inputs = dict(choices.prompt.tensors)
         written = lm.model.generate(

@@ -4,13 +4,19 @@ import dataclasses
 
 import pytest
 
-from mmaupro_ext.models import prompts
+from mmaupro_ext.models import blocks, words
 from mmaupro_ext.models.families import FAMILIES, find_family
-from mmaupro_ext.models.long_audio import Recording
+from mmaupro_ext.models.hf import templates
+from mmaupro_ext.models.windows import Recording
 
-QWEN = FAMILIES["qwen2_audio"]
+QWEN = FAMILIES["qwen2_audio"].writing
 RATE = 16_000
 BLOCK = "<|audio_bos|><|AUDIO|><|audio_eos|>"
+
+
+def placed(prompt, recordings, writing=QWEN):
+    """The prompt with its blocks written."""
+    return words.write(blocks.split_at_places(prompt, writing), recordings, writing)
 
 
 def recordings(*counts, tracks=1):
@@ -32,25 +38,22 @@ def spread(seconds, *starts, tracks=1):
 
 
 def test_a_short_clip_gets_its_numbered_block_and_not_a_word_more():
-    written = prompts.place_audio_blocks("<audio>\nWhich animal?", recordings(1), QWEN)
+    written = placed("<audio>\nWhich animal?", recordings(1))
     assert written == f"Audio 1: {BLOCK}\nWhich animal?"
 
 
 @pytest.mark.parametrize("between", ["", "\n"])
 def test_marks_side_by_side_do_not_run_into_each_other(between):
-    written = prompts.place_audio_blocks(f"<audio>{between}<audio>\nWhich?", recordings(1, 1), QWEN)
+    written = placed(f"<audio>{between}<audio>\nWhich?", recordings(1, 1))
     assert written == f"Audio 1: {BLOCK}\nAudio 2: {BLOCK}\nWhich?"
 
 
 def test_a_mark_at_the_very_end_adds_no_line():
-    assert (
-        prompts.place_audio_blocks("Listen: <audio>", recordings(1), QWEN)
-        == f"Listen: Audio 1: {BLOCK}"
-    )
+    assert placed("Listen: <audio>", recordings(1)) == f"Listen: Audio 1: {BLOCK}"
 
 
 def test_a_long_clip_is_not_left_unexplained():
-    written = prompts.place_audio_blocks("<audio>\nWhich animal?", recordings(3), QWEN)
+    written = placed("<audio>\nWhich animal?", recordings(3))
     assert written == (
         f"Audio 1: {BLOCK}\nAudio 2: {BLOCK}\nAudio 3: {BLOCK}\n"
         "The recording is Audio 1 to Audio 3, consecutive 30-second parts.\n"
@@ -59,9 +62,7 @@ def test_a_long_clip_is_not_left_unexplained():
 
 
 def test_blocks_of_several_clips_are_not_mixed_up():
-    written = prompts.place_audio_blocks(
-        "<audio>\n<audio>\nWhich is louder?", recordings(3, 1), QWEN
-    )
+    written = placed("<audio>\n<audio>\nWhich is louder?", recordings(3, 1), QWEN)
     assert written.count(BLOCK) == 4
     assert written.endswith(
         f"\nAudio 4: {BLOCK}\nRecording 1 is Audio 1 to Audio 3, consecutive 30-second parts; "
@@ -71,7 +72,7 @@ def test_blocks_of_several_clips_are_not_mixed_up():
 
 def test_blocks_from_a_chat_template_are_renumbered_not_labelled_twice():
     rendered = f"<|im_start|>user\nAudio 1: {BLOCK}\nAudio 2: {BLOCK}\nWhich?<|im_end|>\n"
-    written = prompts.place_audio_blocks(rendered, recordings(2, 1), QWEN)
+    written = placed(rendered, recordings(2, 1))
     assert written == (
         f"<|im_start|>user\nAudio 1: {BLOCK}\nAudio 2: {BLOCK}\nAudio 3: {BLOCK}\n"
         "Recording 1 is Audio 1 to Audio 2, consecutive 30-second parts; recording 2 is Audio 3.\n"
@@ -80,31 +81,31 @@ def test_blocks_from_a_chat_template_are_renumbered_not_labelled_twice():
 
 
 def test_a_prompt_that_numbers_its_marks_itself_is_not_labelled_twice():
-    written = prompts.place_audio_blocks("Audio 1: <audio>\nWhich?", recordings(1), QWEN)
+    written = placed("Audio 1: <audio>\nWhich?", recordings(1))
     assert written == f"Audio 1: {BLOCK}\nWhich?"
 
 
-@pytest.mark.parametrize("blocks", [[], [1, 1]])
-def test_a_clip_without_a_place_is_refused_not_dropped(blocks):
-    with pytest.raises(ValueError, match="places for 1 clips"):
-        prompts.place_audio_blocks("<audio>\nWhich?", recordings(*blocks), QWEN)
+@pytest.mark.parametrize("counts", [[], [1, 1]])
+def test_a_clip_without_a_place_is_refused_not_dropped(counts):
+    with pytest.raises(ValueError, match="shorter than|longer than"):
+        placed("<audio>\nWhich?", recordings(*counts))
 
 
 def test_the_only_block_has_no_label_where_the_template_writes_none():
     quiet = dataclasses.replace(QWEN, label_alone=False)
-    written = prompts.place_audio_blocks("<audio>\nWhich?", recordings(1), quiet)
+    written = placed("<audio>\nWhich?", recordings(1), quiet)
     assert written == f"{BLOCK}\nWhich?"
-    written = prompts.place_audio_blocks("<audio><audio>\nWhich?", recordings(1, 1), quiet)
+    written = placed("<audio><audio>\nWhich?", recordings(1, 1), quiet)
     assert written == f"Audio 1: {BLOCK}\nAudio 2: {BLOCK}\nWhich?"
 
 
 def test_what_is_left_out_is_said_with_its_times():
-    written = prompts.place_audio_blocks("<audio>\nWhich?", [spread(600, 0, 285, 570)], QWEN)
+    written = placed("<audio>\nWhich?", [spread(600, 0, 285, 570)])
     assert written.endswith(
         "The recording is 10:00 long and given in part, Audio 1 from 0:00 to 0:30, Audio 2 from "
         "4:45 to 5:15, Audio 3 from 9:30 to 10:00.\nWhich?"
     )
-    stereo = prompts.block_sentence([spread(600, 0, 570, tracks=2)])
+    stereo = words.block_sentence([spread(600, 0, 570, tracks=2)])
     assert stereo == (
         "The recording is stereo, 10:00 long and given in part, left channel Audio 1 from 0:00 to "
         "0:30, Audio 2 from 9:30 to 10:00 and right channel Audio 3 from 0:00 to 0:30, Audio 4 from "
@@ -113,26 +114,26 @@ def test_what_is_left_out_is_said_with_its_times():
 
 
 def test_joined_clips_are_announced_and_keep_one_place():
-    text = prompts.keep_first_place("<audio><audio>\n<audio>\nWhich is louder?", QWEN)
-    assert text == "<audio>\nWhich is louder?"
+    pieces = blocks.split_at_places("<audio><audio>\n<audio>\nWhich is louder?", QWEN)
+    pieces = blocks.keep_first_place(pieces)
+    assert pieces == ["", "\nWhich is louder?"]
     short = Recording(20 * RATE, RATE, 1, ((0, 20 * RATE),), joined=3)
-    assert prompts.place_audio_blocks(text, [short], QWEN) == (
+    assert words.write(pieces, [short], QWEN) == (
         f"Audio 1: {BLOCK}\n3 recordings are joined in their order, with 2 seconds of silence between "
         "them.\nWhich is louder?"
     )
     (cut,) = recordings(2)
-    sentence = prompts.block_sentence([dataclasses.replace(cut, joined=2)])
+    sentence = words.block_sentence([dataclasses.replace(cut, joined=2)])
     assert sentence.endswith("; the whole is Audio 1 to Audio 2, consecutive 30-second parts.")
 
 
 def test_text_between_joined_clips_is_kept():
-    assert prompts.keep_first_place("A: <audio> B: <audio>\nWhich?", QWEN) == (
-        "A: <audio> B: \nWhich?"
-    )
+    pieces = blocks.split_at_places("A: <audio> B: <audio>\nWhich?", QWEN)
+    assert blocks.keep_first_place(pieces) == ["A: ", " B: \nWhich?"]
 
 
 def test_typed_parts_keep_the_order_of_text_and_media():
-    parts = prompts.content_parts("Look <image> and hear\n<audio>\nWhich?", audio_end="\n")
+    parts = templates.content_parts("Look <image> and hear\n<audio>\nWhich?", audio_end="\n")
     assert parts == [
         {"type": "text", "text": "Look "},
         {"type": "image"},

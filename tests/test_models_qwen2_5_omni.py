@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 from tiny import qwen2_5_omni
 from transformers import Qwen2_5OmniConfig, WhisperFeatureExtractor
 
-from mmaupro_ext.models.hf_audio import HFAudioLM
+from mmaupro_ext.models.hf.model import HFAudioLM
 from mmaupro_ext.models.items import Question
 
 RATE = 16_000

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from mmaupro_ext.models import batching
-from mmaupro_ext.models.hf_audio import HFAudioLM
+from mmaupro_ext.models.hf import batching
+from mmaupro_ext.models.hf.model import HFAudioLM
 from mmaupro_ext.models.items import Question
 
 RATE = 16_000
@@ -40,22 +40,24 @@ def values(rows):
 def test_prompts_of_a_second_and_more_go_into_one_batch(lm):
     batch = choices_of(lm, 1.0, 2.0, 1.55)
     tensors = [choices.prompt.tensors for choices in batch]
-    batching.collate(tensors, lm.tokenizer.pad_token_id, family=lm.family)
-    alone = [value for choices in batch for value in values(lm.score_full([choices]))]
-    assert values(lm.score_shared(batch)) == pytest.approx(alone, abs=1e-3)
+    batching.collate(tensors, lm.tokenizer.pad_token_id, loading=lm.family.loading)
+    alone = [
+        value for choices in batch for value in values(lm.score_choices([choices], shared=False))
+    ]
+    assert values(lm.score_choices(batch, shared=True)) == pytest.approx(alone, abs=1e-3)
 
 
 def test_shorter_prompts_are_not_padded(lm):
     batch = choices_of(lm, 0.35, 2.0)
     tensors = [choices.prompt.tensors for choices in batch]
     with pytest.raises(batching.UnbatchableError):
-        batching.collate(tensors, lm.tokenizer.pad_token_id, family=lm.family)
+        batching.collate(tensors, lm.tokenizer.pad_token_id, loading=lm.family.loading)
 
 
 def test_the_count_depends_on_the_longest_block(lm):
     # 1.005 s are 100 whole hops and one that has begun
-    assert lm.family.count_tokens([16_080]) == [13]
-    assert lm.family.count_tokens([16_080, 32_000]) == [14, 26]
+    assert lm.family.writing.count_tokens([16_080]) == [13]
+    assert lm.family.writing.count_tokens([16_080, 32_000]) == [14, 26]
     media = {
         "audio": [
             {"array": torch.randn(samples).numpy(), "sampling_rate": RATE}

@@ -19,7 +19,7 @@ atexit.register(lambda: print("in a group at the end:", torch.distributed.is_ini
 from lm_eval import simple_evaluate
 from lm_eval.tasks import TaskManager
 from mmaupro_ext import heard
-from mmaupro_ext.models.hf_audio import HFAudioLM
+from mmaupro_ext.models.hf.model import HFAudioLM
 
 folder = sys.argv[1]
 lm = HFAudioLM("tiny-random", device="cpu", batch_size=2)

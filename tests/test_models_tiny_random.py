@@ -76,7 +76,7 @@ def test_building_and_loading_never_reach_for_the_network(tmp_path, monkeypatch)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(socket.socket, "connect", refuse)
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
-    from mmaupro_ext.models.hf_audio import HFAudioLM
+    from mmaupro_ext.models.hf.model import HFAudioLM
 
     model = HFAudioLM("tiny-random", device="cpu", seed=3)
     assert model.get_model_info()["note"] == tiny_random.NOTE
@@ -125,10 +125,10 @@ def test_the_token_count_of_a_block_is_the_processors(samples):
         audio_kwargs={"sampling_rate": 16000},
     )
     audio_tokens = int((encoded["input_ids"] == processor.audio_token_id).sum())
-    assert FAMILIES["qwen2_audio"].count_tokens([samples]) == [audio_tokens]
+    assert FAMILIES["qwen2_audio"].writing.count_tokens([samples]) == [audio_tokens]
 
 
 def test_no_block_is_so_short_that_it_vanishes():
     family = FAMILIES["qwen2_audio"]
-    assert family.count_tokens([family.min_samples]) == [1]
-    assert family.count_tokens([family.min_samples - 160]) == [0]
+    assert family.writing.count_tokens([family.writing.min_samples]) == [1]
+    assert family.writing.count_tokens([family.writing.min_samples - 160]) == [0]

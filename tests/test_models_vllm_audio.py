@@ -15,10 +15,11 @@ from lm_eval.api.model import CachingLM
 from mmaupro_ext import heard
 from mmaupro_ext.errors import ConfigError, ItemError
 from mmaupro_ext.models import tiny_random
-from mmaupro_ext.models.hf_audio import HFAudioLM
+from mmaupro_ext.models.engines.vllm import VLLMAudioLM
+from mmaupro_ext.models.engines.vllm_engine import EngineDiedError
+from mmaupro_ext.models.engines.vllm_scoring import score_of
+from mmaupro_ext.models.hf.model import HFAudioLM
 from mmaupro_ext.models.items import Question
-from mmaupro_ext.models.vllm_audio import VLLMAudioLM
-from mmaupro_ext.models.vllm_engine import EngineDiedError, score_of
 from mmaupro_ext.replies import parse_error
 
 RATE = 16_000

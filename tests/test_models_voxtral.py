@@ -12,7 +12,7 @@ from lm_eval.api.instance import Instance
 from tiny import voxtral as tiny
 from tiny.common import needed
 
-from mmaupro_ext.models.hf_audio import HFAudioLM
+from mmaupro_ext.models.hf.model import HFAudioLM
 from mmaupro_ext.models.items import Question
 
 RATE = 16_000
@@ -110,7 +110,7 @@ def test_chats_are_those_of_mistral_common(lm, chat):
             "audio": [clip["array"] for clip in clips],
             "text_kwargs": {"add_special_tokens": False},
         }
-        found = lm.family.encode(lm.processor, text, options)
+        found = lm.family.loading.encode(lm.processor, text, options)
     assert set(found) == set(theirs)
     for name, tensor in theirs.items():
         assert torch.equal(found[name], tensor), name

@@ -97,7 +97,7 @@ def test_the_checkpoint_is_small_and_loads_as_float32(hearing):
 
 def test_the_checkpoint_takes_stereo_as_two_in_blocks_of_four_seconds(hearing):
     assert hearing.channels == "stereo-as-two"
-    assert hearing.family.window_s == data.WINDOW_S == 4
+    assert hearing.family.writing.window_s == data.WINDOW_S == 4
     doc = doc_of("movement")
     prompt = hearing.prepare(Question("<audio>\nHow?", {"audio": dataset.audio_references(doc)}))
     assert prompt.blocks == [2]

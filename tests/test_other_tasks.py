@@ -169,7 +169,7 @@ def test_when_every_item_fails_the_run_does_not_look_healthy(run):
 
 
 def test_a_lost_clip_in_the_task_of_a_user_under_hf_audio(run, tmp_path):
-    hf_audio = importlib.import_module("mmaupro_ext.models.hf_audio")
+    hf_audio = importlib.import_module("mmaupro_ext.models.hf.model")
     model = hf_audio.HFAudioLM(pretrained="nano", batch_size=4, device="cpu")
     results, seen = run(model, clip=str(tmp_path / "lost.wav"))
     assert results["results"]["theirs"]["errored,all"] == 0.25

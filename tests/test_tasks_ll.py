@@ -169,7 +169,7 @@ def test_hf_audio_scores_them_and_a_lost_clip_is_errored(tmp_path, monkeypatch):
     from lm_eval import simple_evaluate
     from lm_eval.tasks import TaskManager
 
-    from mmaupro_ext.models.hf_audio import HFAudioLM
+    from mmaupro_ext.models.hf.model import HFAudioLM
 
     lost = data.load_category("multi", sample=True)[0]
     real = data.audio_references

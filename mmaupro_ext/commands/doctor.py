@@ -66,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
     from lm_eval.utils import simple_parse_args_string
 
     from mmaupro_ext.models.doctor import BAD, Doctor
-    from mmaupro_ext.models.hf_audio import HFAudioLM
+    from mmaupro_ext.models.hf.model import HFAudioLM
 
     options = simple_parse_args_string(args.model_args)
     if not options.get("pretrained"):
@@ -121,8 +121,8 @@ def describe(lm: Any, load_s: float) -> dict[str, Any]:
         "frontend": lm.frontend,
         "channels": lm.channels,
         "long_audio": lm.long_audio.policy,
-        "whole_s": family.whole_s,
-        "window_s": family.window_s,
+        "whole_s": family.writing.whole_s,
+        "window_s": family.writing.window_s,
         "notes": list(family.notes),
         "load_s": round(load_s, 2),
     }

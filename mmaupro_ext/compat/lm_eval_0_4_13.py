@@ -303,9 +303,7 @@ def log_what_was_heard(module: Any) -> None:
         from mmaupro_ext import heard
 
         for sample in samples:
-            record = heard.record_of(sample["resps"])
-            if record is not None:
-                sample["heard"] = record
+            heard.annotate(sample)
         save_samples(self, task_name=task_name, samples=samples)
         if _run is not None:
             file = _results_file(self)

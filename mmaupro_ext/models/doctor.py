@@ -20,7 +20,7 @@ import numpy.typing as npt
 import torch
 
 from mmaupro_ext.errors import ItemError
-from mmaupro_ext.models.hf_audio import HFAudioLM
+from mmaupro_ext.models.hf.model import HFAudioLM
 from mmaupro_ext.models.items import Question
 
 RATE = 16_000  # Hz, of the sounds made here

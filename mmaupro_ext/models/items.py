@@ -1,13 +1,36 @@
-"""What travels from a request to the model: a question, and the same question made ready."""
+"""Items on their way through a model class: questions in, answers out, failures named.
+
+lm_eval hands over requests; a `Question` is what is prepared once, with the requests that share it. An
+`Answers` puts what comes back into the order of the requests, counts what was heard and what failed,
+and fills lm_eval's response cache.
+"""
 
 from __future__ import annotations
 
+import copy
+import logging
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from mmaupro_ext.heard import Record
-from mmaupro_ext.models.batching import Inputs
-from mmaupro_ext.models.inputs import Clip
+from mmaupro_ext import heard
+from mmaupro_ext.errors import ItemError
+from mmaupro_ext.heard import Reply
+from mmaupro_ext.models.media import media_key, media_of, names_of
+from mmaupro_ext.replies import error_reply, parse_error
+
+if TYPE_CHECKING:
+    from lm_eval.api.instance import Instance
+    from tqdm import tqdm
+
+logger = logging.getLogger(__name__)
+
+R = TypeVar("R")
+
+# A log-probability (natural logarithm), and whether greedy decoding would write the continuation.
+Score = tuple[float, bool]
+NO_SCORE: Score = (math.nan, False)
 
 
 @dataclass
@@ -35,45 +58,150 @@ class Question:
     item: str = ""
 
 
-@dataclass
-class PreparedPrompt:
-    """One prompt with its media, ready for the model; tensors are on the CPU.
+def item_name(request: Instance) -> str:
+    """Return how messages call the item of a request: by task and by the id that its data gives."""
+    doc = request.doc if isinstance(request.doc, dict) else {}
+    return f"{request.task_name or 'item'} {doc.get('id', request.doc_id)}"
+
+
+def questions_of(requests: Sequence[Instance]) -> list[Question]:
+    """Return a question for each request that wants a reply."""
+    return [
+        Question(
+            request.args[0],
+            media_of(request.args),
+            members=[position],
+            item=item_name(request),
+        )
+        for position, request in enumerate(requests)
+    ]
+
+
+def choices_of(requests: Sequence[Instance]) -> list[Question]:
+    """Return a question for each prompt of log-likelihood requests, with all its continuations."""
+    questions: dict[tuple[str, str], Question] = {}
+    for position, request in enumerate(requests):
+        context, continuation = request.args[:2]
+        # An empty context asks for the unconditional probability: nothing is to be heard.
+        media = media_of(request.args) if context else {}
+        question = questions.setdefault(
+            (context, media_key(media)), Question(context, media, item=item_name(request))
+        )
+        question.members.append(position)
+        question.continuations.append(continuation)
+    return list(questions.values())
+
+
+def with_arguments(request: Instance, arguments: tuple[Any, ...]) -> Instance:
+    """Return a request with other arguments, or the same one where they are its own."""
+    if request.args == arguments:
+        return request
+    changed = copy.copy(request)
+    changed.arguments = arguments
+    return changed
+
+
+def tasks_of(requests: Sequence[Instance]) -> str:
+    """Return the names of the tasks of requests, for messages."""
+    names = sorted({request.task_name or "a request" for request in requests})
+    return ("task " if len(names) == 1 else "tasks ") + ", ".join(names)
+
+
+class Answers:
+    """The answers to the requests of one call, in their order, as they come.
 
     Parameters
     ----------
-    text : str
-        The prompt with the model's own placeholders, one per audio block and image.
-    tensors : dict
-        The processor's output for this prompt alone.
-    clips : list of Clip
-        What was decoded for it.
-    blocks : list of int
-        How many audio blocks each recording takes (a clip, or clips joined).
-    files : str
-        The names of its media, for messages.
-    heard : dict or None
-        The record of what is given of its clips; None without audio.
-    kinds : frozenset of str
-        Kinds of its media.
+    requests : sequence of Instance
+        Of the call.
+    kind : {"generate_until", "loglikelihood"}
+        What lm_eval's cache calls it.
+    totals : Totals
+        Counts what was heard, and errored items.
+    cache_hook : object
+        Of lm_eval; failures are not kept, so that they are tried again the next time.
+    bar : tqdm
+        Moved on by each request.
     """
 
-    text: str
-    tensors: Inputs
-    clips: list[Clip]
-    blocks: list[int]
-    files: str
-    heard: Record | None = None
-    kinds: frozenset[str] = frozenset()
+    def __init__(
+        self,
+        requests: Sequence[Instance],
+        kind: str,
+        totals: heard.Totals,
+        cache_hook: Any,
+        bar: tqdm,
+    ) -> None:
+        self._requests, self._kind = requests, kind
+        self._totals, self._cache_hook, self._bar = totals, cache_hook, bar
+        self._found: dict[int, Any] = {}
 
-    @property
-    def length(self) -> int:
-        """Tokens of the prompt, audio and image tokens included."""
-        return int(self.tensors["input_ids"].shape[1])
+    def keep(self, question: Question, answers: Sequence[Any]) -> None:
+        """Keep the answers to a question, one for each of its members."""
+        if any(map(is_failure, answers)):
+            self._totals.errored_items += 1
+        elif (record := heard.record_of(list(answers))) is not None:
+            self._totals.add(record)
+        for position, answer in zip(question.members, answers, strict=True):
+            self._found[position] = answer
+            if not is_failure(answer):
+                self._cache_hook.add_partial(self._kind, self._requests[position].args, answer)
+        self._bar.update(len(question.members))
+
+    def in_order(self) -> list[Any]:
+        """Return all answers in the order of the requests."""
+        return [self._found[position] for position in range(len(self._requests))]
 
 
-@dataclass
-class Choices:
-    """A prepared prompt with the token ids of the continuations to be scored after it."""
+# ---- failures ----------------------------------------------------------------------------------
 
-    prompt: PreparedPrompt
-    continuations: list[list[int]]
+
+def attempt(question: Question, task: Callable[[], R]) -> R | Reply:
+    """Return what `task` returns, or the error reply of an item that cannot be served."""
+    try:
+        return task()
+    except ItemError as error:
+        return failure(question, error.problem, error.fix, error.path)
+    except OSError as error:
+        return failure(question, str(error), "Check that the file can be read.")
+
+
+def failure(question: Question, problem: str, fix: str | None, file: str | None = None) -> Reply:
+    """Log that an item cannot be served and return its error reply.
+
+    Parameters
+    ----------
+    question : Question
+        The item.
+    problem : str
+        What is wrong, in one clause.
+    fix : str or None
+        What the user can do about it.
+    file : str, optional
+        The file concerned; default: all files of the item.
+    """
+    file = file or names_of(question.media) or None
+    named = f"{question.item}, {file}" if file else question.item
+    logger.error("%s: %s. %s", named, problem, fix or "")
+    return Reply(error_reply(problem, item=question.item, file=file, fix=fix), finish=heard.ERROR)
+
+
+def is_failure(answer: Any) -> bool:
+    """Tell whether a stored or fresh answer stands for an item that was not served."""
+    if isinstance(answer, str):
+        return parse_error(answer) is not None
+    if isinstance(answer, (tuple, list)) and answer and isinstance(answer[0], float):
+        return math.isnan(answer[0])
+    return False
+
+
+def forget_failures(cache_hook: Any) -> None:
+    """Take the failures out of lm_eval's response cache, so that those items are tried again."""
+    stored = getattr(cache_hook, "dbdict", None)
+    if stored is None:
+        return
+    failed = [key for key, answer in stored.items() if is_failure(answer)]
+    for key in failed:
+        del stored[key]
+    if failed:
+        logger.info("%d failed items in the response cache will be tried again", len(failed))

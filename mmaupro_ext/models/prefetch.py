@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Generic, TypeVar
+
+from mmaupro_ext.util import usable_cores
 
 Item = TypeVar("Item")
 Worker = TypeVar("Worker")
@@ -17,8 +18,7 @@ Result = TypeVar("Result")
 
 def default_workers() -> int:
     """Return how many threads prepare items: a few, and one processor is left to the model."""
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return max(1, min(4, (usable or 1) - 1))
+    return max(1, min(4, usable_cores() - 1))
 
 
 class Prefetcher(Generic[Item, Worker, Result]):

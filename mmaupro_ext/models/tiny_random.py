@@ -27,7 +27,7 @@ from transformers import (
     WhisperFeatureExtractor,
 )
 
-from mmaupro_ext.paths import cache_dir
+from mmaupro_ext.util import cache_dir
 
 logger = logging.getLogger(__name__)
 

@@ -21,9 +21,10 @@ import numpy.typing as npt
 from numpy.random import Generator
 
 from mmaupro_ext import audio, features, plugin
-from mmaupro_ext.models import inputs, prompts
+from mmaupro_ext.models import words
+from mmaupro_ext.models.blocks import cut, split_at_places
 from mmaupro_ext.models.families.qwen2_audio import QWEN2_AUDIO
-from mmaupro_ext.models.long_audio import NO_LIMIT, LongAudio, Recording
+from mmaupro_ext.models.windows import NO_LIMIT, LongAudio, Recording
 from synth import build, questions, signals, speech
 from synth.questions import Item, Skill
 from synth.signals import Signal
@@ -33,7 +34,7 @@ WINDOW_S = 4
 N_MELS = 80
 FRAMES = WINDOW_S * 100
 POSITIONS = WINDOW_S * 25  # what the encoder gives per whole block
-FAMILY = replace(QWEN2_AUDIO, whole_s=float(WINDOW_S), window_s=float(WINDOW_S))
+WRITING = replace(QWEN2_AUDIO.writing, whole_s=float(WINDOW_S), window_s=float(WINDOW_S))
 
 # Clips of three and nine minutes and of 43 s take up to 146 blocks: not trained.
 LONG_SKILLS = tuple(build.LONG_STORAGES)
@@ -92,12 +93,12 @@ class Example:
             "audio_path": [""] * len(self.recordings),
         }
         text: str = task_functions().doc_to_text(doc)
-        return prompts.place_audio_blocks(text, self.recordings, FAMILY)
+        return words.write(split_at_places(text, WRITING), self.recordings, WRITING)
 
     @property
     def positions(self) -> list[int]:
         """Audio tokens of each block."""
-        return FAMILY.count_tokens(self.samples)
+        return WRITING.count_tokens(self.samples)
 
 
 @lru_cache(maxsize=1)
@@ -147,13 +148,12 @@ def hear(
             audio.resample(channel.astype(np.float32), rate, SAMPLING_RATE)
             for channel in np.atleast_2d(clip)
         ]
+        signal = np.stack(tracks) if len(tracks) == 2 else tracks[0]
         whole = Recording(len(tracks[0]), SAMPLING_RATE, len(tracks))
-        recordings += LongAudio().plan([whole], FAMILY, NO_LIMIT)
-        for track in tracks:
-            for start, end in recordings[-1].spans:
-                block = inputs.padded(track[start:end], FAMILY.min_samples)
-                samples.append(len(block))
-                blocks.append(features.log_mel(block, N_MELS, pad_to=WINDOW_S * SAMPLING_RATE))
+        recordings += LongAudio().plan([whole], WRITING, NO_LIMIT)
+        for block in cut([signal], recordings[-1:], WRITING):
+            samples.append(len(block))
+            blocks.append(features.log_mel(block, N_MELS, pad_to=WINDOW_S * SAMPLING_RATE))
     return np.stack(blocks).astype(np.float16), samples, recordings
 
 
@@ -345,7 +345,7 @@ def make_scene(rng: Generator) -> Scene:
     line = signals.peak(line, 0.9 * 10.0 ** (-rng.uniform(0, 6) / 20.0))
     labels[rows["bed"]] = bed
     blocks, samples, recordings = hear([line], [sr])
-    labels[:, FAMILY.count_tokens(samples)[0] :] = -1
+    labels[:, WRITING.count_tokens(samples)[0] :] = -1
     return Scene(blocks[0], samples[0], recordings[0], labels, tuple(names))
 
 

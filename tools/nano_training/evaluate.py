@@ -23,9 +23,9 @@ import torch
 from mmaupro_ext import plugin
 from mmaupro_ext.data import CATEGORY_BY_VALUE
 from mmaupro_ext.models import nano
-from mmaupro_ext.models.hf_audio import HFAudioLM
-from mmaupro_ext.models.inputs import AudioReader, Clip
-from mmaupro_ext.models.prompts import AUDIO_MARK
+from mmaupro_ext.models.blocks import AUDIO_MARK
+from mmaupro_ext.models.hf.model import HFAudioLM
+from mmaupro_ext.models.media import AudioReader, Clip
 from nano_training import data, train
 
 GROUP = "mmaupro-sample"
@@ -115,8 +115,8 @@ def load(checkpoint: str, condition: str = "heard", **options: Any) -> HFAudioLM
     settings: dict[str, Any] = {"device": "cpu", "batch_size": 8} | options
     lm = kind(checkpoint, **settings)
     if condition in {"noise", "silence"}:
-        reader: Any = lm._reader
-        lm._preparer.reader = DeafReader(reader, 0.1 if condition == "noise" else 0.0)  # type: ignore[assignment]
+        placer: Any = lm._preparer.placer
+        placer.reader = DeafReader(placer.reader, 0.1 if condition == "noise" else 0.0)
     return lm
 
 

@@ -7,11 +7,10 @@ from types import MethodType
 from typing import Any
 
 import numpy as np
-from transformers import ProcessorMixin
 
-from mmaupro_ext.models.families.family import Family, each
+from mmaupro_ext.models.families.family import Family, Loading, Writing, each
 from mmaupro_ext.models.families.qwen2_audio import HOP_LENGTH, audio_tokens
-from mmaupro_ext.models.inputs import Samples
+from mmaupro_ext.models.media import Samples
 
 WINDOW = 480_000  # samples at 16 kHz: the encoder hears 30 s at a time
 LEAST = 3 * HOP_LENGTH  # samples of a window that has at least one token
@@ -46,6 +45,8 @@ def _followed_by_silence(block: Samples) -> Samples:
 
 def take_several_clips(processor: Any) -> None:
     """Lift the processor's check that each text has exactly one audio."""
+    from transformers import ProcessorMixin
+
     # In place: the processor is copied for other threads, and copies of it must take several, too.
     processor.validate_inputs = MethodType(ProcessorMixin.validate_inputs, processor)
 
@@ -62,16 +63,20 @@ SEVERAL_CLIPS = (
 
 AUDIOFLAMINGO3 = Family(
     model_types=("audioflamingo3",),
-    loader="AudioFlamingo3ForConditionalGeneration",
-    audio_block="<sound>",
-    audio_token="<sound>",
-    count_tokens=each(count_tokens),
-    whole_s=600.0,
-    processor_limit="max_audio_len",
-    template_content="text",
-    min_samples=LEAST,
-    adapt_processor=take_several_clips,
-    encode=encode,
+    writing=Writing(
+        audio_block="<sound>",
+        audio_token="<sound>",
+        count_tokens=each(count_tokens),
+        whole_s=600.0,
+        min_samples=LEAST,
+    ),
+    loading=Loading(
+        loader="AudioFlamingo3ForConditionalGeneration",
+        processor_limit="max_audio_len",
+        template_content="text",
+        adapt_processor=take_several_clips,
+        encode=encode,
+    ),
     notes=(
         "The model cuts a clip into 30-s windows itself, up to max_audio_len (600 s); the stock "
         "processor drops what is longer with a warning, hf-audio sends longer clips as consecutive "

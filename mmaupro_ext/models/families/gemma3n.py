@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mmaupro_ext.models.families.family import Family, each
+from mmaupro_ext.models.families.family import Family, Loading, Writing, each
 
 TOKENS = 188  # of every block, whatever its length
 SHORTEST = 640  # samples at 16 kHz: padded to a multiple of 128, they hold a frame of 513
@@ -10,16 +10,20 @@ SHORTEST = 640  # samples at 16 kHz: padded to a multiple of 128, they hold a fr
 
 GEMMA3N = Family(
     model_types=("gemma3n",),
-    loader="Gemma3nForConditionalGeneration",
-    audio_block="<audio_soft_token>",
-    audio_token="<audio_soft_token>",
-    count_tokens=each(lambda samples: TOKENS),
-    whole_s=30.0,
-    window_s=30.0,
-    min_samples=SHORTEST,
-    requires=(
-        ("timm", "its vision tower is built even where nothing is seen"),
-        ("torchvision", "timm needs it"),
+    writing=Writing(
+        audio_block="<audio_soft_token>",
+        audio_token="<audio_soft_token>",
+        count_tokens=each(lambda samples: TOKENS),
+        whole_s=30.0,
+        window_s=30.0,
+        min_samples=SHORTEST,
+    ),
+    loading=Loading(
+        loader="Gemma3nForConditionalGeneration",
+        requires=(
+            ("timm", "its vision tower is built even where nothing is seen"),
+            ("torchvision", "timm needs it"),
+        ),
     ),
     notes=(
         "The stock extractor cuts every clip at 30 s without a word (max_length defaults to 480000 "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mmaupro_ext.models.families.family import Family, each
+from mmaupro_ext.models.families.family import Family, Loading, Writing, each
 
 HOP_LENGTH = 160  # samples at 16 kHz
 SAMPLES_PER_TOKEN = 640  # at 16 kHz, where samples are embedded without an encoder
@@ -30,14 +30,18 @@ def audio_tokens(samples: int) -> int:
 
 GEMMA4 = Family(
     model_types=("gemma4",),
-    loader="Gemma4ForConditionalGeneration",
-    audio_block="<|audio|>",
-    audio_token="<|audio|>",
-    count_tokens=each(audio_tokens),
-    whole_s=30.0,
-    window_s=30.0,
-    min_samples=2 * HOP_LENGTH,
-    padded_inputs={"input_features": 1, "input_features_mask": 1},
+    writing=Writing(
+        audio_block="<|audio|>",
+        audio_token="<|audio|>",
+        count_tokens=each(audio_tokens),
+        whole_s=30.0,
+        window_s=30.0,
+        min_samples=2 * HOP_LENGTH,
+    ),
+    loading=Loading(
+        loader="Gemma4ForConditionalGeneration",
+        padded_inputs={"input_features": 1, "input_features_mask": 1},
+    ),
     notes=(
         "The stock extractor cuts every clip at 30 s without a word (max_length defaults to 480000 "
         "and truncation to True); hf-audio sends longer clips as consecutive blocks.",
@@ -50,11 +54,15 @@ GEMMA4 = Family(
 
 GEMMA4_UNIFIED = Family(
     model_types=("gemma4_unified",),
-    loader="Gemma4UnifiedForConditionalGeneration",
-    audio_block="<|audio|>",
-    audio_token="<|audio|>",
-    count_tokens=each(lambda samples: -(-samples // SAMPLES_PER_TOKEN)),
-    whole_s=None,
-    padded_inputs={"input_features": 1, "input_features_mask": 1},
+    writing=Writing(
+        audio_block="<|audio|>",
+        audio_token="<|audio|>",
+        count_tokens=each(lambda samples: -(-samples // SAMPLES_PER_TOKEN)),
+        whole_s=None,
+    ),
+    loading=Loading(
+        loader="Gemma4UnifiedForConditionalGeneration",
+        padded_inputs={"input_features": 1, "input_features_mask": 1},
+    ),
     notes=("Samples are embedded without an encoder, 40 ms a token, and nothing is cut.",),
 )

@@ -5,10 +5,12 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from mmaupro_ext.features.granite import HOP_LENGTH, SHORTEST, STACKED
-from mmaupro_ext.models import adapters
-from mmaupro_ext.models.families.family import Family, each
+from mmaupro_ext.models.families import adapters
+from mmaupro_ext.models.families.family import Family, Loading, Writing, each
 
+HOP_LENGTH = 160  # samples at 16 kHz
+STACKED = 2  # mel frames in one of the encoder
+SHORTEST = 257  # samples: what the spectrogram mirrors at the ends of a clip, and one
 # The projector makes 3 tokens of each started block of 15 encoder frames (20 ms each).
 FRAMES_PER_BLOCK = 15
 TOKENS_PER_BLOCK = 3
@@ -54,17 +56,21 @@ def _own(model: Any) -> set[str]:
 
 GRANITE_SPEECH = Family(
     model_types=("granite_speech",),
-    loader="GraniteSpeechForConditionalGeneration",
-    audio_block="<|audio|>",
-    audio_token="<|audio|>",
-    count_tokens=each(audio_tokens),
-    whole_s=None,
-    extractor="audio_processor",
-    template_content="text",
-    min_samples=SHORTEST,
-    load_options={"adapter_name": OWN},
-    adapt_model=check_adapter,
-    before_forward=switch_adapter,
+    writing=Writing(
+        audio_block="<|audio|>",
+        audio_token="<|audio|>",
+        count_tokens=each(audio_tokens),
+        whole_s=None,
+        min_samples=SHORTEST,
+    ),
+    loading=Loading(
+        loader="GraniteSpeechForConditionalGeneration",
+        extractor="audio_processor",
+        template_content="text",
+        load_options={"adapter_name": OWN},
+        adapt_model=check_adapter,
+        before_forward=switch_adapter,
+    ),
     notes=(
         "The hub's chat templates join strings: a message is a text with <|audio|> in it (vLLM's "
         "tests/models/multimodal/generation/test_granite_speech.py has such a prompt).",
@@ -80,7 +86,9 @@ GRANITE_SPEECH = Family(
 GRANITE_SPEECH_PLUS = dataclasses.replace(
     GRANITE_SPEECH,
     model_types=("granite_speech_plus",),
-    loader="GraniteSpeechPlusForConditionalGeneration",
+    loading=dataclasses.replace(
+        GRANITE_SPEECH.loading, loader="GraniteSpeechPlusForConditionalGeneration"
+    ),
     notes=(
         "As Granite Speech; the projector hears several layers of the encoder.",
         *GRANITE_SPEECH.notes,

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 from mmaupro_ext.models.families import audioflamingo3
-from mmaupro_ext.models.families.family import Family, each
+from mmaupro_ext.models.families.family import Family, Loading, Writing, each
 
 MUSICFLAMINGO = Family(
     model_types=("musicflamingo",),
-    loader="MusicFlamingoForConditionalGeneration",
-    # The processor itself writes <|sound_bos|> and <|sound_eos|> around the tokens.
-    audio_block="<sound>",
-    audio_token="<sound>",
-    count_tokens=each(audioflamingo3.count_tokens),
-    whole_s=1200.0,
-    processor_limit="max_audio_len",
-    template_content="text",
-    min_samples=audioflamingo3.LEAST,
-    adapt_processor=audioflamingo3.take_several_clips,
-    encode=audioflamingo3.encode,
+    writing=Writing(
+        audio_block="<sound>",
+        audio_token="<sound>",
+        count_tokens=each(audioflamingo3.count_tokens),
+        whole_s=1200.0,
+        min_samples=audioflamingo3.LEAST,
+    ),
+    loading=Loading(
+        loader="MusicFlamingoForConditionalGeneration",
+        processor_limit="max_audio_len",
+        template_content="text",
+        adapt_processor=audioflamingo3.take_several_clips,
+        encode=audioflamingo3.encode,
+    ),
     notes=(
         "As Audio Flamingo 3, with 1200 s. Where a clip begins and ends is read from the runs of audio "
         "tokens, from which the model computes the time of each (rotary time embedding).",

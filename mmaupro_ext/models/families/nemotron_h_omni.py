@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from mmaupro_ext.models.families.family import Family, each
+from mmaupro_ext.models.families.family import Family, Loading, Writing, each
 
 HOP_LENGTH = 160  # samples at 16 kHz
 FRAMES_PER_TOKEN = 8
@@ -37,15 +37,19 @@ def has_no_masked_token(inputs: Mapping[str, Any]) -> bool:
 
 NEMOTRON_H_OMNI = Family(
     model_types=("nemotron_h_omni",),
-    loader="NemotronH_Omni_Reasoning_V3",
-    audio_block="<so_embedding>",
-    audio_token="<so_embedding>",
-    count_tokens=each(audio_tokens),
-    whole_s=None,
-    template_block_end="\n",
-    min_samples=2 * HOP_LENGTH,
-    padded_inputs={"input_features": 1, "input_features_mask": 1},
-    padded_if=has_no_masked_token,
+    writing=Writing(
+        audio_block="<so_embedding>",
+        audio_token="<so_embedding>",
+        count_tokens=each(audio_tokens),
+        whole_s=None,
+        min_samples=2 * HOP_LENGTH,
+    ),
+    loading=Loading(
+        loader="NemotronH_Omni_Reasoning_V3",
+        template_block_end="\n",
+        padded_inputs={"input_features": 1, "input_features_mask": 1},
+        padded_if=has_no_masked_token,
+    ),
     notes=(
         "The chat template of the hub writes all images, then all clips, then all text of a message "
         "(seen in renderers written after it; TensorRT-LLM has the same placeholder); the processor "

@@ -7,17 +7,17 @@ import functools
 import sys
 from collections.abc import Iterator
 from types import MethodType
-from typing import Any
-
-import torch
-import transformers
-from transformers.utils import find_adapter_config_file
+from typing import TYPE_CHECKING, Any
 
 from mmaupro_ext.errors import ConfigError
-from mmaupro_ext.features.phi4 import HOP_LENGTH, WIN_LENGTH
-from mmaupro_ext.models import adapters
-from mmaupro_ext.models.families.family import Family, each
+from mmaupro_ext.models.families import adapters
+from mmaupro_ext.models.families.family import Family, Loading, Writing, each
 
+if TYPE_CHECKING:
+    import torch
+
+HOP_LENGTH = 160  # samples at 16 kHz
+WIN_LENGTH = 400
 REDUCTION = 8  # frames of 10 ms for each token
 
 # Name of each LoRA -> its folder in the checkpoint.
@@ -88,6 +88,7 @@ def _starting_anew_at_the_limit(stock: Any, limit: int | None) -> Any:
 
     There the stock one gives up the cache, as it must, and then passes on the last token alone.
     """
+    import torch
 
     @functools.wraps(stock)  # generate() looks at its parameters
     def prepare(input_ids: Any, past_key_values: Any = None, **options: Any) -> Any:
@@ -105,6 +106,8 @@ def _starting_anew_at_the_limit(stock: Any, limit: int | None) -> Any:
 
 
 def _additive(mask: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    import torch
+
     if mask.dtype != torch.bool:  # of a model that is mended already
         return mask
     # Half the least number: a bias is added, and a row without audio must stay a number.
@@ -120,6 +123,8 @@ def _load(base: Any, name: str) -> bool:
         "subfolder": OWN[name],
         "revision": getattr(base.config, "_commit_hash", None),
     }
+    from transformers.utils import find_adapter_config_file
+
     try:
         import peft  # noqa: F401
     except ImportError:
@@ -139,12 +144,14 @@ def _load(base: Any, name: str) -> bool:
 @contextlib.contextmanager
 def _without_load_report() -> Iterator[None]:
     """Keep transformers from reporting all that an adapter does not hold as newly initialized."""
-    level = transformers.logging.get_verbosity()
-    transformers.logging.set_verbosity_error()
+    from transformers.utils import logging
+
+    level = logging.get_verbosity()
+    logging.set_verbosity_error()
     try:
         yield
     finally:
-        transformers.logging.set_verbosity(level)
+        logging.set_verbosity(level)
 
 
 def switch_adapters(model: Any, kinds: frozenset[str]) -> None:
@@ -161,16 +168,20 @@ def rope_limit(config: Any) -> int | None:
 
 PHI4_MULTIMODAL = Family(
     model_types=("phi4_multimodal",),
-    loader="Phi4MultimodalForCausalLM",
-    audio_block="<|audio|>",
-    audio_token="<|audio|>",
-    count_tokens=each(audio_tokens),
-    whole_s=None,
-    extractor="audio_processor",
-    min_samples=WIN_LENGTH,
-    rope_limit=rope_limit,
-    adapt_model=mend,
-    before_forward=switch_adapters,
+    writing=Writing(
+        audio_block="<|audio|>",
+        audio_token="<|audio|>",
+        count_tokens=each(audio_tokens),
+        whole_s=None,
+        min_samples=WIN_LENGTH,
+    ),
+    loading=Loading(
+        loader="Phi4MultimodalForCausalLM",
+        extractor="audio_processor",
+        rope_limit=rope_limit,
+        adapt_model=mend,
+        before_forward=switch_adapters,
+    ),
     notes=(
         "The hub's main revision is for its own code and model type (phi4mm); the files for the class of "
         "transformers are in refs/pr/70 (transformers' tests/models/phi4_multimodal): revision=refs/pr/70.",

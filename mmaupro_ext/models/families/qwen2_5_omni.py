@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from mmaupro_ext.models.families.family import Family, each
+from mmaupro_ext.models.families.family import Family, Loading, Writing, each
 from mmaupro_ext.models.families.qwen2_audio import HOP_LENGTH, audio_tokens
 
 # Zeros behind the longest block, so that no frame of it mirrors its end: half a Whisper frame, in hops.
@@ -27,16 +27,20 @@ def encode(processor: Any, text: str, options: dict[str, Any]) -> Mapping[str, A
 
 QWEN2_5_OMNI = Family(
     model_types=("qwen2_5_omni", "qwen2_5_omni_thinker"),
-    loader="Qwen2_5OmniThinkerForConditionalGeneration",
-    audio_block="<|audio_bos|><|AUDIO|><|audio_eos|>",
-    audio_token="<|AUDIO|>",
-    count_tokens=each(audio_tokens),
-    whole_s=None,
-    min_samples=3 * HOP_LENGTH,
-    audio_options={"truncation": False},
-    positions="mrope",
-    padded_inputs={"input_features": 2, "feature_attention_mask": 1},
-    encode=encode,
+    writing=Writing(
+        audio_block="<|audio_bos|><|AUDIO|><|audio_eos|>",
+        audio_token="<|AUDIO|>",
+        count_tokens=each(audio_tokens),
+        whole_s=None,
+        min_samples=3 * HOP_LENGTH,
+    ),
+    loading=Loading(
+        loader="Qwen2_5OmniThinkerForConditionalGeneration",
+        audio_options={"truncation": False},
+        positions="mrope",
+        padded_inputs={"input_features": 2, "feature_attention_mask": 1},
+        encode=encode,
+    ),
     notes=(
         "The class of the full model ignores max_new_tokens, has no forward pass and wants a speaker "
         "even for text; the thinker's class loads from the same checkpoint.",

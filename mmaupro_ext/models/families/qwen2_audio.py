@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mmaupro_ext.models.families.family import Family, each
+from mmaupro_ext.models.families.family import Family, Loading, Writing, each
 
 HOP_LENGTH = 160  # samples at 16 kHz
 
@@ -30,16 +30,20 @@ def audio_tokens(samples: int) -> int:
 
 QWEN2_AUDIO = Family(
     model_types=("qwen2_audio",),
-    loader="Qwen2AudioForConditionalGeneration",
-    audio_block="<|audio_bos|><|AUDIO|><|audio_eos|>",
-    audio_token="<|AUDIO|>",
-    count_tokens=each(audio_tokens),
-    whole_s=30.0,
-    window_s=30.0,
-    extractor_window=True,
-    label_alone=True,
-    template_block_end="\n",
-    min_samples=3 * HOP_LENGTH,
+    writing=Writing(
+        audio_block="<|audio_bos|><|AUDIO|><|audio_eos|>",
+        audio_token="<|AUDIO|>",
+        count_tokens=each(audio_tokens),
+        whole_s=30.0,
+        window_s=30.0,
+        label_alone=True,
+        min_samples=3 * HOP_LENGTH,
+    ),
+    loading=Loading(
+        loader="Qwen2AudioForConditionalGeneration",
+        extractor_window=True,
+        template_block_end="\n",
+    ),
     notes=(
         "The stock extractor cuts every clip at 30 s without a word (truncation defaults to True "
         "in WhisperFeatureExtractor, and the encoder insists on 3000 frames); hf-audio sends "

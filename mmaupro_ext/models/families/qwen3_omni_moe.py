@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mmaupro_ext.models.families.family import Family
+from mmaupro_ext.models.families.family import Family, Loading, Writing
 
 HOP_LENGTH = 160  # samples at 16 kHz
 CHUNK = 100  # mel frames, one second, that the encoder's convolutions see at once
@@ -38,15 +38,19 @@ def audio_tokens(lengths: Sequence[int]) -> list[int]:
 
 QWEN3_OMNI_MOE = Family(
     model_types=("qwen3_omni_moe", "qwen3_omni_moe_thinker"),
-    loader="Qwen3OmniMoeThinkerForConditionalGeneration",
-    audio_block="<|audio_start|><|audio_pad|><|audio_end|>",
-    audio_token="<|audio_pad|>",
-    count_tokens=audio_tokens,
-    whole_s=None,
-    min_samples=2 * HOP_LENGTH,
-    positions="mrope",
-    padded_inputs={"input_features": 2, "feature_attention_mask": 1},
-    padded_if=lambda inputs: inputs["input_features"].shape[2] >= CHUNK,
+    writing=Writing(
+        audio_block="<|audio_start|><|audio_pad|><|audio_end|>",
+        audio_token="<|audio_pad|>",
+        count_tokens=audio_tokens,
+        whole_s=None,
+        min_samples=2 * HOP_LENGTH,
+    ),
+    loading=Loading(
+        loader="Qwen3OmniMoeThinkerForConditionalGeneration",
+        positions="mrope",
+        padded_inputs={"input_features": 2, "feature_attention_mask": 1},
+        padded_if=lambda inputs: inputs["input_features"].shape[2] >= CHUNK,
+    ),
     notes=(
         "The class of the full model wants a speaker even for text and has no forward pass; the "
         "thinker's class loads from the same checkpoint.",

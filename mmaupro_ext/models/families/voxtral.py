@@ -6,11 +6,12 @@ import functools
 import re
 from collections.abc import Mapping
 from types import MethodType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
+from mmaupro_ext.models.families.family import Family, Loading, Writing, each
 
-from mmaupro_ext.models.families.family import Family, each
+if TYPE_CHECKING:
+    import torch
 
 CHUNK = 480_000  # samples at 16 kHz: audio is followed by silence up to a multiple of 30 s
 TOKENS_PER_CHUNK = 375
@@ -99,6 +100,8 @@ def encode(processor: Any, text: str, options: dict[str, Any]) -> Mapping[str, A
     The processor takes no arrays and writes no text, so its two halves are put together here: the
     tokens, with as many audio tokens as each block takes, and the features, of each block whole.
     """
+    import torch
+
     blocks = options.get("audio", [])
     counts = iter([audio_tokens(len(block)) for block in blocks])
     ids: list[int] = []
@@ -129,14 +132,18 @@ def _features(processor: Any, block: Any) -> torch.Tensor:
 
 VOXTRAL = Family(
     model_types=("voxtral",),
-    loader="VoxtralForConditionalGeneration",
-    audio_block=AUDIO_BLOCK,
-    audio_token=AUDIO,
-    count_tokens=each(audio_tokens),
-    whole_s=None,
-    adapt_tokenizer=read_control_tokens,
-    render_chat=render_chat,
-    encode=encode,
+    writing=Writing(
+        audio_block=AUDIO_BLOCK,
+        audio_token=AUDIO,
+        count_tokens=each(audio_tokens),
+        whole_s=None,
+    ),
+    loading=Loading(
+        loader="VoxtralForConditionalGeneration",
+        adapt_tokenizer=read_control_tokens,
+        render_chat=render_chat,
+        encode=encode,
+    ),
     notes=(
         "The checkpoint has no chat template: mistral-common encodes a chat, and takes audio as path, "
         "URL or base64 only (tokenization_mistral_common.py of transformers). Here the chat is written "

@@ -1,0 +1,1 @@
+"""`--model hf-audio`: audio-language models of transformers on this machine."""

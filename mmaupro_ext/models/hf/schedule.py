@@ -1,0 +1,170 @@
+"""Questions prepared ahead, put together by length, and answered batch by batch."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
+
+import torch
+from lm_eval.models.utils_hf import clear_torch_cache
+
+from mmaupro_ext.heard import Reply
+from mmaupro_ext.models.hf import batching
+from mmaupro_ext.models.hf.preparing import Preparer
+from mmaupro_ext.models.items import Question, attempt, failure
+from mmaupro_ext.models.media import media_key
+from mmaupro_ext.models.prefetch import Prefetcher
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+# A float32 sample, and its share of 128 float32 features every 160 samples, both twice while copied.
+BYTES_PER_SAMPLE = 2 * (4 + 4 * 128 / 160)
+
+
+class Schedule:
+    """Answer questions in batches of similar length while worker threads prepare the next ones.
+
+    Parameters
+    ----------
+    preparer : Preparer
+        Cloned for each worker.
+    workers : int
+        Threads; with 0 a question is prepared when its batch is due.
+    max_bytes : int
+        Bound on what is prepared ahead.
+
+    Attributes
+    ----------
+    waited_s, prepared_s : float
+        Seconds for which the model waited for input, and that preparing took, over all calls.
+    """
+
+    def __init__(self, preparer: Preparer, workers: int, max_bytes: int) -> None:
+        self.preparer, self.workers, self.max_bytes = preparer, workers, max_bytes
+        self.waited_s = self.prepared_s = 0.0
+
+    def answer(
+        self,
+        questions: Sequence[Question],
+        prepare: Callable[[Preparer, Question], T],
+        forward: Callable[[list[T]], list[R]],
+        on_failure: Callable[[Reply], R],
+        *,
+        batch_size: int,
+    ) -> Iterator[tuple[Question, R]]:
+        """Yield each question with its answer, longest audio first.
+
+        Parameters
+        ----------
+        questions : sequence of Question
+            In any order.
+        prepare : callable
+            `(preparer, question)` -> what `forward` takes; raises for items that cannot be served.
+        forward : callable
+            A batch -> its answers. One that runs out of memory is run in halves, and later
+            batches hold no more tokens than a half that went through: shorter items go together
+            again.
+        on_failure : callable
+            Error reply -> the answer of an item that could not be served.
+        batch_size : int
+            At most so many questions go together.
+        """
+        sizes = {id(question): self._size_of(question) for question in questions}
+        ordered = sorted(
+            questions,
+            key=lambda question: (
+                -sizes[id(question)],
+                media_key(question.media),
+                question.context,
+            ),
+        )
+        lengths = [sizes[id(question)] for question in ordered]
+        fitting: int | None = None  # tokens, padding included, that went through after one did not
+        prefetcher = Prefetcher(
+            ordered,
+            self.preparer.clone if self.workers else lambda: self.preparer,
+            lambda preparer, question: attempt(question, lambda: prepare(preparer, question)),
+            self._bytes_of,
+            self.workers,
+            self.max_bytes,
+        )
+        try:
+            with prefetcher:
+                start = 0
+                while start < len(ordered):
+                    longest = lengths[start]
+                    count = batching.batch_length(
+                        lengths[start : start + batch_size], batch_size, fitting
+                    )
+                    start += count
+                    ready: list[tuple[Question, T]] = []
+                    for question, prepared in prefetcher.take(count):
+                        if isinstance(prepared, Reply):
+                            yield question, on_failure(prepared)
+                        else:
+                            ready.append((question, prepared))
+                    if not ready:
+                        continue
+                    answers, together = _forward_or_halve([entry for _, entry in ready], forward)
+                    if together < len(ready):
+                        fitting = together * longest
+                    for (question, _), answer in zip(ready, answers, strict=True):
+                        if answer is None:
+                            yield question, on_failure(_out_of_memory(question))
+                        else:
+                            yield question, answer
+        finally:
+            self.waited_s += prefetcher.waited_s
+            self.prepared_s += prefetcher.prepared_s
+
+    def _size_of(self, question: Question) -> int:
+        """Estimate the length of a prompt in tokens, without decoding."""
+        size = 1 + len(question.context) // 4
+        if (placer := self.preparer.placer) is not None:
+            size += sum(placer.writing.count_tokens(placer.planned_blocks(question)))
+        return size
+
+    def _bytes_of(self, question: Question) -> int:
+        """Estimate what a question occupies from its decoding to its forward pass."""
+        size = 1 << 16
+        if (placer := self.preparer.placer) is not None:
+            seconds = placer.reader.stated_seconds(question.media.get("audio", []))
+            size += int(seconds * placer.reader.sampling_rate * BYTES_PER_SAMPLE)
+        return size
+
+
+def _forward_or_halve(
+    batch: list[T], forward: Callable[[list[T]], list[R]]
+) -> tuple[list[R | None], int]:
+    """Run a batch, in smaller parts where it does not fit; None for what does not fit alone.
+
+    Also returns how many went together in the end.
+    """
+    answers: list[R | None] = []
+    together = len(batch)
+    while len(answers) < len(batch):
+        part = batch[len(answers) : len(answers) + together]
+        try:
+            answers += forward(part)
+            continue
+        except torch.cuda.OutOfMemoryError:
+            pass  # what the failed pass allocated is freed once the exception is gone
+        clear_torch_cache()
+        if len(part) == 1:
+            answers.append(None)
+        else:
+            together = (len(part) + 1) // 2
+            logger.warning("out of memory with %d items in a batch: trying %d", len(part), together)
+    return answers, together
+
+
+def _out_of_memory(question: Question) -> Reply:
+    return failure(
+        question,
+        "out of memory, with this item alone in its batch",
+        "Use a larger accelerator, a smaller dtype, or parallelize=True.",
+    )
