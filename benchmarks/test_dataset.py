@@ -14,7 +14,7 @@ import soundfile
 
 import fullsize
 from mmaupro_ext import data, plugin
-from mmaupro_ext.data import clips, findings, info, load, verify
+from mmaupro_ext.data import clips, facts, info, load, verify
 from mmaupro_ext.util import usable_cores
 
 CLIPS, CLIP_SECONDS, RATE = 24, 60, 44_100
@@ -77,8 +77,8 @@ def test_twelve_lm_eval_tasks_cold(benchmark, folder):
 
 def test_counts_of_the_facts(benchmark, folder):
     docs, _, _ = verify.read_every_row(folder / "test.parquet")
-    facts = benchmark(findings.check_facts, docs)
-    assert all(fact.verdict == "as stated" for fact in facts)
+    found = benchmark(facts.check_facts, docs)
+    assert all(fact.verdict == "as stated" for fact in found)
 
 
 def test_verify_quick_without_clips(benchmark, folder):

@@ -13,8 +13,8 @@ import soundfile
 
 import fullsize
 from mmaupro_ext import data
+from mmaupro_ext.commands import data_info
 from mmaupro_ext.data import info, verify
-from mmaupro_ext.report import overview
 
 
 @pytest.fixture(autouse=True)
@@ -41,8 +41,8 @@ def row(name, answer="b", choices=("a", "b", "c"), **changes):
 
 def run(*arguments):
     parser = argparse.ArgumentParser(prog="mmaupro data info")
-    overview.add_info_arguments(parser)
-    return overview.run_info(parser.parse_args(list(map(str, arguments))))
+    data_info.add_arguments(parser)
+    return data_info.run(parser.parse_args(list(map(str, arguments))))
 
 
 def as_docs(rows):

@@ -20,7 +20,9 @@ import soundfile
 
 import fullsize
 from mmaupro_ext import data
-from mmaupro_ext.data import clips, findings, manifest, verify
+from mmaupro_ext.commands import data_verify
+from mmaupro_ext.data import clips, findings, manifest, schema, verify
+from mmaupro_ext.data.facts import check_facts
 from mmaupro_ext.errors import DataError
 
 RATE = 8000
@@ -83,18 +85,18 @@ def found(report, key):
 
 def run(*arguments):
     parser = argparse.ArgumentParser(prog="mmaupro data verify")
-    verify.add_verify_arguments(parser)
-    return verify.run_verify(parser.parse_args(list(map(str, arguments))))
+    data_verify.add_arguments(parser)
+    return data_verify.run(parser.parse_args(list(map(str, arguments))))
 
 
 # --- facts -------------------------------------------------------------------------------------
 
 
 def test_every_stated_number_holds_on_the_stand_in_at_full_size(full_docs):
-    facts = findings.check_facts(full_docs)
-    assert {fact.name: fact.found for fact in facts if fact.verdict != "as stated"} == {}
-    assert sum(fact.expected for fact in facts if fact.name.startswith("rows:")) == 5305
-    assert len([fact for fact in facts if fact.name.startswith("rows:")]) == 12
+    found_facts = check_facts(full_docs)
+    assert {fact.name: fact.found for fact in found_facts if fact.verdict != "as stated"} == {}
+    assert sum(fact.expected for fact in found_facts if fact.name.startswith("rows:")) == 5305
+    assert len([fact for fact in found_facts if fact.name.startswith("rows:")]) == 12
 
 
 def first(docs, **wanted):
@@ -146,8 +148,8 @@ def relabel_a_long_row(docs):
 def test_a_broken_fact_is_reported_and_no_other(full_docs, change, broken):
     docs = copy.deepcopy(full_docs)
     change(docs)
-    facts = findings.check_facts(docs)
-    assert {fact.name for fact in facts if fact.verdict == "DIFFERS"} == broken
+    found_facts = check_facts(docs)
+    assert {fact.name for fact in found_facts if fact.verdict == "DIFFERS"} == broken
 
 
 @pytest.mark.parametrize("slug", data.CATEGORIES)
@@ -155,8 +157,8 @@ def test_a_row_that_changes_its_category_breaks_both_counts(full_docs, slug):
     other = "music" if slug != "music" else "sound"
     docs = [dict(doc) for doc in full_docs]
     first(docs, category=data.CATEGORIES[slug].value)["category"] = data.CATEGORIES[other].value
-    facts = findings.check_facts(docs)
-    assert {fact.name for fact in facts if fact.verdict == "DIFFERS"} == {
+    found_facts = check_facts(docs)
+    assert {fact.name for fact in found_facts if fact.verdict == "DIFFERS"} == {
         f"rows:{slug}",
         f"rows:{other}",
     }
@@ -510,7 +512,7 @@ def test_a_partial_download_is_not_missing_what_was_not_selected(tmp_path):
     ],
 )
 def test_length_types_follow_the_thresholds_of_the_paper(seconds, name):
-    assert findings.length_type_of(seconds) == name
+    assert schema.length_type_of(seconds) == name
 
 
 def entry(seconds=5.0, **changes):

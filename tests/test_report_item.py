@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 
 import numpy as np
@@ -12,11 +13,13 @@ import soundfile
 
 import fullsize
 from mmaupro_ext import data
+from mmaupro_ext.commands import data_show
 from mmaupro_ext.errors import ConfigError
-from mmaupro_ext.report import item
+from mmaupro_ext.models.families import FAMILIES
+from mmaupro_ext.report import item, item_figure, item_text
 
 RATE = 16_000
-HEARING = item.HEARING["qwen2_audio"]
+HEARING = item.Hearing("whisper", RATE, 30.0, 30.0)
 
 
 def row(name, **changes):
@@ -72,8 +75,8 @@ def folder(tmp_path):
 
 def run(*arguments):
     parser = argparse.ArgumentParser(prog="mmaupro data show")
-    item.add_show_arguments(parser)
-    return item.run_show(parser.parse_args(list(map(str, arguments))))
+    data_show.add_arguments(parser)
+    return data_show.run(parser.parse_args(list(map(str, arguments))))
 
 
 # --- finding -----------------------------------------------------------------------------------
@@ -117,34 +120,43 @@ def test_an_id_of_the_sample_names_the_option_that_was_forgotten(folder):
 
 
 @pytest.mark.parametrize(
-    ("seconds", "window", "expected"),
+    ("longest", "expected"),
     [
-        (10.0, 30.0, [[0.0, 10.0]]),
-        (30.0, 30.0, [[0.0, 30.0]]),
-        (30.01, 30.0, [[0.0, 30.0], [30.0, 30.01]]),
-        (65.0, 30.0, [[0.0, 30.0], [30.0, 60.0], [60.0, 65.0]]),
-        (90.0, 30.0, [[0.0, 30.0], [30.0, 60.0], [60.0, 90.0]]),
-        (65.0, None, [[0.0, 65.0]]),
+        (None, [[0.0, 65.0]]),
+        (65.0, [[0.0, 65.0]]),
+        (64.9, [[0.0, 32.5], [32.5, 65.0]]),
+        (30.0, [[0.0, 21.6667], [21.6667, 43.3333], [43.3333, 65.0]]),
     ],
 )
-def test_windows_cover_the_clip_without_gap_or_overlap(seconds, window, expected):
-    assert item.window_bounds(seconds, window) == expected
+def test_windows_are_equal_and_cover_the_clip(folder, longest, expected):
+    hearing = item.Hearing("any", RATE, longest, longest)
+    (clip,) = item.describe_clips(item.find_item("aaaa", folder), hearing)
+    assert clip["windows"] == expected
 
 
-def test_windows_are_those_that_the_audio_room_cuts(folder):
-    from mmaupro_ext import audio
+@pytest.mark.parametrize("model", sorted(FAMILIES))
+def test_every_family_is_shown_as_it_hears(folder, model):
+    shown = item.show("aaaa", folder, model=model)
+    family = FAMILIES[model]
+    writing = getattr(family, "writing", family)
+    assert shown.hearing.sampling_rate == writing.sampling_rate
+    windows = shown.clips[0]["windows"]
+    whole = writing.whole_s is None or writing.whole_s >= 65
+    assert len(windows) == 1 if whole else max(end - start for start, end in windows) <= 30
 
-    (clip,) = item.describe_clips(item.find_item("aaaa", folder), HEARING)
-    samples = audio.load(clip["file"], RATE)
-    cut = audio.windows(samples, RATE, 30.0)
-    assert [len(w) for w in cut] == [round((end - start) * RATE) for start, end in clip["windows"]]
+
+def test_an_unknown_model_is_refused_with_near_names(folder, capsys):
+    assert run("aaaa", "--data-dir", folder, "--model", "qwen2_5_omi") == 2
+    error = capsys.readouterr().err
+    assert "qwen2_5_omni" in error
+    assert "mmaupro models" in error
 
 
-def test_text_says_what_is_kept_and_what_the_stock_processor_would_cut(folder, capsys):
+def test_text_says_what_is_heard_and_what_would_be_lost_without_windows(folder, capsys):
     assert run("aaaa", "--data-dir", folder) == 0
     text = capsys.readouterr().out
-    assert "all 65.00 s in 3 windows (the last one filled up with 25.00 s of silence)" in text
-    assert "its stock processor would cut 35.00 s (54%) without a word" in text
+    assert "all 65.00 s in 3 windows of 21.67 s" in text
+    assert "takes 30 s: without windows 35.00 s (54%) would be lost" in text
     assert "  * (B) this" in text
     assert "    (A) that" in text
 
@@ -152,7 +164,34 @@ def test_text_says_what_is_kept_and_what_the_stock_processor_would_cut(folder, c
 def test_the_window_option_changes_the_windows(folder, capsys):
     run("aaaa", "--data-dir", folder, "--window", 60, "--json")
     clip = json.loads(capsys.readouterr().out)["clips"][0]
-    assert clip["windows"] == [[0.0, 60.0], [60.0, 65.0]]
+    assert clip["windows"] == [[0.0, 32.5], [32.5, 65.0]]
+
+
+def test_a_clip_that_the_run_would_refuse_is_refused_here(folder, capsys):
+    whole = (folder / "data" / "aaaa-long.wav").read_bytes()
+    (folder / "data" / "aaaa-long.wav").write_bytes(whole[: len(whole) // 2])
+    assert run("aaaa", "--data-dir", folder) == 1
+    assert "the item is counted as errored" in capsys.readouterr().out
+
+
+def test_a_pipe_is_not_opened(folder, capsys):
+    (folder / "data" / "aaaa-long.wav").unlink()
+    os.mkfifo(folder / "data" / "aaaa-long.wav")
+    assert run("aaaa", "--data-dir", folder) == 1
+    assert "a named pipe" in capsys.readouterr().out
+
+
+def test_escapes_of_the_terminal_are_written_out(tmp_path, capsys):
+    evil = "\x1b]0;title\x07 \x9b2J \u202eabc\r gone"
+    fullsize.write(tmp_path, [row("evil", question=evil, choices=[evil, "this"])])
+    soundfile.write(tmp_path / "data" / "evil.wav", tone(1.0), RATE)
+    for options in ([], ["--json"]):
+        run("evil", "--data-dir", tmp_path, *options)
+        shown = capsys.readouterr().out
+        assert not set(shown) & set("\x1b\x07\x9b\u202e\r")
+    assert json.loads(shown)["item"]["question"] == evil
+    run("evil", "--data-dir", tmp_path)
+    assert r"\x1b]0;title\x07 \x9b2J \u202eabc" in capsys.readouterr().out
 
 
 def test_lost_channels_are_said(folder, capsys):
@@ -201,8 +240,8 @@ def test_a_wrong_window_is_refused(window, capsys):
 def test_every_item_of_the_sample_can_be_shown():
     for slug in data.CATEGORIES:
         for doc in data.load_category(slug, sample=True):
-            clips = item.describe_clips(doc, HEARING)
-            text = item.render(doc, clips, HEARING)
+            shown = item.Item(doc, HEARING, item.describe_clips(doc, HEARING))
+            text = item_text.render(shown)
             assert "cannot be used" not in text
             assert text.count("* (") == (doc["answer"] in doc["choices"])
 
@@ -245,12 +284,12 @@ def test_every_channel_has_a_track_of_its_own(folder):
     assert {"(left)", "(right)"} <= set(texts)
 
 
-def mel_image(wave, bounds, hearing=HEARING):
+def mel_image(wave, bounds):
     from matplotlib.figure import Figure
 
     axis = Figure().subplots()
-    item._draw_mel(axis, wave.astype(np.float32), 0.0, bounds, hearing)
-    item._name_frequencies(axis, hearing)
+    item_figure._draw_mel(axis, wave.astype(np.float32), 0.0, bounds)
+    item_figure._name_frequencies(axis)
     ticks = dict(
         zip([label.get_text() for label in axis.get_yticklabels()], axis.get_yticks(), strict=True)
     )
@@ -269,7 +308,7 @@ def test_a_silent_window_is_dark_and_not_the_loudest_of_all():
     wave = np.concatenate([tone(30.0)[:, 0], np.zeros(30 * RATE)])
     (loud, silent), _ = mel_image(wave, [[0.0, 30.0], [30.0, 60.0]])
     assert loud.max() == 0.0
-    assert (silent == item.MEL_FLOOR_DB).all()
+    assert (silent == item_figure.MEL_FLOOR_DB).all()
 
 
 def test_a_short_window_shows_its_sound_and_not_the_silence_behind_it():
@@ -280,11 +319,11 @@ def test_a_short_window_shows_its_sound_and_not_the_silence_behind_it():
 def test_the_envelope_keeps_a_single_click():
     channel = np.zeros(600 * RATE, np.float32)
     channel[123_456] = 0.9
-    low, high = item._envelope(channel)
-    assert len(low) == len(high) == item.WAVE_COLUMNS
+    low, high = item_figure._envelope(channel)
+    assert len(low) == len(high) == item_figure.WAVE_COLUMNS
     assert high.max() == np.float32(0.9)
     assert low.min() == 0.0
-    assert high.argmax() == 123_456 * item.WAVE_COLUMNS // len(channel)
+    assert high.argmax() == 123_456 * item_figure.WAVE_COLUMNS // len(channel)
 
 
 def test_help_teaches(capsys):

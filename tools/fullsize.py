@@ -3,7 +3,7 @@
 Tests and benchmarks use it, because the real file may not be copied into a repository and loading,
 checking and building tasks should be measured at the real scale. Nothing in it is a question of
 MMAU-Pro: texts are numbered placeholders, ids come from a seed. What it shares with the real file
-is what `findings.check_facts` counts, the columns and their types, and the order by category.
+is what `facts.check_facts` counts, the columns and their types, and the order by category.
 """
 
 from __future__ import annotations

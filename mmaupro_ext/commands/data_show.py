@@ -1,19 +1,93 @@
-"""`mmaupro data show`."""
+"""`mmaupro data show`: one item as a person would look at it, and what a model hears of it."""
 
 from __future__ import annotations
 
 import argparse
+import sys
+
+from mmaupro_ext.commands.options import add_dataset_arguments, add_json_argument, put_json
+from mmaupro_ext.errors import MMAUProError
+
+DESCRIPTION = """\
+One item as a person would look at it: question, choices with the answer marked, metadata, its
+clips, and what a model hears of them: rate, channels, windows. With --figure a picture of the
+waveforms and of the mel spectrogram that the model gets. Nothing is played.
+"""
+
+EPILOG = """\
+examples:
+  mmaupro data show 025f --sample                      a unique beginning of the id is enough
+  mmaupro data show ID --data-dir DIR --figure item.png
+  mmaupro data show ID --model qwen2_5_omni            what another model hears
+
+ID may also be the path or name of a clip. Pictures need matplotlib:
+pip install 'mmaupro-ext[plot]'.
+
+exit status: 0; 1 when a clip is missing or broken (the rest is shown); 2 for a wrong id or option.
+"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options of `mmaupro data show`."""
-    from mmaupro_ext.report import item
+    """Give a parser the description, options and examples of `mmaupro data show`."""
+    parser.description, parser.epilog = DESCRIPTION, EPILOG
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("id", metavar="ID", help="id of an item, or a unique beginning of it")
+    add_dataset_arguments(parser)
+    parser.add_argument(
+        "--model",
+        metavar="NAME",
+        default="qwen2_audio",
+        help="whose hearing to show: a model type of `mmaupro models` (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--window",
+        type=_seconds,
+        metavar="SECONDS",
+        help="windows of at most so many seconds, as long_audio=windows gives them, where the model "
+        "would take more or less",
+    )
+    parser.add_argument(
+        "--figure", metavar="FILE", help="draw the item (.png, .pdf or .svg; needs matplotlib)"
+    )
+    add_json_argument(parser)
 
-    item.add_show_arguments(parser)
+
+def _seconds(value: str) -> float:
+    try:
+        number = float(value)
+    except ValueError:
+        number = 0.0
+    if not 0.1 <= number <= 3600.0:
+        raise argparse.ArgumentTypeError(f"{value!r} is not a number of seconds from 0.1 to 3600")
+    return number
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run `mmaupro data show` and return the exit status."""
-    from mmaupro_ext.report import item
+    """Run `mmaupro data show`.
 
-    return item.run_show(args)
+    Parameters
+    ----------
+    args : argparse.Namespace
+        What `add_arguments` describes.
+
+    Returns
+    -------
+    int
+        Exit status: 0; 1 when a clip cannot be used; 2 for a wrong id, dataset or option.
+    """
+    from mmaupro_ext.report import figures, item_figure, item_text
+    from mmaupro_ext.report.item import show
+
+    try:
+        target = figures.check_target(args.figure) if args.figure else None
+        item = show(args.id, args.data_dir, args.sample, model=args.model, window_s=args.window)
+        if args.json != "-":
+            print(item_text.render(item))
+        put_json(item.to_json(), args.json)
+        if target is not None:
+            item_figure.draw(item, target)
+            print(f"\nPicture: {target}", file=sys.stderr)
+    except MMAUProError as error:
+        print(f"mmaupro data show: {error}", file=sys.stderr)
+        return 2
+    return 0 if item.usable else 1

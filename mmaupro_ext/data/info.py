@@ -13,14 +13,19 @@ from collections.abc import Iterable
 from typing import Any
 
 from mmaupro_ext.data import manifest, text
-from mmaupro_ext.data.findings import length_type_of
 from mmaupro_ext.data.load import load_category
 from mmaupro_ext.data.locate import SAMPLE_DIR, locate
 from mmaupro_ext.data.manifest import Entry
-from mmaupro_ext.data.schema import CATEGORIES, CATEGORY_BY_VALUE, LENGTH_TYPES, Doc, Kind
+from mmaupro_ext.data.schema import (
+    CATEGORIES,
+    CATEGORY_BY_VALUE,
+    CHOICE_LETTERS,
+    LENGTH_TYPES,
+    Doc,
+    Kind,
+    length_type_of,
+)
 from mmaupro_ext.data.selection import read_selection
-
-LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
 def overview(
@@ -142,7 +147,7 @@ def _answer_row(name: str, docs: list[Doc]) -> dict[str, Any]:
         "chance": sum(1 / len(doc["choices"]) for doc in usable) / len(docs),
         "always_first": counts[0] / len(docs),
         "best_letter": counts[best] / len(docs),
-        "letter": LETTERS[best] if best < len(LETTERS) else str(best + 1),
+        "letter": CHOICE_LETTERS[best] if best < len(CHOICE_LETTERS) else str(best + 1),
         "longest_choice": longest / len(docs),
         "positions": [counts[place] for place in range(widest)],
     }

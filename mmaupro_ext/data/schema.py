@@ -93,6 +93,12 @@ REQUIRED_COLUMNS: tuple[str, ...] = (
 # The prompts letter the choices, so a closed row can have no more than there are letters.
 CHOICE_LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 LENGTH_TYPES: tuple[str, ...] = ("short", "medium", "long", "ultra-long")
+# Upper ends of short, medium and long in seconds (paper, section on the dataset); above is
+# ultra-long, which ends at 10 min.
+LENGTH_LIMITS_S: tuple[float, ...] = (30.0, 180.0, 480.0)
+LONGEST_S = 600.0
+# Encoders pad a clip by some milliseconds; without this a 30-s MP3 would count as longer than 30 s.
+LENGTH_TOLERANCE_S = 0.1
 
 # The ten fields of the kwargs struct; the first three are numbers, the others text.
 NUMBER_KWARGS: tuple[str, ...] = ("N", "N1", "N2")
@@ -271,3 +277,22 @@ class LoadReport:
             more = f" (and {len(found) - 1} more like it)" if len(found) > 1 else ""
             lines.append(f"{found[0]}{more}")
         return "\n".join(lines)
+
+
+def length_type_of(seconds: float) -> str:
+    """Return the `length_type` that a duration has by the paper's thresholds.
+
+    Parameters
+    ----------
+    seconds : float
+        Duration in seconds.
+
+    Returns
+    -------
+    str
+        "short" (up to 30 s), "medium" (3 min), "long" (8 min) or "ultra-long".
+    """
+    for limit, name in zip(LENGTH_LIMITS_S, LENGTH_TYPES, strict=False):
+        if seconds <= limit + LENGTH_TOLERANCE_S:
+            return name
+    return LENGTH_TYPES[-1]

@@ -16,7 +16,7 @@ from typing import Any
 
 from mmaupro_ext import __version__
 from mmaupro_ext.data import CATEGORIES, CATEGORY_BY_VALUE
-from mmaupro_ext.data.findings import length_type_of
+from mmaupro_ext.data.schema import length_type_of
 from mmaupro_ext.offline.logged_runs import Run, digest
 from mmaupro_ext.scoring import aggregate, instruction_following, open_ended
 from mmaupro_ext.scoring.presets import Preset

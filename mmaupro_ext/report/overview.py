@@ -1,9 +1,7 @@
-"""`mmaupro data info`: the tables of `mmaupro_ext.data.info`, and one picture of the dataset."""
+"""One picture of a dataset: what `mmaupro_ext.data.info` counts, in six panels."""
 
 from __future__ import annotations
 
-import argparse
-import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,32 +9,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mmaupro_ext import __version__
-from mmaupro_ext.data import info, text
-from mmaupro_ext.data.findings import LENGTH_LIMITS_S, LONGEST_S
-from mmaupro_ext.data.verify import add_dataset_arguments, add_json_argument, put_json
-from mmaupro_ext.errors import MMAUProError
+from mmaupro_ext.data import text
+from mmaupro_ext.data.schema import LENGTH_LIMITS_S, LONGEST_S
 from mmaupro_ext.report import figures
 from mmaupro_ext.report.figures import BLUE, FAINT, GREEN, INK, ORANGE, PURPLE, SKY, SOFT, VERMILION
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-DESCRIPTION = """\
-What is in the dataset, as tables and (with --figure) one picture: items by category, choices,
-length, skills, sub-category, format; and what a system gets that never listens: guessing, always
-the same letter, always the longest choice. Read it before you read a score.
-"""
-
-EPILOG = """\
-examples:
-  mmaupro data info --sample
-  mmaupro data info --data-dir DIR --figure mmaupro.png
-  mmaupro data info --all --json info.json
-
-Durations, rates and channels come from the manifest that `mmaupro data verify` writes; without it
-the labels of the dataset are shown and the tables say so. Pictures need matplotlib:
-pip install 'mmaupro-ext[plot]'.
-"""
 
 KIND_COLOURS = {"closed": BLUE, "open": ORANGE, "instruction": GREEN}
 KIND_NAMES = {"closed": "multiple choice", "open": "open-ended", "instruction": "instruction"}
@@ -48,54 +27,6 @@ _BLIND_MARKS = (
     ("best_letter", "best letter", "s", ORANGE, 5.8, 0.0),
     ("longest_choice", "longest choice", "D", PURPLE, 5.2, 0.28),
 )
-
-
-def add_info_arguments(parser: argparse.ArgumentParser) -> None:
-    """Give a parser the description, options and examples of `mmaupro data info`.
-
-    Parameters
-    ----------
-    parser : argparse.ArgumentParser
-        The parser of the subcommand.
-    """
-    parser.description, parser.epilog = DESCRIPTION, EPILOG
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    add_dataset_arguments(parser)
-    parser.add_argument(
-        "--figure", metavar="FILE", help="draw the picture (.png, .pdf or .svg; needs matplotlib)"
-    )
-    parser.add_argument(
-        "--all", action="store_true", help="every skill, sub-category and format, not the top ten"
-    )
-    add_json_argument(parser)
-
-
-def run_info(args: argparse.Namespace) -> int:
-    """Run `mmaupro data info`.
-
-    Parameters
-    ----------
-    args : argparse.Namespace
-        What `add_info_arguments` describes.
-
-    Returns
-    -------
-    int
-        Exit status: 0, or 2 when there is no dataset or an option is wrong.
-    """
-    try:
-        target = figures.check_target(args.figure) if args.figure else None
-        facts = info.overview(args.data_dir, args.sample)
-        if args.json != "-":
-            print(info.render(facts, None if args.all else 10))
-        put_json(facts, args.json)
-        if target is not None:
-            draw(facts, target)
-            print(f"\nPicture: {target}", file=sys.stderr)
-    except MMAUProError as error:
-        print(f"mmaupro data info: {error}", file=sys.stderr)
-        return 2
-    return 0
 
 
 def draw(facts: dict[str, Any], target: Path) -> None:
