@@ -36,7 +36,7 @@ help:
 # One thread: more only get in each other's way on a model this small.
 eval: $(VENV)/.installed
 	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/lm_eval --model hf-audio --model_args pretrained=nano \
-	    --tasks 'mmaupro-sample_*' --batch_size 8 --output_path $(RESULTS) --log_samples
+	    --tasks mmaupro-sample --batch_size 8 --output_path $(RESULTS) --log_samples
 	@echo
 	@echo 'Next: the same replies by skill and length, a real model on the sample, the benchmark itself (README.md):'
 	@echo '  $(BIN)/mmaupro score $(RESULTS) --groups'

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import argparse
 import copy
 import json
 from pathlib import Path
 
 from mmaupro_ext import data
-from mmaupro_ext.offline.logged_runs import document_hash
-from mmaupro_ext.report import score_command
+from mmaupro_ext.commands import score as score_command
+from mmaupro_ext.data.questions import prompt
+from mmaupro_ext.offline.logged_items import document_hash
 
 EARLY, LATE = "2026-01-01T10-00-00.000001", "2026-01-02T10-00-00.000001"
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -29,7 +31,7 @@ def line_of(doc: dict, reply: str) -> dict:
     return {
         "doc_id": 0,
         "doc": doc,
-        "arguments": {"gen_args_0": {"arg_0": "prompt", "arg_1": {}, "arg_2": {"audio": heard}}},
+        "arguments": {"gen_args_0": {"arg_0": prompt(doc), "arg_1": {}, "arg_2": {"audio": heard}}},
         "resps": [[reply]],
         "filtered_resps": [reply],
         "filter": "none",
@@ -60,7 +62,9 @@ def samples(folder: Path, slug: str, time: str = LATE) -> Path:
 
 
 def score(*arguments) -> int:
-    return score_command.main([str(argument) for argument in arguments])
+    parser = argparse.ArgumentParser()
+    score_command.add_arguments(parser)
+    return score_command.run(parser.parse_args([str(argument) for argument in arguments]))
 
 
 def result_of(folder: Path, name: str = "strict") -> dict:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +16,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from mmaupro_ext.offline.embedders import SentenceEmbedder
 from mmaupro_ext.replies import error_reply
-from mmaupro_ext.scoring.closed_official import OfficialMatch, match_official, summarise
+from mmaupro_ext.scoring.closed_official import OfficialMatch, match_official
 from mmaupro_ext.scoring.errors import ScoringError
 
 
@@ -93,9 +92,6 @@ def test_items_with_fewer_than_two_choices_are_dropped_by_name() -> None:
     matches = match_official(["tea"] * 4, [["tea"], ["tea", "milk"], [], None], table)  # type: ignore[list-item]
     assert [match.status for match in matches] == ["dropped", "matched", "dropped", "dropped"]
     assert [match.choice for match in matches] == [None, "tea", None, None]
-    summary = summarise(matches, ["p", "q", "r", "s"], table)
-    assert summary["dropped"] == ["p", "r", "s"]
-    assert summary["counts"] == {"matched": 1, "dropped": 3, "errored": 0}
 
 
 def test_item_that_could_not_be_served_gets_no_choice() -> None:
@@ -104,7 +100,6 @@ def test_item_that_could_not_be_served_gets_no_choice() -> None:
     matches = match_official([reply, "tea"], [["tea", "milk"]] * 2, table)
     assert matches[0] == OfficialMatch(None, "errored")
     assert reply not in table.asked
-    assert summarise(matches, ["p", "q"], table)["errored"] == ["p"]
 
 
 def test_nothing_to_match_asks_for_nothing() -> None:
@@ -128,18 +123,15 @@ def test_bad_input_is_named(replies, choices, message: str) -> None:
         match_official(replies, choices, Table(DEGREES))
 
 
-def test_close_calls_are_named() -> None:
+def test_the_margin_is_to_the_next_other_text() -> None:
     table = Table({"r": 45.0, "x": 0.0, "y": 90.004, "z": 60.0})
-    matches = match_official(["r", "r"], [["x", "y"], ["x", "z"]], table)
-    assert summarise(matches, ["near", "far"], table)["close_calls"] == ["near"]
-
-
-def test_summary_is_json_and_needs_an_id_an_item() -> None:
-    matches = match_official(["tea"], [["tea", "milk"]], Table(DEGREES))
-    summary = json.loads(json.dumps(summarise(matches, ["p"], Table(DEGREES))))
-    assert summary["embedder"] == {"name": "table", "label": "a table, not official"}
-    with pytest.raises(ScoringError, match="1 matches but 2 ids"):
-        summarise(matches, ["p", "q"], Table(DEGREES))
+    near, far, alone = match_official(["r"] * 3, [["x", "y"], ["x", "z"], ["x", "x"]], table)
+    assert near.margin is not None
+    assert far.margin is not None
+    # 100 x (cos 45.000 - cos 45.004 degrees) is 0.0049; 45 against 15 degrees is 25.9.
+    assert near.margin == pytest.approx(0.0049, abs=2e-4)
+    assert far.margin > 25
+    assert alone.margin is None
 
 
 # --- against the recipe, item by item, with a real (tiny, random) model --------------------------
@@ -196,7 +188,3 @@ def test_cut_replies_are_counted_and_named(embedder: SentenceEmbedder) -> None:
     replies = ["tea " * 100, "tea"]
     matches = match_official(replies, [["tea", "milk"]] * 2, embedder)
     assert [match.cut_tokens for match in matches] == [37, 0]
-    summary = summarise(matches, ["long", "short"], embedder)
-    assert summary["cut"] == ["long"]
-    assert summary["embedder"]["max_length"] == 64
-    assert summary["embedder"]["official"] is False

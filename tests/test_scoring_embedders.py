@@ -6,7 +6,7 @@ import hashlib
 import json
 import logging
 import math
-import os
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -23,15 +23,15 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers, processors
 
 from mmaupro_ext.errors import ConfigError
-from mmaupro_ext.offline import embedders, nv_embed
+from mmaupro_ext.offline import checkpoints, nv_embed, token_embedder
 from mmaupro_ext.offline.embedders import (
     CachedEmbedder,
-    Embedder,
     NVEmbedEmbedder,
     SentenceEmbedder,
     TokenEmbedder,
     load_embedder,
 )
+from mmaupro_ext.scoring.closed_official import Embedder
 from mmaupro_ext.scoring.errors import ScoringError
 
 TEXTS = [
@@ -341,7 +341,7 @@ def test_shape_of_a_batch_follows_from_its_own_lengths() -> None:
     def shapes(lengths: list[int]) -> dict[int, tuple[int, int]]:
         sequences = [(i,) * length for i, length in enumerate(lengths)]
         found = {}
-        for batch, padded in embedders._batches(sequences, 16, 5000):
+        for batch, padded in token_embedder.batches(sequences, 16, 5000):
             assert max(map(len, batch)) <= padded
             found |= {len(sequence): (len(batch), padded) for sequence in batch}
         return found
@@ -442,9 +442,9 @@ def released_checkpoint(folder: Path, monkeypatch: pytest.MonkeyPatch, **digests
     for name in nv_embed.RELEASED_WEIGHTS:
         (folder / name).write_bytes(name.encode())
     known = {**nv_embed.RELEASED_WEIGHTS, **digests}
-    digest = embedders._content_sha256
+    digest = checkpoints._content_sha256
     monkeypatch.setattr(
-        embedders, "_content_sha256", lambda file: known.get(file.name) or digest(file)
+        checkpoints, "_content_sha256", lambda file: known.get(file.name) or digest(file)
     )
     return folder
 
@@ -470,12 +470,12 @@ def test_released_weights_as_released_are_official_anything_else_says_what(
 def test_digest_of_weights_is_read_or_taken_from_the_hub_cache(tmp_path: Path) -> None:
     file = tmp_path / "model.safetensors"
     file.write_bytes(b"weights")
-    assert embedders._content_sha256(file) == hashlib.sha256(b"weights").hexdigest()
+    assert checkpoints._content_sha256(file) == hashlib.sha256(b"weights").hexdigest()
     blob = tmp_path / ("ab" * 32)
     blob.write_bytes(b"anything")
     link = tmp_path / "link.safetensors"
     link.symlink_to(blob)
-    assert embedders._content_sha256(link) == "ab" * 32
+    assert checkpoints._content_sha256(link) == "ab" * 32
 
 
 def test_nv_embed_of_other_sizes_does_not_call_itself_official(nv: NVEmbedEmbedder) -> None:
@@ -555,7 +555,7 @@ def test_no_texts_and_texts_that_are_none(nv: NVEmbedEmbedder) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"precision": "int4"}, "precision 'int4' does not exist"),
+        ({"precision": "int4"}, "precision='int4' is unknown"),
         ({"batch_size": 0}, "batch_size"),
         ({"max_length": 1}, "max_length"),
         ({"device": "abacus"}, "device 'abacus'"),
@@ -749,16 +749,17 @@ class Counting:
         return {"name": self.name}
 
 
-def entries(folder: Path) -> list[Path]:
-    return sorted(folder.glob("*/*/*"))
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    return tmp_path / "store.sqlite"
 
 
-def test_cache_gives_the_bytes_of_the_model_and_asks_once(tmp_path: Path) -> None:
+def test_cache_gives_the_bytes_of_the_model_and_asks_once(store: Path) -> None:
     plain = Counting().encode(TEXTS).tobytes()
-    first = CachedEmbedder(Counting(), tmp_path)
+    first = CachedEmbedder(Counting(), store)
     assert first.encode([*TEXTS, TEXTS[0]]).tobytes()[: len(plain)] == plain
     assert first.embedder.asked == TEXTS
-    again = CachedEmbedder(Counting(), tmp_path)
+    again = CachedEmbedder(Counting(), store)
     assert again.encode(TEXTS).tobytes() == plain
     assert again.embedder.asked == []
     assert (again.hits, again.misses) == (len(TEXTS), 0)
@@ -775,8 +776,8 @@ def test_cache_gives_the_bytes_of_the_model_and_asks_once(tmp_path: Path) -> Non
 def test_cache_of_a_real_model_needs_no_weights_the_second_time(
     nv_copy: Path, tmp_path: Path
 ) -> None:
-    cold = load_embedder(nv_copy, device="cpu", cache_dir=tmp_path / "c").encode(TEXTS)
-    warm = load_embedder(nv_copy, device="cpu", cache_dir=tmp_path / "c")
+    cold = load_embedder(nv_copy, device="cpu", store=tmp_path / "c").encode(TEXTS)
+    warm = load_embedder(nv_copy, device="cpu", store=tmp_path / "c")
     for file in nv_copy.glob("*.safetensors"):
         file.unlink()
     assert warm.encode(TEXTS).tobytes() == cold.tobytes()
@@ -784,75 +785,49 @@ def test_cache_of_a_real_model_needs_no_weights_the_second_time(
 
 def test_cache_filled_by_other_texts_gives_the_same_bytes(nv_folder: Path, tmp_path: Path) -> None:
     plain = load_embedder(nv_folder, device="cpu").encode(TEXTS)
-    load_embedder(nv_folder, device="cpu", cache_dir=tmp_path).encode(TEXTS[::2])
-    mixed = load_embedder(nv_folder, device="cpu", cache_dir=tmp_path).encode(TEXTS)
+    load_embedder(nv_folder, device="cpu", store=tmp_path / "c").encode(TEXTS[::2])
+    mixed = load_embedder(nv_folder, device="cpu", store=tmp_path / "c").encode(TEXTS)
     assert mixed.tobytes() == plain.tobytes()
 
 
-def test_cache_keeps_models_apart(tmp_path: Path) -> None:
-    CachedEmbedder(Counting("one"), tmp_path).encode(["tea"])
-    other = CachedEmbedder(Counting("three"), tmp_path)
+def test_cache_keeps_models_apart(store: Path) -> None:
+    CachedEmbedder(Counting("one"), store).encode(["tea"])
+    other = CachedEmbedder(Counting("three"), store)
     assert other.encode(["tea"]).tobytes() == Counting("three").encode(["tea"]).tobytes()
     assert other.embedder.asked == ["tea"]
 
 
-@pytest.mark.parametrize(
-    "damage",
-    [lambda c: c[:-4], lambda c: c[:-1] + bytes([c[-1] ^ 1]), lambda c: b"", lambda c: c[:32]],
-    ids=["short", "flipped bit", "empty", "header only"],
-)
-def test_damaged_entry_is_computed_again(tmp_path: Path, damage, caplog) -> None:
-    CachedEmbedder(Counting(), tmp_path).encode(["tea"])
-    (entry,) = entries(tmp_path)
-    whole = entry.read_bytes()
-    entry.write_bytes(damage(whole))
-    again = CachedEmbedder(Counting(), tmp_path)
-    assert again.encode(["tea"]).tobytes() == Counting().encode(["tea"]).tobytes()
-    assert again.embedder.asked == ["tea"]
+def test_damaged_entry_is_computed_again(store: Path, caplog) -> None:
+    CachedEmbedder(Counting(), store).encode(["tea"])
+    with sqlite3.connect(store) as connection:
+        connection.execute("UPDATE entries SET value = X'00'")
+    connection.close()
+    for asked in (["tea"], []):
+        again = CachedEmbedder(Counting(), store)
+        assert again.encode(["tea"]).tobytes() == Counting().encode(["tea"]).tobytes()
+        assert again.embedder.asked == asked
     assert "damaged" in caplog.text
-    assert entry.read_bytes() == whole
 
 
-def test_cache_stays_within_its_bound_and_deletes_the_unused_first(tmp_path: Path) -> None:
-    bystander = tmp_path / "letters" / "to" / "grandmother.emb"
-    bystander.parent.mkdir(parents=True)
-    bystander.write_bytes(bytes(10_000))
-    size = 32 + 3 * 4
-    texts = [f"text {i}" for i in range(10)]
-    cache = CachedEmbedder(Counting(), tmp_path, max_bytes=10 * size)
-    cache.encode(texts)
-    for i, text in enumerate(texts):
-        os.utime(cache._path(text), ns=(i * 10**9, i * 10**9))
-    cache.encode(texts[:1])  # used last, although written first
-    cache.encode(["one more"])
-    kept = [text for text in texts if cache._path(text).exists()]
-    assert kept == [texts[0], *texts[3:]]
-    assert bystander.exists()
-
-
-def test_cache_leaves_nothing_half_written(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog
-) -> None:
-    def fail(*_: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "replace", fail)
-    found = CachedEmbedder(Counting(), tmp_path).encode(["tea"])
-    assert found.tobytes() == Counting().encode(["tea"]).tobytes()
-    assert entries(tmp_path) == []
-    assert "No space left" in caplog.text
+def test_cache_stays_within_its_bound(store: Path) -> None:
+    texts = [f"text {i}" for i in range(20)]
+    cache = CachedEmbedder(Counting(), store, max_bytes=10 * 3 * 4)
+    for text in texts:
+        cache.encode([text])
+    assert 8 <= cache.store.count("embedding") <= 10
+    assert cache.encode(texts).tobytes() == Counting().encode(texts).tobytes()
 
 
 def test_cache_in_a_place_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(ConfigError, match="cache cannot be written"):
-        CachedEmbedder(Counting(), tmp_path / "file")
+    with pytest.raises(ConfigError, match="embeddings cannot be kept there"):
+        CachedEmbedder(Counting(), tmp_path / "file" / "below")
     with pytest.raises(ConfigError, match="max_bytes"):
-        CachedEmbedder(Counting(), tmp_path, max_bytes=0)
+        CachedEmbedder(Counting(), tmp_path / "store", max_bytes=0)
 
 
-def test_cache_takes_text_that_utf_8_cannot_hold(tmp_path: Path) -> None:
-    cache = CachedEmbedder(Counting(), tmp_path)
+def test_cache_takes_text_that_utf_8_cannot_hold(store: Path) -> None:
+    cache = CachedEmbedder(Counting(), store)
     assert cache.encode(["\ud800"]).tobytes() == cache.encode(["\ud800"]).tobytes()
     assert cache.encode([]).shape[0] == 0
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import textwrap
@@ -14,20 +15,19 @@ from pathlib import Path
 from types import MappingProxyType
 
 import pytest
-import torch
 from chat_standin import StandIn, answer, without_proxy
 
 from mmaupro_ext.errors import ConfigError
 from mmaupro_ext.offline import judges
 from mmaupro_ext.offline.judges import (
     CachedJudge,
-    LocalJudge,
     Prompt,
     ServerJudge,
     ServerSettings,
     ask_all,
 )
 from mmaupro_ext.replies import parse_error
+from mmaupro_ext.store import Store
 
 QUICK = ServerSettings(concurrency=4, timeout_s=2.0, tries=4, backoff_s=0.01, grace_s=2.0)
 PACKAGE_PARENT = str(Path(judges.__file__).parents[2])
@@ -199,15 +199,15 @@ def test_a_failed_call_is_not_kept_and_is_asked_again(tmp_path):
     assert later == "OVERALL: 4 question 0"
 
 
-def test_a_damaged_entry_is_asked_again_and_no_half_file_is_left(tmp_path):
+def test_a_damaged_entry_is_asked_again(tmp_path):
     with StandIn(echo) as stand_in:
         judge = CachedJudge(server_judge(stand_in), tmp_path)
         ask_all(judge, prompts(1))
-        (entry,) = tmp_path.rglob("*.json")
-        entry.write_text('{"answer": "OVER')
+        with sqlite3.connect(tmp_path / "store.sqlite") as connection:
+            connection.execute("UPDATE entries SET value = 'OVER'")
+        connection.close()
         assert ask_all(judge, prompts(1)) == ["OVERALL: 4 question 0"]
-        assert json.loads(entry.read_text())["answer"] == "OVERALL: 4 question 0"
-    assert not list(tmp_path.rglob("*.part"))
+        assert ask_all(judge, prompts(1)) == ["OVERALL: 4 question 0"]
     assert len(stand_in.requests) == 2
 
 
@@ -254,7 +254,7 @@ def test_ctrl_c_loses_no_answer_that_was_asked_for(tmp_path):
         interrupted.set()
         asked = len(stand_in.requests)
         assert 5 <= asked < 60
-        assert len(list(tmp_path.rglob("*.json"))) == asked
+        assert Store(tmp_path / "store.sqlite").count("verdict") == asked
         answers = ask_all(CachedJudge(server_judge(stand_in), tmp_path), prompts(60))
     assert answers == [f"OVERALL: 4 question {i}" for i in range(60)]
     assert len(stand_in.requests) == 60
@@ -311,6 +311,7 @@ TEMPLATE = (
 
 @pytest.fixture(scope="module")
 def tiny_model(tmp_path_factory) -> Path:
+    import torch
     from transformers import Qwen2Config, Qwen2ForCausalLM
 
     from mmaupro_ext.models.tiny_random import byte_tokenizer
@@ -337,11 +338,15 @@ def tiny_model(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def _short(monkeypatch):
-    short = MappingProxyType({**judges.JUDGE_GENERATION, "max_new_tokens": 12})
-    monkeypatch.setattr(judges, "JUDGE_GENERATION", short)
+    from mmaupro_ext.offline import local_judge
+
+    short = MappingProxyType({**local_judge.JUDGE_GENERATION, "max_new_tokens": 12})
+    monkeypatch.setattr(local_judge, "JUDGE_GENERATION", short)
 
 
 def local(folder, decoding, **options):
+    from mmaupro_ext.offline.local_judge import LocalJudge
+
     return LocalJudge(str(folder), decoding, dtype="float32", device="cpu", **options)
 
 
@@ -357,6 +362,7 @@ def test_a_local_judge_answers_alike_in_any_order(tiny_model, decoding):
 
 @pytest.mark.usefixtures("_short")
 def test_a_local_judge_continues_the_chat_that_it_is_given(tiny_model):
+    import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(tiny_model)
@@ -396,6 +402,8 @@ def test_a_local_judge_is_cached_by_content_and_decoding(tiny_model, tmp_path):
 
 @pytest.mark.usefixtures("_short")
 def test_a_judge_that_runs_out_of_memory_gives_an_error_reply(tiny_model, monkeypatch):
+    import torch
+
     judge = local(tiny_model, "greedy")
 
     def exhausted(*arguments, **options):

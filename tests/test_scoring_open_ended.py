@@ -6,15 +6,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mmaupro_ext.errors import ConfigError
 from mmaupro_ext.replies import error_reply
 from mmaupro_ext.scoring.errors import ScoringError
 from mmaupro_ext.scoring.open_ended import (
     CRITERIA,
     JUDGE_GENERATION,
     JUDGE_PROMPT,
-    judge_prompt,
+    judge_messages,
+    judgement_score,
     parse_judgement,
-    score,
 )
 
 CLEAN = (
@@ -40,7 +41,7 @@ def test_prompt_keeps_the_space_after_the_relevance_line():
 
 
 def test_prompt_takes_texts_with_braces_as_they_are():
-    prompt = judge_prompt("Why {x}?", "{question}", "{}")
+    _, prompt = judge_messages("Why {x}?", "{question}", "{}")
     assert "Question: Why {x}?\n\nReference Answer: {question}\n\nModel Response: {}\n" in prompt
     assert prompt.startswith("You are an expert evaluator for general open-ended question ")
 
@@ -56,7 +57,7 @@ def test_generation_settings_cannot_be_changed_by_accident():
 
 def test_quirk_unreadable_verdict_counts_as_three():
     assert values("I would rather not say.", "official") == (3.0, 3.0, 3.0, 3.0, 3.0)
-    assert score([parse_judgement("garbage")]) == pytest.approx(0.6)
+    assert judgement_score(parse_judgement("garbage")) == pytest.approx(0.6)
     assert values("I would rather not say.", "strict") == (None,) * 5
 
 
@@ -109,42 +110,43 @@ def test_strict_takes_no_half_read_number(text):
     assert parse_judgement(text, "strict").overall is None
 
 
+# --- NeMo-Skills ---------------------------------------------------------------------------------
+
+
+def test_nemo_keeps_decimals_and_never_rewrites():
+    assert parse_judgement("CLARITY: 4.5", "nemo").clarity == 4.5
+    ones = "".join(f"{name.upper()}: 1\n" for name in CRITERIA)
+    assert parse_judgement(ones + "OVERALL: 3", "nemo").overall == 3.0
+    assert parse_judgement(ones, "nemo").overall == 1.0
+    assert values("garbage", "nemo") == (3.0,) * 5
+
+
 # --- score ---------------------------------------------------------------------------------------
 
 
-def verdicts(*overall, mode):
-    return [parse_judgement(f"OVERALL: {value}", mode) for value in overall]
+@pytest.mark.parametrize(
+    ("mode", "lowest", "highest"),
+    [("official", 0.2, 1.0), ("strict", 0.0, 1.0), ("nemo", 0.2, 1.0)],
+)
+def test_a_score_has_a_floor_but_in_the_strict_mode(mode, lowest, highest):
+    for value, expected in ((1, lowest), (5, highest)):
+        judgement = parse_judgement(f"CORRECTNESS: {value}\nOVERALL: {value}", mode)
+        assert judgement_score(judgement, mode) == pytest.approx(expected)
 
 
-def test_official_score_has_a_floor_and_the_strict_one_has_not():
-    assert score(verdicts(1, 1, mode="official"), "official") == pytest.approx(0.2)
-    assert score(verdicts(1, 1, mode="strict"), "strict") == 0.0
-    assert score(verdicts(5, 5, mode="official"), "official") == 1.0
-    assert score(verdicts(5, 5, mode="strict"), "strict") == 100.0
-    assert score(verdicts(2, 4, mode="strict"), "strict") == pytest.approx(50.0)
-
-
-def test_unscored_verdicts_leave_the_mean_alone():
-    mixed = [*verdicts(5, mode="strict"), parse_judgement("no idea", "strict")]
-    assert score(mixed, "strict") == 100.0
-    assert score([parse_judgement("no idea", "strict")], "strict") is None
-    assert score([]) is None
-
-
-@pytest.mark.parametrize("mode", ["official", "strict"])
+@pytest.mark.parametrize("mode", ["official", "strict", "nemo"])
 def test_error_reply_never_scores(mode):
     judgement = parse_judgement(error_reply("OVERALL: 5"), mode)
     assert (judgement.overall, judgement.status) == (None, "errored")
-    assert score([judgement], mode) is None
+    assert judgement_score(judgement, mode) is None
 
 
 def test_bad_arguments_are_refused():
     with pytest.raises(ScoringError, match="must be a string, not NoneType"):
         parse_judgement(None)
-    with pytest.raises(ScoringError, match="'fair' does not exist"):
-        parse_judgement("", "fair")
-    with pytest.raises(ScoringError, match="'fair' does not exist"):
-        score([], "fair")
+    for call in (parse_judgement, lambda text, mode: judge_messages(text, "", "", mode)):
+        with pytest.raises(ConfigError, match="mode='fair' is unknown"):
+            call("", "fair")
 
 
 @settings(max_examples=200, deadline=None)

@@ -69,7 +69,7 @@ def _group_text(group: str, alias: str, slugs: Iterable[str], metric_names: Iter
     return (
         f"group: {group}\n"
         f'group_alias: "{alias}"\n'
-        f"task:\n{tasks}aggregate_metric_list:\n{metrics}metadata:\n  version: 1.0\n"
+        f"task:\n{tasks}aggregate_metric_list:\n{metrics}metadata:\n  version: 2.0\n"
     )
 
 

@@ -1,19 +1,269 @@
-"""`mmaupro score`."""
+"""`mmaupro score`: score logged replies again, under a named preset, without the audio model."""
 
 from __future__ import annotations
 
 import argparse
+import re
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mmaupro_ext.errors import ConfigError, MMAUProError
+from mmaupro_ext.offline.judges import KEY_VARIABLE
+from mmaupro_ext.scoring import presets, scorer
+from mmaupro_ext.scoring.open_ended import JUDGE_DTYPE, JUDGE_MODEL
+from mmaupro_ext.scoring.presets import Preset
+from mmaupro_ext.store import default_path
+from mmaupro_ext.util import write_atomically
+
+if TYPE_CHECKING:
+    from mmaupro_ext.offline.embedders import TokenEmbedder
+    from mmaupro_ext.offline.judges import CachedJudge
+
+NO_EMBEDDER = "none"
+OFFICIAL_EMBEDDER = "nvidia/NV-Embed-v2"
+
+DESCRIPTION = """\
+Score replies that lm_eval logged (--log_samples), offline, as often as you like. The same replies
+give the same bytes.
+
+A preset says how: `strict` guesses nothing and is the `acc` of the run's own table, `official` repeats
+the released evaluator (it needs NV-Embed-v2 for multiple choice and a judge for open questions),
+`nemo-skills` repeats NeMo-Skills.
+"""
+
+EPILOG = f"""\
+examples:
+  mmaupro score results/nano
+  mmaupro score results/MODEL --judge hf:{JUDGE_MODEL}
+  mmaupro score results/MODEL --judge http://localhost:8000/v1 --judge-model NAME
+  mmaupro score results/MODEL --preset official --embedder nvidia/NV-Embed-v2
+  mmaupro score results/MODEL --set gold=casefold --items items.jsonl
+  mmaupro score --explain official
+
+Exit status: 0; 1 when the judge failed on some items (the same command asks for them again); 2 on an
+error; 3 with --strict-exit when too many items of a category were errored.
+A judge's answers are kept on disk: an interrupted run goes on where it stopped. The key of a
+server is read from the environment variable {KEY_VARIABLE}.
+"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options of `mmaupro score`."""
-    from mmaupro_ext.report import score_command
+    """Give a parser the description, options and examples of `mmaupro score`."""
+    parser.description, parser.epilog = DESCRIPTION, EPILOG
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument(
+        "runs",
+        nargs="*",
+        metavar="RUN",
+        help="folder of results or samples_*.jsonl file; several form one run together",
+    )
+    parser.add_argument(
+        "--preset", default="strict", help=f"{', '.join(presets.PRESETS)} (default: strict)"
+    )
+    parser.add_argument(
+        "--set",
+        dest="overrides",
+        action="append",
+        default=[],
+        metavar="OPTION=VALUE",
+        help="override one option of the preset; may be given several times",
+    )
+    parser.add_argument(
+        "--explain",
+        nargs="?",
+        const="",
+        metavar="PRESET",
+        help="say what a preset sets, or which presets there are, and stop",
+    )
+    replies = parser.add_argument_group("replies")
+    replies.add_argument("--time", help="time stamp of a folder's run, or its beginning")
+    replies.add_argument(
+        "--reply-field",
+        default="resps",
+        metavar="FIELD",
+        help="field of the samples that holds the reply: resps, as the model wrote it (default), or "
+        "filtered_resps",
+    )
+    replies.add_argument(
+        "--accept-changed",
+        action="store_true",
+        help="score although items are missing (--limit), not those of the dataset, or not asked as "
+        "the benchmark asks them; the result says so",
+    )
+    replies.add_argument(
+        "--data-dir",
+        metavar="DIR",
+        help="the full dataset: compares the documents with it, and measures lengths by its "
+        "manifest.json",
+    )
+    output = parser.add_argument_group("output")
+    output.add_argument(
+        "--output", metavar="DIR", help="where scores_<preset>.json goes (default: beside the run)"
+    )
+    output.add_argument("--items", metavar="FILE", help="write one line of JSON an item as well")
+    output.add_argument(
+        "--groups", action="store_true", help="print the tables by skill, length and so on as well"
+    )
+    output.add_argument(
+        "--errored-limit",
+        type=float,
+        default=2.0,
+        metavar="PERCENT",
+        help="mark the score of a category of which more items have no answer or no verdict (2)",
+    )
+    output.add_argument(
+        "--strict-exit", action="store_true", help="exit with status 3 when a score is marked"
+    )
+    embedder = parser.add_argument_group("embedder (options closed=embedding)")
+    embedder.add_argument(
+        "--embedder",
+        metavar="NAME",
+        default=OFFICIAL_EMBEDDER,
+        help=f"model or folder; {NO_EMBEDDER} leaves multiple choice unscored "
+        f"(default: {OFFICIAL_EMBEDDER})",
+    )
+    embedder.add_argument("--embedder-device", default="auto", metavar="DEVICE")
+    _add_judge_arguments(parser)
 
-    score_command.add_score_arguments(parser)
+
+def _add_judge_arguments(parser: argparse.ArgumentParser) -> None:
+    judge = parser.add_argument_group("judge of open questions")
+    judge.add_argument(
+        "--judge", metavar="JUDGE", help="hf:NAME, or a server's address http://…/v1"
+    )
+    judge.add_argument("--judge-model", metavar="NAME", help="name of the model at the server")
+    judge.add_argument(
+        "--judge-key-env",
+        metavar="VARIABLE",
+        default=KEY_VARIABLE,
+        help=f"environment variable with the server's key (default: {KEY_VARIABLE})",
+    )
+    judge.add_argument(
+        "--judge-cache",
+        metavar="FILE",
+        default=str(default_path()),
+        help="the store in which answers are kept (default: %(default)s)",
+    )
+    judge.add_argument(
+        "--judge-concurrency", type=int, default=8, metavar="N", help="requests at a time (8)"
+    )
+    judge.add_argument(
+        "--judge-per-minute", type=float, metavar="N", help="requests a minute at most"
+    )
+    judge.add_argument(
+        "--judge-timeout", type=float, default=120.0, metavar="S", help="seconds a request (120)"
+    )
+    judge.add_argument(
+        "--judge-tries", type=int, default=6, metavar="N", help="requests an item at most (6)"
+    )
+    judge.add_argument("--judge-device", default="auto", metavar="DEVICE", help="of a local judge")
+    judge.add_argument("--judge-dtype", default=JUDGE_DTYPE, metavar="DTYPE")
+    judge.add_argument("--judge-batch-size", type=int, default=1, metavar="N")
 
 
 def run(args: argparse.Namespace) -> int:
     """Run `mmaupro score` and return the exit status."""
-    from mmaupro_ext.report import score_command
+    try:
+        return _run(args)
+    except KeyboardInterrupt:
+        print(
+            "\nInterrupted. The judge's answers are kept: the same command goes on from there.",
+            file=sys.stderr,
+        )
+        return 130
+    except MMAUProError as error:
+        print(f"mmaupro score: {error}", file=sys.stderr)
+        return 2
 
-    return score_command.run_score(args)
+
+def _run(args: argparse.Namespace) -> int:
+    if args.explain is not None:
+        print(_explanation(args))
+        return 0
+    if not args.runs:
+        raise ConfigError("name a folder of results, for instance: mmaupro score results/MODEL")
+    from mmaupro_ext.offline import logged_runs, rescoring, summary
+    from mmaupro_ext.report import scores
+
+    preset = presets.resolve(args.preset, args.overrides)
+    replies = logged_runs.read_runs(
+        args.runs, args.time, args.reply_field, args.accept_changed, args.data_dir
+    )
+    kinds = {item.kind for item in replies.items}
+    verdicts, result = rescoring.score_run(
+        replies,
+        preset,
+        embedder=_embedder(args, preset) if "closed" in kinds else None,
+        judge=_judge(args, preset) if "open" in kinds and args.judge else None,
+        data_dir=args.data_dir,
+        lost_limit=args.errored_limit,
+    )
+    folder = Path(args.output) if args.output else replies.files[0].parent
+    target = folder / f"scores_{re.sub(r'[^A-Za-z0-9_.+=-]', '_', result['label'])}.json"
+    _write(target, summary.to_json(result))
+    if args.items:
+        _write(Path(args.items), summary.item_lines(replies, verdicts))
+    print(scores.render(result, groups=args.groups))
+    for note in (*replies.notes, *replies.deviations[:5]):
+        print(f"note: {note}")
+    print(f"Scores: {target}" + (f"\nItems:  {args.items}" if args.items else ""))
+    warnings = list(scores.warnings(result))
+    for warning in warnings:  # last, where they are seen
+        print(warning)
+    if warnings and args.strict_exit:
+        return 3
+    return 1 if (result.get("open") or {}).get("judge_errors") else 0
+
+
+def _explanation(args: argparse.Namespace) -> str:
+    if args.explain:
+        return presets.explain(presets.resolve(args.explain, args.overrides))
+    about = [f"{preset.name}: {preset.about}" for preset in presets.PRESETS.values()]
+    return "\n".join([*about, "", "mmaupro score --explain PRESET says what one of them sets."])
+
+
+def _write(target: Path, content: str) -> None:
+    try:
+        write_atomically(target, content)
+    except OSError as error:
+        raise ConfigError(f"{target} cannot be written ({error}). Use --output DIR") from error
+
+
+def _judge(args: argparse.Namespace, preset: Preset) -> CachedJudge:
+    from mmaupro_ext.offline import judges
+
+    settings = judges.ServerSettings(
+        concurrency=args.judge_concurrency,
+        per_minute=args.judge_per_minute,
+        timeout_s=args.judge_timeout,
+        tries=args.judge_tries,
+    )
+    judge = judges.load_judge(
+        args.judge,
+        scorer.judge_decoding(preset),
+        args.judge_model,
+        args.judge_key_env,
+        settings,
+        dtype=args.judge_dtype,
+        device=args.judge_device,
+        batch_size=args.judge_batch_size,
+    )
+    return judges.CachedJudge(judge, args.judge_cache)
+
+
+def _embedder(args: argparse.Namespace, preset: Preset) -> TokenEmbedder | None:
+    if preset.options.closed != "embedding" or args.embedder == NO_EMBEDDER:
+        return None
+    from mmaupro_ext.offline import embedders
+
+    try:
+        return embedders.load_embedder(
+            args.embedder, store=default_path(), device=args.embedder_device
+        )
+    except ConfigError as error:
+        raise ConfigError(
+            f"{error}\nPreset {preset.name} needs an embedder for multiple choice. Name a folder or "
+            f"another model with --embedder, or leave multiple choice unscored with --embedder "
+            f"{NO_EMBEDDER}"
+        ) from error

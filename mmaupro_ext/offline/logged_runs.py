@@ -13,7 +13,6 @@ Two kinds of trouble:
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections import Counter
@@ -24,10 +23,9 @@ from typing import Any
 
 from mmaupro_ext.data import CATEGORIES, CATEGORY_BY_VALUE, SAMPLE_DIR, load_category
 from mmaupro_ext.errors import DataError
+from mmaupro_ext.offline.logged_items import REPLY_FIELDS, Item, read_items
 from mmaupro_ext.scoring.errors import ScoringError
-from mmaupro_ext.scoring.verdicts import Item
-
-REPLY_FIELDS = ("resps", "filtered_resps")
+from mmaupro_ext.util import require_choice
 
 _TIME = r"\d{4}-\d{2}-\d{2}T\d{2}-\d{2}-\d{2}(?:\.\d+)?"
 _SAMPLES = re.compile(rf"samples_(?P<task>mmaupro.*)_(?P<time>{_TIME})\.jsonl")
@@ -102,17 +100,14 @@ def read_runs(
     ScoringError
         See the module's docstring.
     """
-    if reply_field not in REPLY_FIELDS:
-        raise ScoringError(
-            f"no reply field is called {reply_field!r}. Use one of {', '.join(REPLY_FIELDS)}"
-        )
+    require_choice("reply field", reply_field, REPLY_FIELDS)
     notes: list[str] = []
     files: list[Path] = []
     for path in paths:
         for file in _samples_files(Path(path), time, notes):
             if file.resolve() not in [known.resolve() for known in files]:
                 files.append(file)
-    items = [item for file in files for item in _items(file, reply_field)]
+    items = [item for file in files for item in read_items(file, *_asked_by(file), reply_field)]
     if not items:
         raise ScoringError(f"{', '.join(map(str, paths))}: the samples files hold no lines")
     _refuse_duplicates(items)
@@ -134,39 +129,21 @@ def read_runs(
     return Run(model, dataset, tuple(items), tuple(files), times, deviations, tuple(notes))
 
 
-def digest(items: Sequence[Item], replies: bool) -> str:
-    """Return a SHA-256 over the items, whatever their order.
-
-    Parameters
-    ----------
-    items : sequence of Item
-        The items.
-    replies : bool
-        Whether the replies go in as well as the documents.
-
-    Returns
-    -------
-    str
-        64 hexadecimal digits.
-    """
-    lines = sorted(
-        json.dumps([item.id, item.doc_hash, item.reply if replies else None]) for item in items
-    )
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
-
-
-def document_hash(doc: Mapping[str, Any]) -> str:
-    """Return the SHA-256 that lm_eval logs for a plain JSON document."""
-    text = json.dumps(doc, indent=2, ensure_ascii=False)
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
-
-
 # --- files ---------------------------------------------------------------------------------------
 
 
 def _parts(file: Path) -> tuple[str, str]:
+    """Return the task and the time stamp in a file's name."""
     found = _SAMPLES.fullmatch(file.name)
     return (found["task"], found["time"]) if found else ("", "")
+
+
+def _asked_by(file: Path) -> tuple[str, str]:
+    """Return the category's slug and the dataset of a file's task."""
+    task, _ = _parts(file)
+    found = _TASK.fullmatch(task)
+    assert found is not None
+    return found["slug"], "sample" if task.startswith("mmaupro-sample") else "full"
 
 
 def _samples_files(path: Path, time: str | None, notes: list[str]) -> list[Path]:
@@ -233,114 +210,6 @@ def _require_replies(path: Path, task: str) -> None:
             f"{path}: task {task!r} has no replies to score here. Tasks: mmaupro_<category>, "
             "mmaupro-sample_<category>"
         )
-
-
-# --- lines ---------------------------------------------------------------------------------------
-
-
-def _items(file: Path, reply_field: str) -> Iterator[Item]:
-    task, _ = _parts(file)
-    found = _TASK.fullmatch(task)
-    assert found is not None
-    category = CATEGORIES[found["slug"]].value
-    dataset = "sample" if task.startswith("mmaupro-sample") else "full"
-    try:
-        lines = file.read_text(encoding="utf-8").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ScoringError(f"{file}: cannot be read ({error})") from error
-    for number, line in enumerate(lines, start=1):
-        if line.strip():
-            yield _item(line, f"{file}, line {number}", category, dataset, reply_field)
-
-
-def _item(line: str, where: str, category: str, dataset: str, reply_field: str) -> Item:
-    try:
-        sample = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise ScoringError(f"{where}: not JSON ({error}). Was the file cut off?") from error
-    if not isinstance(sample, dict):
-        raise ScoringError(f"{where}: not a sample of lm_eval but {type(sample).__name__}")
-    doc = sample.get("doc")
-    _require_document(doc, where)
-    assert isinstance(doc, dict)
-    if doc["category"] != category:
-        raise ScoringError(
-            f"{where}: an item of category {doc['category']!r} in the file of {category!r}. The "
-            "file was renamed or mixed"
-        )
-    stated = doc.get("dataset", dataset)
-    if stated != dataset:
-        raise ScoringError(
-            f"{where}: an item of the dataset {stated!r} in a file of {dataset!r}. The file was "
-            "renamed or mixed"
-        )
-    doc_hash = sample.get("doc_hash")
-    if doc_hash != document_hash(doc):
-        raise ScoringError(
-            f"{where}: the document (id {doc['id']}) is not the one that was asked: its hash differs "
-            "from doc_hash. The file was changed after the run"
-        )
-    reply = _reply(sample, where, reply_field)
-    clips = _clips(sample, doc, where)
-    return Item(doc, reply, doc_hash, clips, where)
-
-
-_DOC_KEYS = ("id", "audio_path", "question", "answer", "choices", "category", "kwargs")
-
-
-def _require_document(doc: Any, where: str) -> None:
-    if not isinstance(doc, dict):
-        raise ScoringError(f"{where}: no field 'doc'. Is this a samples file of our tasks?")
-    missing = [key for key in _DOC_KEYS if key not in doc]
-    if missing:
-        raise ScoringError(f"{where}: the document lacks {', '.join(missing)}")
-    choices = doc["choices"]
-    if not isinstance(choices, list) or not all(isinstance(choice, str) for choice in choices):
-        raise ScoringError(f"{where}: the choices are not a list of strings: {choices!r}")
-
-
-def _reply(sample: Mapping[str, Any], where: str, name: str) -> str:
-    """Return the one reply of a sample; never anything in its place."""
-    if name not in sample:
-        has = ", ".join(key for key in REPLY_FIELDS if key in sample) or "none"
-        raise ScoringError(
-            f"{where}: no field {name!r} with the reply (reply fields there are: {has}). Log the "
-            "samples again with --log_samples, or name another with --reply-field"
-        )
-    value = sample[name]
-    # resps: one list of repeats per request; filtered_resps: one value per request.
-    values = value[0] if name == "resps" and isinstance(value, list) and value else value
-    if not isinstance(values, list) or not values:
-        raise ScoringError(f"{where}: field {name!r} holds no reply but {value!r}")
-    if len(values) > 1 or (isinstance(value, list) and len(value) > 1):
-        raise ScoringError(
-            f"{where}: field {name!r} holds several replies to one item. Score one reply an item: "
-            "run without `repeats`"
-        )
-    reply = values[0]
-    if not isinstance(reply, str):
-        raise ScoringError(
-            f"{where}: the reply in {name!r} is {type(reply).__name__} ({reply!r}), not text"
-        )
-    return reply
-
-
-def _clips(sample: Mapping[str, Any], doc: Mapping[str, Any], where: str) -> tuple[str | None, ...]:
-    """Return the SHA-256 of each clip, as heard if the log says so."""
-    stated = doc.get("audio_sha256") or [None] * len(doc["audio_path"])
-    arguments = (sample.get("arguments") or {}).get("gen_args_0") or {}
-    media = arguments.get("arg_2")
-    heard = media.get("audio") if isinstance(media, dict) else None
-    if not heard:
-        return tuple(stated)
-    if len(heard) != len(doc["audio_path"]):
-        raise ScoringError(
-            f"{where}: {len(heard)} clips were given to the model, the document has "
-            f"{len(doc['audio_path'])}"
-        )
-    return tuple(
-        clip.get("sha256") or promised for clip, promised in zip(heard, stated, strict=True)
-    )
 
 
 # --- what belongs together -----------------------------------------------------------------------
@@ -425,6 +294,8 @@ def _deviations(
             why = "a run with --limit?" if counts[value] < expected[value] else "another dataset?"
             yield f"{value}: {counts[value]:,} items, the dataset has {expected[value]:,} ({why})"
     for item in items:
+        for deviation in item.deviations:
+            yield f"{item.where}: item {item.id}: {deviation}"
         if known is not None and item.id not in known:
             yield f"{item.where}: id {item.id} is not in the dataset"
         elif known is not None and _asked(known[item.id]) != _asked(item.doc):

@@ -1,9 +1,9 @@
 """From verdicts to the numbers of a result: plain JSON, the same bytes for the same replies.
 
 All scores are per cent, rounded to 4 digits after the point, so that the last bits of a machine's
-arithmetic do not show. Denominators never shrink: errored, empty, unparsed and ambiguous replies
-stay in. What has no score for want of a judge or an embedder is "unscored", and a total that lacks
-something is called partial and says what it lacks.
+arithmetic do not show. The denominator is all items, always: errored, empty, unparsed and ambiguous
+replies count as wrong, and so does an open item whose verdict could not be had or read. A category is
+unscored until its items are scored, and a total that lacks something is called partial and says what.
 """
 
 from __future__ import annotations
@@ -12,18 +12,30 @@ import json
 import math
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from mmaupro_ext import __version__
 from mmaupro_ext.data import CATEGORIES, CATEGORY_BY_VALUE
 from mmaupro_ext.data.schema import length_type_of
-from mmaupro_ext.offline.logged_runs import Run, digest
-from mmaupro_ext.scoring import aggregate, instruction_following, open_ended
+from mmaupro_ext.offline.kinds import instruction_readings, open_scales
+from mmaupro_ext.offline.logged_items import Item, digest
+from mmaupro_ext.offline.logged_runs import Run
+from mmaupro_ext.scoring import aggregate
+from mmaupro_ext.scoring.intervals import (
+    Interval,
+    clip_clusters,
+    clustered_interval,
+    stratified_interval,
+)
 from mmaupro_ext.scoring.presets import Preset
-from mmaupro_ext.scoring.verdicts import Item, Verdict
+from mmaupro_ext.scoring.scorer import Verdict, gold_indexes
 
-SCHEME = 1
+SCHEME = 2
 """Raised whenever the same replies give other numbers or another layout."""
+
+LOST_LIMIT = 2.0
+"""Per cent of a category's items that may be lost before its score is marked."""
 
 GROUPINGS = (
     "perceptual_skills",
@@ -39,6 +51,35 @@ GROUPINGS = (
 _COUNTED = ("unparsed", "ambiguous", "empty", "errored")
 
 
+@dataclass(frozen=True)
+class Scored:
+    """An item, its verdict and its cluster.
+
+    Attributes
+    ----------
+    item : Item
+        What was asked.
+    verdict : Verdict
+        What the reply scores.
+    cluster : hashable
+        Items with the same one share a clip.
+    """
+
+    item: Item
+    verdict: Verdict
+    cluster: Hashable
+
+    @property
+    def category(self) -> str:
+        """Value of the item's category."""
+        return str(self.item.doc["category"])
+
+    @property
+    def clips_known(self) -> bool:
+        """Whether the digest of each of its clips is known, so that a shared clip would show."""
+        return bool(self.item.clips) and None not in self.item.clips
+
+
 def summarise(
     run: Run,
     verdicts: Sequence[Verdict],
@@ -46,6 +87,7 @@ def summarise(
     seconds: Mapping[str, float] | None = None,
     embedder: Mapping[str, Any] | None = None,
     judge: Mapping[str, Any] | None = None,
+    lost_limit: float = LOST_LIMIT,
 ) -> dict[str, Any]:
     """Aggregate the verdicts on a run.
 
@@ -61,34 +103,24 @@ def summarise(
         Measured duration of clips by relative path.
     embedder, judge : mapping, optional
         What a result says of them; None where there was none.
+    lost_limit : float
+        Per cent of a category's items; above it the score is marked.
 
     Returns
     -------
     dict
         Plain JSON.
     """
-    pairs = list(zip(run.items, verdicts, strict=True))
-    clusters = dict(
-        zip(
-            (item.id for item in run.items),
-            aggregate.clip_clusters([item.clips for item in run.items]),
-            strict=True,
-        )
-    )
+    clusters = clip_clusters([item.clips for item in run.items])
+    members = [Scored(*three) for three in zip(run.items, verdicts, clusters, strict=True)]
     by_category = {
-        value: [pair for pair in pairs if pair[0].doc["category"] == value]
+        value: [member for member in members if member.category == value]
         for value in CATEGORY_BY_VALUE
     }
-    exclude = preset.options.unanswerable == "exclude"
     categories = {
-        value: _category(value, members, clusters, exclude)
-        for value, members in by_category.items()
-        if members
+        value: _category(own, preset, lost_limit) for value, own in by_category.items() if own
     }
-    missing = [value for value, members in by_category.items() if not members]
-    unanswerable = [
-        item.id for item, verdict in pairs if verdict.details.get("answerable", True) is False
-    ]
+    missing = [value for value, own in by_category.items() if not own]
     result: dict[str, Any] = {
         "scorer": {"name": "mmaupro-ext", "version": __version__, "scheme": SCHEME},
         "unit": "per cent",
@@ -104,16 +136,20 @@ def summarise(
             "deviations": len(run.deviations),
         },
         "replies_sha256": digest(run.items, replies=True),
-        "overall": _overall(categories, missing, run, pairs, clusters, exclude),
+        "overall": _overall(categories, missing, run, members, preset),
         "categories": categories,
-        "groups": _groups(pairs, clusters, seconds or {}),
-        "unanswerable": sorted(unanswerable),
-        "errored": sorted(item.id for item, _ in pairs if item.error is not None),
+        "groups": _groups(members, seconds or {}),
+        "unanswerable": sorted(m.item.id for m in members if not _answerable(m, preset)),
+        "errored": sorted(m.item.id for m in members if m.verdict.errored),
+        "lost_limit": lost_limit,
     }
-    for kind, block in (("instruction", _instruction), ("open", _open)):
-        members = [pair for pair in pairs if _kind(pair[0]) == kind]
-        if members:
-            result[kind] = block(members, preset)
+    instruction = [m for m in members if m.item.kind == "instruction"]
+    if instruction:
+        pairs = [(m.item, m.verdict) for m in instruction]
+        result["instruction"] = instruction_readings(pairs, preset)
+    judged = [m for m in members if m.item.kind == "open"]
+    if judged:
+        result["open"] = open_scales([m.verdict for m in judged], preset, judge is not None)
     return result
 
 
@@ -128,8 +164,9 @@ def item_lines(run: Run, verdicts: Sequence[Verdict]) -> str:
     for item, verdict in zip(run.items, verdicts, strict=True):
         line = {
             "id": item.id,
-            "category": verdict.category,
+            "category": item.doc["category"],
             "reply": item.reply,
+            "finish": item.finish,
             "score": verdict.score,
             "status": verdict.status,
             "details": verdict.details,
@@ -140,115 +177,144 @@ def item_lines(run: Run, verdicts: Sequence[Verdict]) -> str:
 
 # --- means ---------------------------------------------------------------------------------------
 
-_Pair = tuple[Item, Verdict]
 
-
-def _kind(item: Item) -> str:
-    return CATEGORY_BY_VALUE[item.doc["category"]].kind
-
-
-def _percent(share: float | None) -> float | None:
+def percent(share: float | None) -> float | None:
+    """Return a share as per cent with four digits, None for none."""
     return None if share is None or math.isnan(share) else round(100.0 * share, 4)
 
 
-def _mean(members: Iterable[_Pair], clusters: Mapping[str, Hashable]) -> dict[str, Any]:
-    """Return the mean of the scored members with its interval."""
-    scored = [(item, verdict.score) for item, verdict in members if verdict.score is not None]
-    if not scored:
-        return {"score": None, "low": None, "high": None, "clips": 0}
-    interval = aggregate.clustered_interval(
-        [score for _, score in scored], [clusters[item.id] for item, _ in scored]
+def _scores(members: Iterable[Scored]) -> list[float]:
+    return [m.verdict.score for m in members if m.verdict.score is not None]
+
+
+def _mean(members: Iterable[Scored]) -> float | None:
+    scores = _scores(members)
+    return math.fsum(scores) / len(scores) if scores else None
+
+
+def _is_scored(members: Sequence[Scored]) -> bool:
+    """Whether every item has a score, and at least one of them by more than a lost verdict."""
+    if any(m.verdict.score is None for m in members):
+        return False
+    served = [m for m in members if not m.verdict.errored]
+    return not served or any(not m.verdict.lost for m in served)
+
+
+def _with_interval(members: Sequence[Scored]) -> dict[str, Any]:
+    """Return the mean of members that all have a score, its interval, and what stands behind it."""
+    interval = _interval(
+        members, lambda: clustered_interval(_scores(members), [m.cluster for m in members])
     )
-    return {
-        "score": _percent(interval.mean),
-        "low": _percent(interval.low),
-        "high": _percent(interval.high),
-        "clips": interval.clusters,
-    }
+    return {"score": percent(_mean(members)), **interval}
 
 
-def _category(
-    value: str, members: Sequence[_Pair], clusters: Mapping[str, Hashable], exclude: bool
-) -> dict[str, Any]:
-    category = CATEGORY_BY_VALUE[value]
+def _interval(members: Sequence[Scored], compute: Callable[[], Interval]) -> dict[str, Any]:
+    known = sum(m.clips_known for m in members)
+    by = "clip" if known == len(members) else "item"
+    if 0 < known < len(members):
+        by = f"clip where its digest is known ({known:,} of {len(members):,} items)"
     found: dict[str, Any] = {
-        "kind": category.kind,
-        "items": len(members),
-        "scored": sum(verdict.score is not None for _, verdict in members),
-        **_mean(members, clusters),
+        "low": None,
+        "high": None,
+        "interval_note": "",
+        "clustered_by": by,
+        "clusters": len({m.cluster for m in members}),
     }
-    counts = Counter(verdict.status for _, verdict in members)
-    if category.kind == "closed":
-        found["counts"] = {status: counts[status] for status in _COUNTED}
-        answerable = [pair for pair in members if pair[1].details["answerable"]]
-        found["unanswerable"] = len(members) - len(answerable)
-        if exclude:
-            found["without_unanswerable"] = _mean(answerable, clusters)["score"]
+    if any(not 0.0 <= score <= 1.0 for score in _scores(members)):
+        found["interval_note"] = "a judge went beyond 1 to 5"
         return found
-    empty = sum(item.error is None and not item.reply.strip() for item, _ in members)
-    found["counts"] = {"empty": empty, "errored": counts["errored"]}
-    if category.kind == "open":
-        found["counts"]["unscored"] = counts["unscored"]
-        found["counts"]["judge-errored"] = counts["judge-errored"]
-    else:
-        found["counts"]["substitute"] = counts["substitute"]
+    interval = compute()
+    note = interval.note.replace("cluster", "clip")
+    found.update(low=percent(interval.low), high=percent(interval.high), interval_note=note)
     return found
+
+
+def _category(members: Sequence[Scored], preset: Preset, lost_limit: float) -> dict[str, Any]:
+    kind = members[0].item.kind
+    lost = sum(m.verdict.lost for m in members)
+    found: dict[str, Any] = {
+        "kind": kind,
+        "items": len(members),
+        "scored": len(_scores(members)),
+        "score": None,
+        "served_score": None,
+        "served": len(members) - lost,
+        "marked": False,
+        **_nothing(),
+    }
+    if _is_scored(members):
+        found.update(_with_interval(members))
+        found["served_score"] = percent(_mean(m for m in members if not m.verdict.lost))
+        found["marked"] = 100.0 * lost > lost_limit * len(members)
+    counts = Counter(m.verdict.status for m in members)
+    own = {"open": ("unscored", "unreadable", "judge-errored"), "instruction": ("substitute",)}
+    counted = ("empty", "unparsed", "errored") if kind != "closed" else _COUNTED
+    found["counts"] = {status: counts[status] for status in (*counted, *own.get(kind, ()))}
+    if kind == "closed":
+        answerable = [m for m in members if _answerable(m, preset)]
+        found["unanswerable"] = len(members) - len(answerable)
+        if found["score"] is not None:
+            found["without_unanswerable"] = percent(_mean(answerable))
+    return found
+
+
+def _nothing() -> dict[str, Any]:
+    return {"low": None, "high": None, "interval_note": "", "clustered_by": "", "clusters": 0}
+
+
+def _answerable(member: Scored, preset: Preset) -> bool:
+    doc = member.item.doc
+    if member.item.kind != "closed" or doc.get("problem"):
+        return True
+    return bool(gold_indexes(doc["choices"], doc["answer"], preset.options.gold))
 
 
 def _overall(
     categories: Mapping[str, Mapping[str, Any]],
     missing: Sequence[str],
     run: Run,
-    pairs: Sequence[_Pair],
-    clusters: Mapping[str, Hashable],
-    exclude: bool,
+    members: Sequence[Scored],
+    preset: Preset,
 ) -> dict[str, Any]:
     """Return the weighted and the macro mean over the categories that have a score."""
-    scores = {value: _exact_mean(pairs, value) for value in categories}
-    known = {value: score for value, score in scores.items() if score is not None}
-    counts = {value: int(categories[value]["items"]) for value in categories}
-    unscored = {
-        value: found["items"] - found["scored"]
+    own = {
+        value: [m for m in members if m.category == value]
         for value, found in categories.items()
-        if found["scored"] < found["items"]
+        if found["score"] is not None
+    }
+    unscored = {
+        value: found["items"] - found["scored"] or found["items"]
+        for value, found in categories.items()
+        if found["score"] is None
     }
     complete = not (missing or unscored or run.deviations)
-    items = sum(counts[value] for value in known)
+    taking_part = [member for group in own.values() for member in group]
     found: dict[str, Any] = {
         "complete": complete,
-        "label": "overall" if complete else _partial_label(missing, unscored, run, len(known)),
-        "categories": len(known),
-        "items": items,
+        "label": "overall" if complete else _partial_label(missing, unscored, run, len(own)),
+        "categories": len(own),
+        "items": len(taking_part),
         "weighted": None,
+        "served_score": None,
+        "marked": any(entry["marked"] for entry in categories.values()),
+        **_nothing(),
         "macro": None,
-        "low": None,
-        "high": None,
+        "macro_interval": _nothing(),
     }
-    if not known:
+    if not own:
         return found
-    found["weighted"] = _percent(aggregate.overall(known, counts))
-    found["macro"] = _percent(aggregate.macro_mean(known))
-    taking_part = [pair for pair in pairs if pair[0].doc["category"] in known]
-    if all(verdict.score is not None for _, verdict in taking_part):
-        interval = _mean(taking_part, clusters)
-        found["low"], found["high"] = interval["low"], interval["high"]
-    if exclude:
-        kept = [pair for pair in taking_part if pair[1].details.get("answerable", True)]
-        rest = {value: _exact_mean(kept, value) for value in known}
-        sizes = Counter(item.doc["category"] for item, _ in kept)
-        left = {value: score for value, score in rest.items() if score is not None}
-        if left:
-            found["without_unanswerable"] = _percent(aggregate.overall(left, sizes))
+    means = {value: _mean(group) or 0.0 for value, group in own.items()}
+    sizes = {value: len(group) for value, group in own.items()}
+    interval = _with_interval(taking_part)
+    del interval["score"]
+    found.update(interval)
+    found["weighted"] = percent(aggregate.overall(means, sizes))
+    found["served_score"] = percent(_mean(m for m in taking_part if not m.verdict.lost))
+    found["macro"] = percent(aggregate.macro_mean(means))
+    groups = [(_scores(group), [m.cluster for m in group]) for group in own.values()]
+    found["macro_interval"] = _interval(taking_part, lambda: stratified_interval(groups))
+    found["without_unanswerable"] = percent(_mean(m for m in taking_part if _answerable(m, preset)))
     return found
-
-
-def _exact_mean(pairs: Sequence[_Pair], category: str) -> float | None:
-    values = [
-        verdict.score
-        for item, verdict in pairs
-        if item.doc["category"] == category and verdict.score is not None
-    ]
-    return math.fsum(values) / len(values) if values else None
 
 
 def _partial_label(
@@ -268,16 +334,14 @@ def _partial_label(
 # --- groups --------------------------------------------------------------------------------------
 
 
-def _groups(
-    pairs: Sequence[_Pair], clusters: Mapping[str, Hashable], seconds: Mapping[str, float]
-) -> dict[str, dict[str, Any]]:
+def _groups(members: Sequence[Scored], seconds: Mapping[str, float]) -> dict[str, dict[str, Any]]:
     def measured(item: Item) -> list[str]:
         known = [seconds.get(path) for path in item.doc["audio_path"]]
         lengths = [value for value in known if value is not None]
         return [length_type_of(max(lengths))] if lengths and len(lengths) == len(known) else []
 
     def choices(item: Item) -> list[str]:
-        return [f"{len(item.doc['choices']):02d}"] if _kind(item) == "closed" else []
+        return [f"{len(item.doc['choices']):02d}"] if item.kind == "closed" else []
 
     keys: dict[str, Callable[[Item], Sequence[str]]] = {
         "perceptual_skills": lambda item: item.doc.get("perceptual_skills") or [],
@@ -290,120 +354,18 @@ def _groups(
         "clips": lambda item: [str(len(item.doc["audio_path"]))],
         "choices": choices,
     }
-    return {name: _grouped(pairs, keys[name], clusters) for name in GROUPINGS}
+    return {name: _grouped(members, keys[name]) for name in GROUPINGS}
 
 
-def _grouped(
-    pairs: Sequence[_Pair],
-    keys_of: Callable[[Item], Sequence[str]],
-    clusters: Mapping[str, Hashable],
-) -> dict[str, Any]:
-    members: dict[str, list[_Pair]] = {}
-    for pair in pairs:
-        for key in dict.fromkeys(keys_of(pair[0])):
-            members.setdefault(key, []).append(pair)
-    return {
-        key: {
-            "items": len(group),
-            "scored": sum(verdict.score is not None for _, verdict in group),
-            **_mean(group, clusters),
-        }
-        for key, group in members.items()
-    }
-
-
-# --- the two kinds with a story of their own -----------------------------------------------------
-
-
-def _instruction(members: Sequence[_Pair], preset: Preset) -> dict[str, Any]:
-    """Compare both readings of the checks, item by item."""
-    differences = [
-        {
-            "id": item.id,
-            "identifier": verdict.details["identifier"],
-            "official": verdict.details["official"],
-            "strict": verdict.details["strict"],
-        }
-        for item, verdict in members
-        if verdict.details["official"] != verdict.details["strict"]
-    ]
-    substitutes = [
-        item.id for item, verdict in members if verdict.details.get("official_is_substitute")
-    ]
-    by_group: dict[str, list[Verdict]] = {}
-    for item, verdict in members:
-        by_group.setdefault(item.doc.get("task_classification") or "unnamed", []).append(verdict)
-    found: dict[str, Any] = {
-        "counted": preset.options.instruction,
-        "official": _share(verdict.details["official"] for _, verdict in members),
-        "strict": _share(verdict.details["strict"] for _, verdict in members),
-        "differences": sorted(differences, key=lambda entry: str(entry["id"])),
-        "groups": {
-            name: {
-                "items": len(group),
-                "score": _share(bool(verdict.score) for verdict in group),
-            }
-            for name, group in by_group.items()
-        },
-        "substitute": sorted(substitutes),
-    }
-    if substitutes:
-        found["substitute_fix"] = (
-            "their official verdicts are substitutes: NLTK's sentence data is missing. Get it with: "
-            f"{instruction_following.NLTK_COMMAND}"
-        )
+def _grouped(members: Sequence[Scored], keys_of: Callable[[Item], Sequence[str]]) -> dict[str, Any]:
+    """Return the mean of each group over its items that have a score, whatever their category."""
+    groups: dict[str, list[Scored]] = {}
+    for member in members:
+        for key in dict.fromkeys(keys_of(member.item)):
+            groups.setdefault(key, []).append(member)
+    found: dict[str, Any] = {}
+    for key, group in groups.items():
+        scored = [m for m in group if m.verdict.score is not None]
+        numbers = _with_interval(scored) if scored else {"score": None, **_nothing()}
+        found[key] = {"items": len(group), "scored": len(scored), **numbers}
     return found
-
-
-def _share(passed: Iterable[bool | None]) -> float | None:
-    values = [bool(value) for value in passed]
-    return _percent(sum(values) / len(values)) if values else None
-
-
-def _open(members: Sequence[_Pair], preset: Preset) -> dict[str, Any]:
-    """Give the judge's verdicts on all scales; errored replies count as 0 on each."""
-    texts = [
-        verdict.details["judge_text"] for _, verdict in members if "judge_text" in verdict.details
-    ]
-    errored = sum(item.error is not None for item, _ in members)
-    found: dict[str, Any] = {
-        "counted": preset.options.open_score,
-        "items": len(members),
-        "errored": errored,
-        "judged": len(texts),
-        "note": "unscored: no judge was asked" if not texts else "",
-    }
-    if not texts:
-        return found
-    official = [open_ended.parse_judgement(text, mode="official") for text in texts]
-    strict = [open_ended.parse_judgement(text, mode="strict") for text in texts]
-    answered = [judgement for judgement in official if judgement.status == "scored"]
-    readable = [judgement for judgement in strict if judgement.status == "scored"]
-    found["judge_errors"] = sum(judgement.status == "errored" for judgement in official)
-    found["unreadable"] = sum(judgement.status == "unscored" for judgement in strict)
-    found["official"] = _open_scale(answered, errored, lambda value: value / 5.0)
-    found["strict"] = _open_scale(readable, errored, lambda value: value / 5.0)
-    found["floorless"] = _open_scale(readable, errored, lambda value: (value - 1.0) / 4.0)
-    found["scales"] = {
-        "official": "mean OVERALL / 5 as the released script reads it: garbage is 3, the floor 20",
-        "strict": "mean OVERALL / 5 of the verdicts that can be read, never rewritten: floor 20",
-        "floorless": "the same from 0 (all ones) to 100 (all fives)",
-    }
-    if answered:
-        found["official_criteria"] = {
-            name: round(math.fsum(getattr(j, name) for j in answered) / len(answered), 4)
-            for name in open_ended.CRITERIA
-        }
-        overalls = [judgement.overall for judgement in answered if judgement.overall is not None]
-        found["official_good_rate"] = _share(value >= 4.0 for value in overalls)
-        found["official_poor_rate"] = _share(value <= 2.0 for value in overalls)
-    return found
-
-
-def _open_scale(
-    judgements: Sequence[open_ended.Judgement], errored: int, scale: Callable[[float], float]
-) -> float | None:
-    values = [scale(judgement.overall) for judgement in judgements if judgement.overall is not None]
-    if not values:
-        return None
-    return _percent(math.fsum(values) / (len(values) + errored))

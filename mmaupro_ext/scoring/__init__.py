@@ -1,10 +1,12 @@
-"""Scores of logged replies: pure functions that need no model, no audio and no lm_eval.
+"""Scores of replies: pure functions that need no model, no audio, no disk and no lm_eval.
 
-`closed` reads the option out of a multiple-choice reply, `instruction_following` holds the 27
-format checks, `open_ended` the judge's prompt and the reader of its verdict, and `aggregate`
-the means and intervals over many items.
+`score(doc, reply, preset)` is the one scorer. Under it, `final` gives the part of a reply that answers,
+`closed` reads the option out of a multiple-choice reply, `instruction_following` holds the 27 format
+checks, and `open_ended` the judge's prompt and the reader of its verdict; `presets` says which rules
+apply. `aggregate` and `intervals` give means over many items and how sure they are.
 """
 
 from mmaupro_ext.scoring.final import final_answer
+from mmaupro_ext.scoring.scorer import Verdict, score
 
-__all__ = ["final_answer"]
+__all__ = ["Verdict", "final_answer", "score"]

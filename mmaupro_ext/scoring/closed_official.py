@@ -20,19 +20,32 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
 from mmaupro_ext.replies import parse_error
 from mmaupro_ext.scoring.errors import ScoringError
 
-if TYPE_CHECKING:
-    from mmaupro_ext.offline.embedders import Embedder
 
-STATUSES = ("matched", "dropped", "errored")
-CLOSE_CALL = 0.01
-"""Points of 100 x cosine within which rounding may decide between two choices."""
+@runtime_checkable
+class Embedder(Protocol):
+    """Turns texts into vectors.
+
+    Attributes
+    ----------
+    name : str
+        Of the model.
+    label : str
+        What a result that rests on it must call it.
+    """
+
+    name: str
+    label: str
+
+    def encode(self, texts: Sequence[str]) -> np.ndarray:
+        """Return float32 (texts, dimensions) with rows of length 1; equal texts, equal rows."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -111,48 +124,6 @@ def match_official(
         margin = scores[index] - max(others) if others else None
         result[i] = OfficialMatch(index, "matched", choice, tuple(scores), lost, margin)
     return result
-
-
-def summarise(
-    matches: Sequence[OfficialMatch], ids: Sequence[str], embedder: Embedder
-) -> dict[str, Any]:
-    """Say what was matched, with what, and where to look twice.
-
-    Parameters
-    ----------
-    matches : sequence of OfficialMatch
-        What `match_official` gave.
-    ids : sequence of str
-        Of the items, in the same order.
-    embedder : Embedder
-        The one used.
-
-    Returns
-    -------
-    dict
-        Plain JSON: `embedder` (`details()` where it has them, else name and label), `counts` by
-        status, and the ids that were `dropped`, `errored`, `cut` (the reply was too long for the
-        model), or `close_calls` (the two best choices are within `CLOSE_CALL`).
-
-    Raises
-    ------
-    ScoringError
-        When the lengths differ.
-    """
-    if len(matches) != len(ids):
-        raise ScoringError(f"{len(matches)} matches but {len(ids)} ids")
-    pairs = list(zip(ids, matches, strict=True))
-    details = getattr(embedder, "details", None)
-    return {
-        "embedder": details() if details else {"name": embedder.name, "label": embedder.label},
-        "counts": {status: sum(m.status == status for m in matches) for status in STATUSES},
-        "dropped": [name for name, match in pairs if match.status == "dropped"],
-        "errored": [name for name, match in pairs if match.status == "errored"],
-        "cut": [name for name, match in pairs if match.cut_tokens],
-        "close_calls": [
-            name for name, match in pairs if match.margin is not None and match.margin < CLOSE_CALL
-        ],
-    }
 
 
 def _scores(reply: np.ndarray, choices: np.ndarray) -> list[float]:

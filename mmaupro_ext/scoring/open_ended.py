@@ -1,16 +1,16 @@
-"""The judge of open-ended answers: its prompt, its settings, and how its verdict is read.
+"""The judge of open-ended answers: what it is asked, and what its verdict says and is worth.
 
-Nothing here calls a model. `judge_prompt` says what to ask, `parse_judgement` reads the answer,
-`score` turns many verdicts into one number.
-
-Two modes:
+Nothing here calls a model: `judge_messages` says what to ask, `parse_judgement` reads the answer, and
+`judgement_score` turns it into a score. In three modes:
 
 * ``official`` repeats the released evaluator: whole numbers after "CORRECTNESS:" and so on, any
   size; what is not found counts as 3; an OVERALL that is missing or exactly 3 is replaced by the
-  mean of the four criteria. The score is mean / 5, so its floor is 0.2.
+  mean of the four criteria. The score is OVERALL / 5, so its floor is 0.2.
 * ``strict``: markdown and brackets around the numbers are tolerated, decimals kept, "4/5" is 4,
   anything outside 1 to 5 or contradicting itself is not a score. Without an OVERALL the verdict is
-  unscored, and OVERALL is never rewritten. The score runs from 0 (all ones) to 100 (all fives).
+  unreadable, and OVERALL is never rewritten. The score runs from 0 (ones) to 1 (fives).
+* ``nemo`` repeats NVIDIA NeMo-Skills, read in 2026: decimals as well; what is not found counts as 3,
+  a missing OVERALL as the mean of the criteria. The score is CORRECTNESS / 5.
 
 Source: ``evaluate_mmau_pro_comprehensive.py`` of the MMAU-Pro authors (2025-09-25).
 """
@@ -18,14 +18,14 @@ Source: ``evaluate_mmau_pro_comprehensive.py`` of the MMAU-Pro authors (2025-09-
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
 from mmaupro_ext.replies import parse_error
-from mmaupro_ext.scoring.errors import ScoringError, require_mode
+from mmaupro_ext.scoring.errors import ScoringError
+from mmaupro_ext.util import require_choice
 
-MODES = ("official", "strict")
+MODES = ("official", "strict", "nemo")
 CRITERIA = ("correctness", "relevance", "completeness", "clarity")
 
 JUDGE_MODEL = "Qwen/Qwen2.5-7B-Instruct"
@@ -90,8 +90,10 @@ class Judgement:
     status: str
 
 
-def judge_prompt(question: str, reference_answer: str, model_response: str) -> str:
-    """Fill the official judge prompt.
+def judge_messages(
+    question: str, reference_answer: str, model_response: str, mode: str = "official"
+) -> tuple[str | None, str]:
+    """Return what the judge is asked about one answer.
 
     Parameters
     ----------
@@ -100,14 +102,28 @@ def judge_prompt(question: str, reference_answer: str, model_response: str) -> s
     reference_answer : str
         The item's answer.
     model_response : str
-        The reply to be judged, raw.
+        What is to be judged.
+    mode : {"official", "strict", "nemo"}
+        "strict" asks as the released script does.
 
     Returns
     -------
-    str
-        The user message; the system message is `JUDGE_SYSTEM_PROMPT`.
+    tuple of (str or None, str)
+        System message, None for none, and user message.
+
+    Raises
+    ------
+    ConfigError
+        When `mode` does not exist.
     """
-    return JUDGE_PROMPT.format(
+    require_choice("mode", mode, MODES)
+    system: str | None = JUDGE_SYSTEM_PROMPT
+    frame = JUDGE_PROMPT
+    if mode == "nemo":
+        system = None
+        frame = frame.replace("{context} tasks", "audio and speech-related questions")
+        frame = frame.replace("as:\n\n", "as:\n").replace("[justification] \n", "[justification]\n")
+    return system, frame.format(
         context=JUDGE_CONTEXT,
         question=question,
         reference_answer=reference_answer,
@@ -122,38 +138,41 @@ def parse_judgement(text: str, mode: str = "official") -> Judgement:
     ----------
     text : str
         The judge's answer, raw.
-    mode : {"official", "strict"}
+    mode : {"official", "strict", "nemo"}
         See the module's docstring.
 
     Returns
     -------
     Judgement
-        Always with numbers in official mode, unless `text` is an error reply.
+        Always with numbers but in strict mode, unless `text` is an error reply.
 
     Raises
     ------
     ScoringError
-        When `text` is not a string or `mode` does not exist.
+        When `text` is not a string.
+    ConfigError
+        When `mode` does not exist.
     """
-    require_mode(mode, MODES)
+    require_choice("mode", mode, MODES)
     if not isinstance(text, str):
         raise ScoringError(f"a judge's answer must be a string, not {type(text).__name__}")
     if parse_error(text) is not None:
         return Judgement(None, None, None, None, None, "errored")
-    return _parse_official(text) if mode == "official" else _parse_strict(text)
-
-
-def _parse_official(text: str) -> Judgement:
-    values = {name: _official_number(name, r"(\d+)", text) for name in CRITERIA}
-    overall = _official_number("overall", r"(\d+(?:\.\d+)?)", text)
-    if overall == 3.0:
-        overall = sum(values.values()) / len(values)
+    if mode == "strict":
+        return _parse_strict(text)
+    whole, decimal = r"(\d+)", r"(\d+(?:\.\d+)?)"
+    number = whole if mode == "official" else decimal
+    values = {name: _first_number(name, number, text, 3.0) for name in CRITERIA}
+    mean = sum(values.values()) / len(values)
+    overall = _first_number("overall", decimal, text, mean)
+    if mode == "official" and overall == 3.0:
+        overall = mean
     return Judgement(**values, overall=overall, status="scored")
 
 
-def _official_number(name: str, number: str, text: str) -> float:
+def _first_number(name: str, number: str, text: str, missing: float) -> float:
     found = re.search(rf"{name.upper()}:\s*{number}", text, re.IGNORECASE)
-    return float(found.group(1)) if found else 3.0
+    return float(found.group(1)) if found else missing
 
 
 def _parse_strict(text: str) -> Judgement:
@@ -179,33 +198,28 @@ def _strict_number(name: str, text: str) -> float | None:
     return value if 1.0 <= value <= 5.0 else None
 
 
-def score(judgements: Sequence[Judgement], mode: str = "official") -> float | None:
-    """Turn verdicts into one number.
-
-    Verdicts without an overall score are left out of the mean; report how many there are beside
-    the number (`status`).
+def judgement_score(judgement: Judgement, mode: str = "official") -> float | None:
+    """Return what a verdict is worth.
 
     Parameters
     ----------
-    judgements : sequence of Judgement
-        Verdicts that were parsed in the same mode.
-    mode : {"official", "strict"}
-        "official": mean overall / 5, in 0.2 to 1 for verdicts within 1 to 5. "strict": 0 to 100,
-        where 1 is 0 and 5 is 100.
+    judgement : Judgement
+        Parsed in the same mode.
+    mode : {"official", "strict", "nemo"}
+        See the module's docstring.
 
     Returns
     -------
     float or None
-        None when no verdict has a score.
+        0 to 1 where the judge stayed within 1 to 5, more where it did not; None without a number.
 
     Raises
     ------
-    ScoringError
+    ConfigError
         When `mode` does not exist.
     """
-    require_mode(mode, MODES)
-    values = [judgement.overall for judgement in judgements if judgement.overall is not None]
-    if not values:
+    require_choice("mode", mode, MODES)
+    value = judgement.correctness if mode == "nemo" else judgement.overall
+    if value is None:
         return None
-    mean = sum(values) / len(values)
-    return mean / 5.0 if mode == "official" else (mean - 1.0) / 4.0 * 100.0
+    return (value - 1.0) / 4.0 if mode == "strict" else value / 5.0

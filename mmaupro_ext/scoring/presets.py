@@ -1,4 +1,4 @@
-"""Every switch on which implementations of MMAU-Pro's scoring differ, and named sets of them.
+"""The switches on which implementations of MMAU-Pro's scoring differ, and named sets of them.
 
 Nothing that changes a number is left implicit: a result names its preset and holds all options.
 `OPTIONS` says what each option means, `PRESETS` what each preset sets, `resolve` puts overrides on
@@ -13,13 +13,12 @@ Sources of the presets:
 
 from __future__ import annotations
 
-import re
-import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from types import MappingProxyType
 
 from mmaupro_ext.errors import ConfigError
+from mmaupro_ext.util import require_choice
 
 
 @dataclass(frozen=True)
@@ -43,12 +42,26 @@ class Option:
 
 OPTIONS: tuple[Option, ...] = (
     Option(
+        "reply",
+        "What of a reply is scored?",
+        {
+            "final": "its final answer: no thoughts, no tokens, nothing after its end; none is wrong",
+            "raw": "all of it, character by character, also where it is empty",
+            "stripped": "all of it without the white space around it; an empty one is wrong",
+        },
+    ),
+    Option(
         "closed",
         "How is the choice found that a multiple-choice reply means?",
         {
             "strict": "it must be stated by letter or text; otherwise the reply is wrong",
             "embedding": "the choice whose text is nearest to the reply; every reply gets one",
         },
+    ),
+    Option(
+        "letters",
+        "Embedding only: is a stated letter replaced by the text of its choice first?",
+        {"off": "no: a bare letter gets some choice, near chance", "on": "yes"},
     ),
     Option(
         "gold",
@@ -60,94 +73,22 @@ OPTIONS: tuple[Option, ...] = (
         },
     ),
     Option(
-        "empty",
-        "What is an empty reply to a multiple-choice or instruction question?",
-        {
-            "official": "a reply like any other: embedding gives it a choice, rules may pass",
-            "wrong": "wrong",
-        },
-    ),
-    Option(
-        "letters",
-        "Embedding only: is a stated letter replaced by the text of its choice first?",
-        {"off": "no: a bare letter gets some choice, near chance", "on": "yes"},
-    ),
-    Option(
-        "unanswerable",
-        "Multiple-choice items whose reference answer is among no choices",
-        {
-            "keep": "count as wrong",
-            "exclude": "count as wrong, and a second number leaves them out",
-        },
-    ),
-    Option(
         "instruction",
         "Which reading of the instruction checks counts?",
-        {"official": "the released rules, bug for bug", "strict": "the repaired rules"},
-    ),
-    Option(
-        "sentences",
-        "Official instruction checks: what splits sentences?",
-        {"nltk": "NLTK's punkt", "regex": "runs of . ! ?"},
-    ),
-    Option(
-        "repeat_prompt",
-        "What must a Repeat Prompt reply begin with?",
         {
-            "question": "the question column",
-            "transcription": "the transcription column, else the question",
-            "nothing": "nothing, so that every reply passes the official check",
+            "strict": "the repaired rules",
+            "official": "the released rules, bug for bug; NLTK splits sentences",
+            "nemo": "the released rules; runs of . ! ? split sentences, Repeat Prompt always passes",
         },
     ),
     Option(
-        "strip",
-        "Is white space around a reply dropped before the embedding and the official checks?",
-        {"off": "no", "on": "yes"},
-    ),
-    Option(
-        "judge_prompt",
-        "What is the judge asked?",
+        "judge",
+        "How is the judge of open questions asked, and what is its verdict worth?",
         {
-            "script": "the prompt of the released script",
-            "paper": "the opening printed in the paper, then as in the script",
-            "nemo": "the prompt of NeMo-Skills, without system message",
-        },
-    ),
-    Option(
-        "judge_decoding",
-        "How does the judge write?",
-        {"sampled": "at temperature 0.1", "greedy": "the likeliest token"},
-    ),
-    Option(
-        "judge_parser",
-        "How are the numbers read out of the judge's text?",
-        {
-            "official": "whole numbers for the criteria, any size",
-            "decimals": "decimals as well, any size",
-            "strict": "markdown tolerated; only 1 to 5, stated once",
-        },
-    ),
-    Option(
-        "judge_failure",
-        "What is a verdict that cannot be read?",
-        {
-            "3": "a criterion that is not found is 3; a missing overall is the criteria's mean",
-            "unscored": "without an overall the item is unscored and counted as such",
-            "0": "without an overall the item scores 0",
-        },
-    ),
-    Option(
-        "judge_rewrite",
-        "Is an OVERALL of exactly 3 replaced by the mean of the four criteria?",
-        {"on": "yes", "off": "no"},
-    ),
-    Option(
-        "open_score",
-        "Which number of the verdict is an open item's score?",
-        {
-            "overall": "OVERALL / 5: 20 % is the worst",
-            "correctness": "CORRECTNESS / 5: 20 % is the worst",
-            "floorless": "(OVERALL - 1) / 4: from 0 to 100 %",
+            "strict": "greedily; numbers from 1 to 5 stated once, else unreadable; (OVERALL - 1) / 4",
+            "official": "at temperature 0.1; what is not found is 3, an OVERALL of 3 becomes the mean of "
+            "the criteria; OVERALL / 5, so that 20 % is the worst",
+            "nemo": "greedily, with the prompt of NeMo-Skills; what is not found is 3; CORRECTNESS / 5",
         },
     ),
 )
@@ -157,21 +98,12 @@ OPTIONS: tuple[Option, ...] = (
 class Options:
     """The value of each switch; what the values mean is in `OPTIONS`."""
 
+    reply: str
     closed: str
-    gold: str
-    empty: str
     letters: str
-    unanswerable: str
+    gold: str
     instruction: str
-    sentences: str
-    repeat_prompt: str
-    strip: str
-    judge_prompt: str
-    judge_decoding: str
-    judge_parser: str
-    judge_failure: str
-    judge_rewrite: str
-    open_score: str
+    judge: str
 
 
 @dataclass(frozen=True)
@@ -208,48 +140,29 @@ class Preset:
         }
 
 
-_OFFICIAL = Options(
-    closed="embedding",
-    gold="exact",
-    empty="official",
-    letters="off",
-    unanswerable="keep",
-    instruction="official",
-    sentences="nltk",
-    repeat_prompt="question",
-    strip="off",
-    judge_prompt="script",
-    judge_decoding="sampled",
-    judge_parser="official",
-    judge_failure="3",
-    judge_rewrite="on",
-    open_score="overall",
-)
-_STRICT = replace(
-    _OFFICIAL,
+_STRICT = Options(
+    reply="final",
     closed="strict",
+    letters="off",
     gold="normalised",
-    empty="wrong",
-    unanswerable="exclude",
     instruction="strict",
-    judge_decoding="greedy",
-    judge_parser="strict",
-    judge_failure="unscored",
-    judge_rewrite="off",
-    open_score="floorless",
+    judge="strict",
 )
-_NEMO = replace(
-    _OFFICIAL,
+_OFFICIAL = Options(
+    reply="raw",
+    closed="embedding",
+    letters="off",
+    gold="exact",
+    instruction="official",
+    judge="official",
+)
+_NEMO = Options(
+    reply="stripped",
+    closed="embedding",
+    letters="off",
     gold="casefold",
-    empty="wrong",
-    sentences="regex",
-    repeat_prompt="nothing",
-    strip="on",
-    judge_prompt="nemo",
-    judge_decoding="greedy",
-    judge_parser="decimals",
-    judge_rewrite="off",
-    open_score="correctness",
+    instruction="nemo",
+    judge="nemo",
 )
 
 PRESETS: Mapping[str, Preset] = MappingProxyType(
@@ -299,9 +212,8 @@ def resolve(name: str, overrides: Sequence[str] = ()) -> Preset:
         When the preset, an option or a value does not exist, or an option is given twice.
     """
     base_name, *in_name = name.split("+")
-    base = PRESETS.get(base_name)
-    if base is None:
-        raise ConfigError(f"no preset is called {base_name!r}. Presets: {', '.join(PRESETS)}")
+    require_choice("preset", base_name, PRESETS)
+    base = PRESETS[base_name]
     wanted: dict[str, str] = {}
     for text in (*in_name, *overrides):
         option, separator, value = text.partition("=")
@@ -312,11 +224,7 @@ def resolve(name: str, overrides: Sequence[str] = ()) -> Preset:
                 f"{text!r} sets no option. Write OPTION=VALUE with one of: "
                 f"{', '.join(OPTION_BY_NAME)}"
             )
-        if value not in OPTION_BY_NAME[option].values:
-            raise ConfigError(
-                f"option {option} cannot be {value!r}. Values: "
-                f"{', '.join(OPTION_BY_NAME[option].values)}"
-            )
+        require_choice(option, value, OPTION_BY_NAME[option].values)
         if wanted.get(option, value) != value:
             raise ConfigError(f"option {option} is set twice, to {wanted[option]} and {value}")
         wanted[option] = value
@@ -369,49 +277,6 @@ def options_table() -> str:
         row = (f"`{option.name}`", option.question, values, *settings)
         lines.append("| " + " | ".join(row) + " |")
     return "\n".join(lines)
-
-
-# --- the reference answer ------------------------------------------------------------------------
-
-
-def gold_indexes(choices: Sequence[str], answer: str | None, gold: str) -> frozenset[int]:
-    """Return which choices are the reference answer.
-
-    Parameters
-    ----------
-    choices : sequence of str
-        The item's choices.
-    answer : str or None
-        The item's reference answer.
-    gold : str
-        Value of the option of that name. With "normalised", a choice that is equal as it stands
-        takes precedence, so that choices which differ by case alone stay apart.
-
-    Returns
-    -------
-    frozenset of int
-        Positions; empty when the item cannot be answered.
-    """
-    if answer is None:
-        return frozenset()
-    if gold == "casefold":
-        return frozenset(
-            i
-            for i, choice in enumerate(choices)
-            if choice.strip().lower() == answer.strip().lower()
-        )
-    exact = frozenset(i for i, choice in enumerate(choices) if choice == answer)
-    if gold == "exact" or exact:
-        return exact
-    wanted = _normalised(answer)
-    return frozenset(
-        i for i, choice in enumerate(choices) if wanted and _normalised(choice) == wanted
-    )
-
-
-def _normalised(text: str) -> str:
-    folded = " ".join(unicodedata.normalize("NFKC", text).casefold().split())
-    return re.sub(r"[\s.,;:!?]+$", "", folded) or folded
 
 
 assert [option.name for option in OPTIONS] == [field.name for field in fields(Options)]

@@ -1,7 +1,7 @@
 """Multiple choice by log-likelihood: the letter that the model finds likeliest.
 
-The documents, prompts and clips are those of `mmaupro` (its `_template_yaml` is included); only the
-continuations and the scores are here.
+The documents, prompts and clips are those of `mmaupro` (its `_template_yaml` is included), and so is
+the rule by which a choice is right; only the continuations are here.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import math
 from typing import Any
 
 from mmaupro_ext import data
+from mmaupro_ext.scoring.scorer import gold_indexes, is_right
 
 LETTERS = data.CHOICE_LETTERS
 
@@ -25,8 +26,8 @@ def doc_to_choice(doc: dict[str, Any]) -> list[str]:
 
 def doc_to_target(doc: dict[str, Any]) -> str:
     """Return the letter of the reference answer, "" where it is not among the choices."""
-    letters = dict(zip(reversed(doc["choices"]), reversed(doc_to_choice(doc)), strict=False))
-    return letters.get(doc["answer"], "")
+    gold = gold_indexes(doc["choices"], doc["answer"])
+    return LETTERS[min(gold)] if gold else ""
 
 
 def process_results(doc: dict[str, Any], results: list[tuple[float, bool]]) -> dict[str, float]:
@@ -38,19 +39,17 @@ def process_results(doc: dict[str, Any], results: list[tuple[float, bool]]) -> d
     likelihoods = [likelihood for likelihood, _ in results]
     if doc.get("problem") or any(math.isnan(likelihood) for likelihood in likelihoods):
         return {"acc": 0.0, "acc_norm": 0.0, "errored": 1.0}
-    letters = doc_to_choice(doc)
     per_byte = [
         likelihood / len(letter.encode())
-        for likelihood, letter in zip(likelihoods, letters, strict=True)
+        for likelihood, letter in zip(likelihoods, doc_to_choice(doc), strict=True)
     ]
-    target = doc_to_target(doc)
     return {
-        "acc": float(_likeliest(letters, likelihoods) == target),
-        "acc_norm": float(_likeliest(letters, per_byte) == target),
+        "acc": float(is_right(doc, _likeliest(likelihoods))),
+        "acc_norm": float(is_right(doc, _likeliest(per_byte))),
         "errored": 0.0,
     }
 
 
-def _likeliest(letters: list[str], scores: list[float]) -> str:
-    """Return the letter with the highest score, the first of equals as in lm_eval."""
-    return letters[scores.index(max(scores))]
+def _likeliest(scores: list[float]) -> int:
+    """Return the position of the highest score, the first of equals as in lm_eval."""
+    return scores.index(max(scores))

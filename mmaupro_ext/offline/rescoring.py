@@ -1,0 +1,140 @@
+"""Score a logged run: gather what models must say of it, hand each reply to `scoring.score`, and sum up.
+
+The same function scores a reply within a run, so both give the same number. What is added here are the
+two things that a run has not: embeddings of the replies, and a judge's texts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mmaupro_ext.offline.judges import Judge, Prompt, ask_all
+from mmaupro_ext.offline.logged_items import Item
+from mmaupro_ext.offline.logged_runs import Run, clip_seconds
+from mmaupro_ext.offline.summary import LOST_LIMIT, summarise
+from mmaupro_ext.scoring.open_ended import JUDGE_MODEL
+from mmaupro_ext.scoring.presets import Preset
+from mmaupro_ext.scoring.scorer import Verdict, embedding_text, judge_messages, score
+
+if TYPE_CHECKING:
+    from mmaupro_ext.offline.embedders import TokenEmbedder
+    from mmaupro_ext.scoring.closed_official import OfficialMatch
+
+
+def score_run(
+    run: Run,
+    preset: Preset,
+    *,
+    embedder: TokenEmbedder | None = None,
+    judge: Judge | None = None,
+    data_dir: str | Path | None = None,
+    lost_limit: float = LOST_LIMIT,
+) -> tuple[list[Verdict], dict[str, Any]]:
+    """Score the replies of a run.
+
+    Parameters
+    ----------
+    run : Run
+        What `logged_runs.read_runs` gave.
+    preset : Preset
+        What `presets.resolve` gave.
+    embedder : TokenEmbedder, optional
+        For presets with ``closed=embedding``; without it multiple choice is unscored there.
+    judge : Judge, optional
+        Without it open questions are unscored.
+    data_dir : path, optional
+        Folder of the full dataset, for measured lengths.
+    lost_limit : float
+        Per cent of a category's items that may be lost before its score is marked.
+
+    Returns
+    -------
+    verdicts : list of Verdict
+        In the order of ``run.items``.
+    result : dict
+        Plain JSON: what `summary.summarise` gave, with its `label`.
+
+    Raises
+    ------
+    MMAUProError
+        When the embedder or the judge cannot be used at all.
+    """
+    uses_embedder = preset.options.closed == "embedding"
+    nearest = _nearest(run.items, preset, embedder if uses_embedder else None)
+    texts = _judge_texts(run.items, preset, judge)
+    verdicts = [
+        score(
+            item.doc,
+            item.reply,
+            preset,
+            finish=item.finish,
+            nearest=nearest.get(item.id),
+            judge_text=texts.get(item.id),
+        )
+        for item in run.items
+    ]
+    result = summarise(
+        run,
+        verdicts,
+        preset,
+        clip_seconds(run.dataset, data_dir),
+        embedder=_details(embedder) if uses_embedder and embedder is not None else None,
+        judge=judge.identity() if judge is not None and texts else None,
+        lost_limit=lost_limit,
+    )
+    result["label"] = _label(preset, result)
+    return verdicts, result
+
+
+def _nearest(
+    items: Sequence[Item], preset: Preset, embedder: TokenEmbedder | None
+) -> dict[str, OfficialMatch]:
+    """Return the nearest choice by item id, for the items that are embedded."""
+    if embedder is None:
+        return {}
+    from mmaupro_ext.scoring.closed_official import match_official
+
+    asked: dict[str, tuple[str, list[str]]] = {}
+    for item in items:
+        if item.kind == "closed":
+            text = embedding_text(item.doc, item.reply, preset, item.finish)
+            if text is not None:
+                asked[item.id] = (text, item.doc["choices"])
+    matches = match_official(
+        [text for text, _ in asked.values()], [choices for _, choices in asked.values()], embedder
+    )
+    return dict(zip(asked, matches, strict=True))
+
+
+def _judge_texts(items: Sequence[Item], preset: Preset, judge: Judge | None) -> dict[str, str]:
+    """Return what the judge said by item id, "" of items that there was nothing to ask of."""
+    if judge is None:
+        return {}
+    messages = {
+        item.id: judge_messages(item.doc, item.reply, preset, item.finish)
+        for item in items
+        if item.kind == "open"
+    }
+    asked = {name: Prompt(*message) for name, message in messages.items() if message is not None}
+    answers = ask_all(judge, list(asked.values()))
+    return {**dict.fromkeys(messages, ""), **dict(zip(asked, answers, strict=True))}
+
+
+def _details(embedder: TokenEmbedder) -> dict[str, Any]:
+    """Return what a result says of the embedder: a folder by its name, wherever it lies."""
+    details = embedder.details()
+    folder = Path(details["name"]).expanduser()
+    return {**details, "name": folder.resolve().name} if folder.is_dir() else details
+
+
+def _label(preset: Preset, result: dict[str, Any]) -> str:
+    """Return the preset's name, with the embedder and the judge where they are not the official ones."""
+    label = preset.name
+    embedder, judge = result["embedder"], result["judge"]
+    if embedder is not None and not embedder.get("official"):
+        label += f"+embedder={embedder['name']}"
+    if judge is not None and judge["model"] not in (JUDGE_MODEL, JUDGE_MODEL.split("/")[1]):
+        label += f"+judge={judge['model']}"
+    return label

@@ -1,0 +1,195 @@
+"""The tables of `mmaupro score`: a result as text for a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from mmaupro_ext.data import CATEGORY_BY_VALUE, text
+
+GROUP_TITLES = {
+    "perceptual_skills": "perceptual skill",
+    "reasoning_skills": "reasoning skill",
+    "sub-cat": "sub-category (music: region)",
+    "length_type": "length (as labelled)",
+    "measured_length": "length (measured)",
+    "clips": "clips",
+    "choices": "choices",
+}
+
+
+def render(result: Mapping[str, Any], groups: bool = False) -> str:
+    """Return a result as text for a terminal.
+
+    Parameters
+    ----------
+    result : mapping
+        What `offline.rescoring.score_run` gave.
+    groups : bool
+        Whether the tables by skill, length and so on are shown.
+
+    Returns
+    -------
+    str
+        Lines without a final newline.
+    """
+    clustered = result["overall"]["clustered_by"] or "clip"
+    parts = [
+        f"{result['model']} on {_dataset_name(result)}, preset {result['label']} "
+        f"(per cent of all items; intervals: 95 %, clustered by {clustered})",
+        _category_table(result),
+        *_remarks(result),
+    ]
+    if groups:
+        parts += [_group_table(name, result["groups"][name]) for name in result["groups"]]
+    return "\n\n".join(part for part in parts if part)
+
+
+def warnings(result: Mapping[str, Any]) -> Iterator[str]:
+    """Yield a sentence for each score that is marked; they belong at the very end.
+
+    Parameters
+    ----------
+    result : mapping
+        As for `render`.
+
+    Yields
+    ------
+    str
+    """
+    for name, entry in result["categories"].items():
+        if entry["marked"]:
+            yield (
+                f"WARNING: {name}: {entry['items'] - entry['served']:,} of {entry['items']:,} items have "
+                f"no answer or no verdict, more than {result['lost_limit']:g} %. They count as wrong: "
+                f"{_number(entry['score'])} is not what the model can do "
+                f"(over the others: {_number(entry['served_score'])})"
+            )
+
+
+def _dataset_name(result: Mapping[str, Any]) -> str:
+    name = result["dataset"]["name"]
+    return "MMAU-Pro" if name == "full" else "the embedded sample (says nothing about MMAU-Pro)"
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1f}"
+
+
+def _interval(entry: Mapping[str, Any]) -> str:
+    if entry.get("low") is None:
+        return f"none: {entry['interval_note']}" if entry.get("interval_note") else "-"
+    return f"{entry['low']:.1f} to {entry['high']:.1f}"
+
+
+def _score(entry: Mapping[str, Any]) -> str:
+    if entry["score"] is None:
+        return "unscored"
+    lost = 100.0 * (entry["items"] - entry["served"]) / entry["items"]
+    mark = f" ({lost:.1f} % errored)" if entry["marked"] else ""
+    return f"{_number(entry['score'])}{mark}"
+
+
+def _category_table(result: Mapping[str, Any]) -> str:
+    overall = result["overall"]
+    second = bool(result["unanswerable"])
+    header = ["category", "items", "score", "interval", "of served"]
+    header += ["answerable"] if second else []
+    header += ["unparsed", "ambiguous", "empty", "errored", "unscored"]
+    rows: list[list[object]] = []
+    for name in CATEGORY_BY_VALUE:
+        entry = result["categories"].get(name)
+        if entry is None:
+            rows.append([name, 0, "missing", *["-"] * (len(header) - 3)])
+            continue
+        row: list[object] = [name, entry["items"], _score(entry), _interval(entry)]
+        row += [_number(entry["served_score"])]
+        row += [_number(entry.get("without_unanswerable"))] if second else []
+        row += [entry["counts"].get(key) for key in ("unparsed", "ambiguous", "empty")]
+        lost = entry["items"] - entry["served"]
+        rows.append([*row, lost, entry["items"] - entry["scored"] or None])
+    name = "overall" if overall["complete"] else "overall (partial)"
+    weighted = _number(overall["weighted"]) + (" (errored, see below)" if overall["marked"] else "")
+    row = [name, overall["items"], weighted, _interval(overall), _number(overall["served_score"])]
+    row += [_number(overall.get("without_unanswerable"))] if second else []
+    rows.append([*row, *["-"] * (len(header) - len(row))])
+    row = ["macro mean", overall["items"], _number(overall["macro"])]
+    row += [_interval(overall["macro_interval"])]
+    rows.append([*row, *["-"] * (len(header) - len(row))])
+    return text.table(header, rows)
+
+
+def _remarks(result: Mapping[str, Any]) -> list[str]:
+    remarks = []
+    if not result["overall"]["complete"]:
+        remarks.append(f"The overall rows are {result['overall']['label']}.")
+    if result["unanswerable"]:
+        remarks.append(
+            f"{len(result['unanswerable'])} multiple-choice item(s) cannot be answered (the "
+            "reference is not among the choices): listed in the file."
+        )
+    if result["errored"]:
+        remarks.append(
+            f"{len(result['errored'])} item(s) were not served and count as wrong: listed in the file."
+        )
+    if result["embedder"] is not None:
+        remarks.append(f"Multiple choice: {result['embedder']['label']}.")
+    if "instruction" in result:
+        remarks.append(_instruction_remark(result["instruction"]))
+    if "open" in result:
+        remarks.append(_open_remark(result["open"], result["judge"]))
+    return [text.paragraph(remark) for remark in remarks]
+
+
+def _instruction_remark(entry: Mapping[str, Any]) -> str:
+    parts = [
+        f"Instruction following: official {_number(entry['official'])}, strict "
+        f"{_number(entry['strict'])} (counted: {entry['counted']}); the readings differ on "
+        f"{len(entry['differences'])} item(s)."
+    ]
+    parts += [
+        f"{change['id']} {change['identifier']}: official {_passed(change['official'])}, strict "
+        f"{_passed(change['strict'])}."
+        for change in entry["differences"][:3]
+    ]
+    if len(entry["differences"]) > 3:
+        parts.append("The others are in the file.")
+    if entry["substitute"]:
+        parts.append(f"{len(entry['substitute'])} item(s): {entry['substitute_fix']}.")
+    return " ".join(parts)
+
+
+def _passed(value: bool | None) -> str:
+    return {True: "passed", False: "failed", None: "not checked"}[value]
+
+
+def _open_remark(entry: Mapping[str, Any], judge: Mapping[str, Any] | None) -> str:
+    if judge is None:
+        return (
+            f"Open questions: unscored ({entry['items']:,}), no judge was asked. Add --judge hf:NAME "
+            "or --judge http://… --judge-model NAME."
+        )
+    scales = [
+        f"{name} {_number(entry[name])} (of served: {_number(entry[f'{name}_served'])}; {about})"
+        for name, about in (
+            ("official", "OVERALL / 5, floor 20"),
+            ("strict", "readable verdicts only, floor 20"),
+            ("floorless", "0 to 100"),
+        )
+    ]
+    return (
+        f"Open questions, judged by {judge['model']} ({entry['judged']} of {entry['items']}; counted: "
+        f"{entry['counted']}): {', '.join(scales)}. {entry['unreadable']} verdict(s) unreadable, "
+        f"{entry['judge_errors']} call(s) failed, {entry['unanswered']} reply(s) without an answer, "
+        f"{entry['errored']} item(s) errored."
+    )
+
+
+def _group_table(name: str, entries: Mapping[str, Mapping[str, Any]]) -> str:
+    if not entries:
+        return ""
+    rows: list[Sequence[object]] = [
+        [key, entry["items"], entry["scored"], _number(entry["score"]), _interval(entry)]
+        for key, entry in sorted(entries.items())
+    ]
+    return text.table([GROUP_TITLES[name], "items", "scored", "score", "interval"], rows)

@@ -1,0 +1,75 @@
+"""One scorer: the table of a real run, and `mmaupro score` on its samples, say the same of every category."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from logged_runs import result_of, score
+
+from mmaupro_ext import data, plugin
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """Nano on the whole embedded sample, through lm_eval, saved as the command saves it."""
+    from lm_eval import simple_evaluate
+    from lm_eval.loggers import EvaluationTracker
+    from lm_eval.tasks import TaskManager
+
+    from mmaupro_ext.models.hf_audio import HFAudioLM
+
+    folder = tmp_path_factory.mktemp("run")
+    results = simple_evaluate(
+        HFAudioLM(pretrained="nano", batch_size=8, device="cpu"),
+        tasks=["mmaupro-sample"],
+        task_manager=TaskManager(include_path=plugin.tasks_dir(), include_defaults=False),
+        log_samples=True,
+        bootstrap_iters=0,
+    )
+    tracker = EvaluationTracker(output_path=str(folder))
+    tracker.general_config_tracker.model_name_sanitized = "nano"
+    tracker.general_config_tracker.model_name = "nano"
+    logged = results.pop("samples")
+    tracker.save_results_aggregated(results=results, samples=logged)
+    for task, lines in logged.items():
+        tracker.save_results_samples(task_name=task, samples=lines)
+    return folder / "nano", results["results"]
+
+
+def test_every_category_and_the_overall_row_agree_with_the_table(run, capsys):
+    folder, table = run
+    assert score(folder) == 0
+    result = result_of(folder)
+    for category in data.CATEGORIES.values():
+        theirs = table[f"mmaupro-sample_{category.slug}"]
+        ours = result["categories"][category.value]
+        if category.kind == "open":
+            assert "acc,none" not in theirs
+            assert ours["score"] is None
+            continue
+        # The file has four digits after the point, of per cent.
+        assert ours["score"] == pytest.approx(100 * theirs["acc,none"], abs=1e-4)
+        stated = ours["items"] - sum(ours["counts"].values())
+        if category.kind == "closed":
+            assert stated == round(theirs["parsed,none"] * ours["items"])
+    group = table["mmaupro-sample"]
+    assert result["overall"]["weighted"] == pytest.approx(100 * group["acc,none"], abs=1e-4)
+    assert 0 < group["acc,none"] < 1  # or the test would say nothing
+    assert "overall (partial)" in capsys.readouterr().out
+
+
+def test_each_item_has_the_verdict_of_the_run(run, tmp_path):
+    folder, _ = run
+    assert score(folder, "--items", tmp_path / "items.jsonl") == 0
+    ours = {
+        item["id"]: item["score"]
+        for item in map(json.loads, (tmp_path / "items.jsonl").read_text().splitlines())
+    }
+    compared = 0
+    for file in folder.glob("samples_*.jsonl"):
+        for line in map(json.loads, file.read_text(encoding="utf-8").splitlines()):
+            if "acc" in line:
+                assert ours[line["doc"]["id"]] == line["acc"]
+                compared += 1
+    assert compared == 93
