@@ -17,7 +17,7 @@ def run(tmp_path_factory):
     from lm_eval.loggers import EvaluationTracker
     from lm_eval.tasks import TaskManager
 
-    from mmaupro_ext.models.hf_audio import HFAudioLM
+    from mmaupro_ext.models.hf.model import HFAudioLM
 
     folder = tmp_path_factory.mktemp("run")
     results = simple_evaluate(
