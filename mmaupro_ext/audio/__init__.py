@@ -6,14 +6,13 @@ raises `mmaupro_ext.errors.AudioError`, which names the file (or the sample) and
 
 from __future__ import annotations
 
-from mmaupro_ext.audio.cache import AudioCache
 from mmaupro_ext.audio.channels import to_mono
-from mmaupro_ext.audio.decoding import AudioInfo, Decoded, decode, load, probe, stream
+from mmaupro_ext.audio.decoding import Decoded, decode, load, probe, stream
+from mmaupro_ext.audio.opening import AudioInfo
 from mmaupro_ext.audio.resampling import resample, resampler_used
-from mmaupro_ext.audio.windowing import stream_windows, windows
+from mmaupro_ext.audio.windowing import windows
 
 __all__ = [
-    "AudioCache",
     "AudioInfo",
     "Decoded",
     "decode",
@@ -22,7 +21,6 @@ __all__ = [
     "resample",
     "resampler_used",
     "stream",
-    "stream_windows",
     "to_mono",
     "windows",
 ]

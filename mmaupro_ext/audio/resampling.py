@@ -9,9 +9,10 @@ import numpy as np
 import numpy.typing as npt
 import soxr
 
-from mmaupro_ext.audio.validate import valid_choice, valid_rates, valid_signal
+from mmaupro_ext.audio.validate import valid_rates, valid_signal
 from mmaupro_ext.native import resample as native
 from mmaupro_ext.native.resample_plan import MAX_POINTS, MAX_RADIX, ResamplePlan, resample_plan
+from mmaupro_ext.util import require_choice
 
 RESAMPLERS = ("native", "soxr")
 
@@ -49,7 +50,7 @@ def resampler_used(orig_sr: int, target_sr: int, resampler: str = "native") -> s
         If `resampler` is unknown.
     """
     orig_sr, target_sr = valid_rates(orig_sr, target_sr)
-    valid_choice(resampler, "resampler", RESAMPLERS)
+    require_choice("resampler", resampler, RESAMPLERS)
     if orig_sr == target_sr:
         return "none"
     return "soxr" if resampler == "soxr" or _plan(orig_sr, target_sr) is None else "native"
@@ -102,7 +103,7 @@ def resample(
     HQ; :func:`resampler_used` tells, and the log says so once for each pair.
     """
     orig_sr, target_sr = valid_rates(orig_sr, target_sr)
-    valid_choice(resampler, "resampler", RESAMPLERS)
+    require_choice("resampler", resampler, RESAMPLERS)
     signal = valid_signal(x, axis=axis)
     if orig_sr == target_sr:
         y = signal

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mmaupro_ext.errors import AudioError, ConfigError
+from mmaupro_ext.errors import AudioError
 from mmaupro_ext.native import resample as native
 
 MAX_RATE = 768_000  # Hz; the highest that audio hardware records at
@@ -15,7 +15,7 @@ MAX_QUOTIENT = 10_000  # of two rates; soxr may never return beyond
 MAX_CHANNELS = 1024  # libsndfile's limit; more rows than this are samples in the wrong place
 
 
-def valid_rate(rate: Any, name: str = "sampling_rate") -> int:
+def valid_rate(rate: Any, name: str = "sampling_rate", *, path: str | None = None) -> int:
     """Return a sampling rate as int.
 
     Parameters
@@ -24,6 +24,8 @@ def valid_rate(rate: Any, name: str = "sampling_rate") -> int:
         Samples per second, integer-valued, 1 to 768 000.
     name : str, optional
         Name of the argument, for the message.
+    path : str, optional
+        The file whose rate it is.
 
     Raises
     ------
@@ -31,21 +33,24 @@ def valid_rate(rate: Any, name: str = "sampling_rate") -> int:
         If it is none of that.
     """
     fix = f"Give {name} in Hz, such as 16000."
+    if path is not None:
+        fix = "Get the file again, or give it the right rate (ffmpeg -i FILE -ar 16000 OUT.wav)."
     if isinstance(rate, (bool, np.bool_)) or not isinstance(rate, (int, float, np.number)):
-        raise AudioError(f"{name}={rate!r} is not a number", fix=fix)
+        raise AudioError(f"{name}={rate!r} is not a number", path=path, fix=fix)
     if not np.isfinite(rate) or rate != int(rate):
-        raise AudioError(f"{name}={rate!r} is not a whole number of Hz", fix=fix)
+        raise AudioError(f"{name}={rate!r} is not a whole number of Hz", path=path, fix=fix)
     if not 1 <= rate <= MAX_RATE:
-        raise AudioError(f"{name}={rate!r} is outside 1 to {MAX_RATE} Hz", fix=fix)
+        raise AudioError(f"{name}={rate!r} is outside 1 to {MAX_RATE} Hz", path=path, fix=fix)
     return int(rate)
 
 
-def valid_rates(orig_sr: Any, target_sr: Any) -> tuple[int, int]:
+def valid_rates(orig_sr: Any, target_sr: Any, *, path: str | None = None) -> tuple[int, int]:
     """Return the rates of a resampling as int; raise AudioError if they are not usable together."""
     orig, target = valid_rate(orig_sr, "orig_sr"), valid_rate(target_sr, "target_sr")
     if max(orig, target) > MAX_QUOTIENT * min(orig, target):
         raise AudioError(
             f"{orig} Hz to {target} Hz is a change by more than a factor of {MAX_QUOTIENT}",
+            path=path,
             fix="Check both rates; they are in Hz.",
         )
     return orig, target
@@ -148,10 +153,3 @@ def check_finite(
         path=path,
         fix="Repair or leave out the clip: one such sample spoils every feature around it.",
     )
-
-
-def valid_choice(value: Any, name: str, choices: tuple[str, ...]) -> str:
-    """Return `value` if it is one of `choices`, else raise ConfigError naming them."""
-    if value not in choices:
-        raise ConfigError(f"{name}={value!r} is unknown; available: {', '.join(choices)}")
-    return value

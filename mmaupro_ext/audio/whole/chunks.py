@@ -1,0 +1,283 @@
+"""Is a file of chunks whole? WAV, RF64, W64, AIFF, AU and CAF, judged by their own headers.
+
+libsndfile trusts the end of a file more than its header, and shortens what is cut without a word. So
+the headers are read here: a file whose samples are not all there is refused, and one whose writer did
+not know the length (a pipe, a recorder that was switched off) is played to its end, by giving the
+decoder the size that is true.
+"""
+
+from __future__ import annotations
+
+import struct
+
+from mmaupro_ext.audio.whole import STRAY_BYTES, DamagedError, Pcm, Source, Verdict
+
+W64_TAIL = bytes.fromhex("f3acd3118cd100c04f8edb8a")  # of every GUID but the first in a W64 file
+MPEG_TAGS = (0x50, 0x55)  # of a WAV's format: MPEG audio, layers I and II, and layer III
+PCM, EXTENSIBLE = 0x0001, 0xFFFE
+# Behind its first two bytes, a tag again, the subformat of an extensible header is this.
+# What a second file after the first begins with.
+FILES = (b"RIFF", b"RIFX", b"RF64", b"FORM", b"riff", b".snd", b"dns.", b"caff")
+SUBFORMAT_TAIL = bytes.fromhex("000000001000800000aa00389b71")
+# Chunks in whose contents libsndfile finds no fault, so that a file with them may do without it.
+PLAIN_CHUNKS = (b"JUNK", b"PAD ", b"FLLR", b"id3 ", b"ID3 ")
+
+
+def of_chunks(source: Source) -> Verdict | None:
+    """Judge a WAV, RF64, W64, AIFF, AU or CAF file.
+
+    Parameters
+    ----------
+    source : Source
+        The file.
+
+    Returns
+    -------
+    Verdict or None
+        None for other files.
+
+    Raises
+    ------
+    DamagedError
+        If the file is not whole, or its chunks cannot be followed to the samples.
+    """
+    head = source.read(0, 16)
+    if head[:4] in (b"RIFF", b"RIFX", b"RF64") and head[8:12] == b"WAVE":
+        return _wav(source, ">" if head[:4] == b"RIFX" else "<")
+    if head[:4] == b"FORM" and head[8:12] in (b"AIFF", b"AIFC"):
+        return _aiff(source)
+    if head[:4] == b"riff" and source.read(28, 12) == W64_TAIL:
+        return _w64(source)
+    if head[:4] in (b".snd", b"dns."):
+        return _au(source, ">" if head[:4] == b".snd" else "<")
+    if head[:4] == b"caff":
+        return _caf(source)
+    return None
+
+
+def is_unknown(size: int) -> bool:
+    """Return whether writers leave such a size when they do not know the length.
+
+    0, or the largest number that they had, less what they round or subtract for a header.
+    """
+    return (
+        size <= 0
+        or 0x7FFFE000 <= size <= 0x80001000
+        or 0xFFFFE000 <= size <= 0xFFFFFFFF
+        or size >= 1 << 62
+    )
+
+
+def _measured(
+    source: Source, start: int, size: int, field: int, layout: str, extra: int = 0
+) -> Verdict:
+    """Compare the size of the samples with the file's; a size that means "unknown" is put right.
+
+    Parameters
+    ----------
+    source : Source
+        The file.
+    start : int
+        Place of the first sample.
+    size : int
+        What the header says, in bytes.
+    field : int
+        Place of the size in the header.
+    layout : str
+        How the size is written, in the words of `struct`.
+    extra : int
+        Bytes that the size counts beside the samples.
+    """
+    present = max(0, source.size - start)
+    declared = size - extra
+    if not is_unknown(size) or 0 < declared <= present:
+        return Verdict(max(0, declared), min(max(0, declared), present))
+    try:
+        right = struct.pack(layout, present + extra)
+    except struct.error:
+        raise DamagedError("has over 4 GB of samples and a header that does not say so") from None
+    return Verdict(present, present, ((0, field), right, (field + len(right), source.size)))
+
+
+def _chunks(source: Source, at: int, order: str) -> list[tuple[bytes, int, int]]:
+    """Return name, start and length of the chunks from `at` on, as far as they can be followed."""
+    found = []
+    while len(header := source.read(at, 8)) == 8:
+        name, length = header[:4], struct.unpack(order + "I", header[4:])[0]
+        if not all(32 <= byte < 127 for byte in name):
+            break
+        found.append((name, at + 8, length))
+        at += 8 + length
+        if length % 2 and not _looks_like_a_chunk(source, at):  # some writers leave out the filling
+            at += 1
+    return found
+
+
+def _looks_like_a_chunk(source: Source, at: int) -> bool:
+    name = source.read(at, 4)
+    return len(name) == 4 and all(32 <= byte < 127 for byte in name)
+
+
+def _check_tail(source: Source, at: int, order: str) -> None:
+    """Raise DamagedError if more than chunks, tags and filling come after the samples."""
+    chunks = _chunks(source, at + at % 2, order) or _chunks(source, at, order)
+    if any(name in (b"data", b"SSND") for name, _, _ in chunks):
+        raise DamagedError("holds two chunks of samples")
+    if any(name in FILES for name, _, _ in chunks):
+        raise DamagedError("holds two files, one after the other")
+    if chunks:
+        at = chunks[-1][1] + chunks[-1][2]
+    if source.read(at, 3) not in (b"TAG", b"ID3", b"APE"):
+        _check_rest(source, at)
+
+
+def _check_rest(source: Source, at: int, filling: bool = True) -> None:
+    """Raise DamagedError if many bytes come after the last chunk, other than filling with zeros."""
+    stray = source.size - at
+    if stray <= STRAY_BYTES:
+        return
+    while filling and at < source.size:
+        block = source.read(at, 1 << 20)
+        if any(block):
+            break
+        at += len(block) or source.size
+    else:
+        if filling:
+            return
+    raise DamagedError(
+        f"has {stray} bytes after its samples that are no chunk: its header may be wrong"
+    )
+
+
+def _wav(source: Source, order: str) -> Verdict:
+    layout, in_ds64, plain = b"", None, order == "<"
+    for name, start, length in _chunks(source, 12, order):
+        if name == b"ds64":
+            plain, in_ds64 = False, start + 8
+        elif name == b"fmt ":
+            if layout:
+                raise DamagedError("has two chunks that describe its samples")
+            layout = source.read(start, min(length, 40))
+        elif name == b"data":
+            if len(layout) < 16:
+                raise DamagedError("has samples before the chunk that describes them")
+            verdict = _wav_data(source, start, length, order, in_ds64)
+            assert verdict.declared is not None
+            assert verdict.present is not None
+            if struct.unpack_from(order + "H", layout)[0] in MPEG_TAGS:
+                return Verdict(
+                    verdict.declared, verdict.present, mpeg=(start, start + verdict.present)
+                )
+            pcm = _pcm(layout, start, verdict.declared) if plain else None
+            whole = verdict.declared <= verdict.present
+            return Verdict(
+                verdict.declared, verdict.present, verdict.pieces, pcm if whole else None
+            )
+        elif name not in PLAIN_CHUNKS:
+            plain = False
+    raise DamagedError("has no chunk of samples that can be found")
+
+
+def _wav_data(source: Source, start: int, length: int, order: str, in_ds64: int | None) -> Verdict:
+    if in_ds64 is not None and length == 0xFFFFFFFF:
+        declared = int.from_bytes(source.read(in_ds64, 8), "little")
+        verdict = _measured(source, start, declared, in_ds64, "<Q")
+    else:
+        declared = length
+        # A chunk of no samples before other chunks is just that.
+        rest = _chunks(source, start, order) if length == 0 else []
+        if length == 0 and start < source.size and rest:
+            end = rest[-1][1] + rest[-1][2]
+            if source.size in (end, end + 1):
+                _check_tail(source, start, order)
+                return Verdict(0, 0)
+        verdict = _measured(source, start, declared, start - 4, order + "I")
+    if verdict.pieces is None:
+        _check_tail(source, start + declared, order)
+    return verdict
+
+
+def _pcm(layout: bytes, start: int, length: int) -> Pcm | None:
+    """Return where samples stand that need no decoder, by a chunk "fmt " without any doubt."""
+    tag, channels, rate, rate_of_bytes, width, bits = struct.unpack_from("<HHIIHH", layout)
+    usual = bits == 16 and width == 2 * channels and rate_of_bytes == rate * width
+    if not (usual and 1 <= channels <= 1024 and rate >= 1):
+        return None
+    if tag == PCM:
+        form = "WAV"
+    elif tag == EXTENSIBLE and len(layout) >= 40:
+        valid_bits, subformat = struct.unpack_from("<H", layout, 18)[0], layout[24:40]
+        if valid_bits != 16 or subformat != struct.pack("<H", PCM) + SUBFORMAT_TAIL:
+            return None
+        form = "WAVEX"
+    else:
+        return None
+    return Pcm(start, length // width, rate, channels, form)
+
+
+def _aiff(source: Source) -> Verdict:
+    for name, start, length in _chunks(source, 12, ">"):
+        if name == b"SSND":
+            # Two numbers come before the samples: where they start, and a size of blocks.
+            offset = int.from_bytes(source.read(start, 4), "big")
+            first = start + 8 + offset
+            verdict = _measured(source, first, length, start - 4, ">I", extra=8 + offset)
+            if verdict.pieces is None:
+                _check_tail(source, start + length, ">")
+            return verdict
+    raise DamagedError("has no chunk of samples that can be found")
+
+
+def _au(source: Source, order: str) -> Verdict:
+    header = source.read(4, 8)
+    if len(header) < 8:
+        raise DamagedError("ends inside its header")
+    start, declared = struct.unpack(order + "II", header)
+    verdict = _measured(source, start, declared, 8, order + "I")
+    if (
+        verdict.pieces is None
+    ):  # there are no other chunks, and players go on to the end of the file
+        _check_rest(source, start + declared, filling=False)
+    return verdict
+
+
+def _w64(source: Source) -> Verdict:
+    at = 40  # GUID of the file, size, GUID of its kind
+    while len(header := source.read(at, 24)) == 24 and header[4:16] == W64_TAIL:
+        size = struct.unpack("<Q", header[16:])[0]
+        if header[:4] == b"data":
+            verdict = _measured(source, at + 24, size, at + 16, "<Q", extra=24)
+            if verdict.pieces is None:
+                at += size
+                while (after := source.read(at + -at % 8, 24))[4:16] == W64_TAIL:
+                    if after[:4] in (b"data", b"riff"):
+                        raise DamagedError("holds two chunks of samples")
+                    at += -at % 8 + max(24, struct.unpack("<Q", after[16:])[0])
+                _check_rest(source, at)
+            return verdict
+        if size < 24:
+            break
+        at += size + -size % 8
+    raise DamagedError("has no chunk of samples that can be found")
+
+
+def _caf(source: Source) -> Verdict:
+    at = 8
+    while len(header := source.read(at, 12)) == 12:
+        name, size = header[:4], struct.unpack(">q", header[4:])[0]
+        if name == b"data":  # a number of edits comes before the samples
+            verdict = _measured(source, at + 16, size, at + 4, ">q", extra=4)
+            if verdict.pieces is None:
+                at += 12 + size
+                while (after := source.read(at, 12))[4:5] == b"\0" and len(after) == 12:
+                    if after[:4] == b"data":
+                        raise DamagedError("holds two chunks of samples")
+                    if not all(32 <= byte < 127 for byte in after[:4]):
+                        break
+                    at += 12 + struct.unpack(">q", after[4:])[0]
+                _check_rest(source, at)
+            return verdict
+        if size < 0:
+            break
+        at += 12 + size
+    raise DamagedError("has no chunk of samples that can be found")
