@@ -8,15 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from hypothesis import given
-from hypothesis import strategies as st
 
 from mmaupro_ext import audio
-from mmaupro_ext.audio import decoding
+from mmaupro_ext.audio import opening
 from mmaupro_ext.errors import AudioError, ConfigError
 
 RATE = 44100
-FRAMES = 2 * decoding.BLOCK_FRAMES + 4321
+FRAMES = 2 * opening.BLOCK_FRAMES + 4321
 
 
 def write(path: Path, rate: int = RATE, frames: int = FRAMES, channels: int = 2, **options) -> Path:
@@ -60,7 +58,7 @@ def test_load_equals_resampling_the_whole_with_either_resampler(tmp_path, rate, 
     np.testing.assert_array_equal(audio.load(path, 16000, "keep", resampler=resampler), expected)
 
 
-@pytest.mark.parametrize("frames", [1, 2, 160, decoding.BLOCK_FRAMES, decoding.BLOCK_FRAMES + 1])
+@pytest.mark.parametrize("frames", [1, 2, 160, opening.BLOCK_FRAMES, opening.BLOCK_FRAMES + 1])
 def test_lengths_around_a_block(tmp_path, frames):
     path = write(tmp_path / "a.wav", frames=frames)
     np.testing.assert_array_equal(np.concatenate(list(audio.stream(path))), audio.load(path))
@@ -100,7 +98,9 @@ def test_errors_come_as_early_as_they_can(tmp_path):
 
 def test_damage_found_by_decoding_is_reported_after_the_blocks_before_it(tmp_path):
     path = write(tmp_path / "a.flac")
-    path.write_bytes(path.read_bytes()[: path.stat().st_size * 9 // 10])
+    damaged = bytearray(path.read_bytes())
+    damaged[len(damaged) * 9 // 10] ^= 0xFF
+    path.write_bytes(damaged)
     stream = audio.stream(path)
     assert len(next(stream)) > 0
     with pytest.raises(AudioError, match=r"a\.flac: "):
@@ -129,60 +129,3 @@ def test_memory_does_not_grow_with_the_file(tmp_path, rate, channels, resampler)
     # Blocks differ in length, by a batch of the resampler; 40 s more are 2.5 MB at 16 kHz alone.
     assert long - short < 1 << 18
     assert long < 6 << 20
-
-
-# ---- Windows of a stream
-
-
-@given(
-    sizes=st.lists(st.integers(0, 400), min_size=1, max_size=12).filter(any),
-    length=st.integers(1, 300),
-    hop=st.floats(0.6, 500).map(lambda hop: round(hop, 1)),
-    tail=st.sampled_from(["keep", "pad", "drop"]),
-    rows=st.sampled_from([None, 1, 3]),
-)
-def test_windows_of_blocks_are_those_of_the_whole(sizes, length, hop, tail, rows):
-    n = sum(sizes)
-    shape = (n,) if rows is None else (rows, n)
-    x = np.random.default_rng(n).standard_normal(shape).astype(np.float32)
-    ends = np.cumsum(sizes)
-    blocks = [x[..., end - size : end] for size, end in zip(sizes, ends, strict=True)]
-    rate = 1000
-    found = list(audio.stream_windows(blocks, rate, length / rate, hop / rate, tail))
-    expected = audio.windows(x, rate, length / rate, hop / rate, tail)
-    assert [w.shape for w in found] == [w.shape for w in expected]
-    for a, b in zip(found, expected, strict=True):
-        np.testing.assert_array_equal(a, b)
-
-
-def test_a_window_comes_as_soon_as_it_is_complete():
-    taken = []
-
-    def blocks():
-        for i in range(10):
-            taken.append(i)
-            yield np.full(50, i, np.float32)
-
-    windows = audio.stream_windows(blocks(), 100, 1.0)
-    assert len(next(windows)) == 100
-    assert taken == [0, 1]
-
-
-def test_integer_blocks_are_scaled():
-    (window,) = audio.stream_windows([np.array([-32768, 16384], np.int16)], 10)
-    np.testing.assert_array_equal(window, [-1.0, 0.5])
-
-
-def test_bad_blocks_are_refused():
-    with pytest.raises(AudioError, match="no samples"):
-        list(audio.stream_windows([], 100))
-    with pytest.raises(AudioError, match="no samples"):
-        list(audio.stream_windows([np.zeros((2, 0), np.float32)], 100))
-    with pytest.raises(AudioError, match="block 1 has shape"):
-        list(audio.stream_windows([np.zeros((2, 9)), np.zeros((3, 9))], 100))
-    with pytest.raises(AudioError, match=r"block 1 has nan at sample 2"):
-        list(audio.stream_windows([np.zeros(9), np.array([0, 0, np.nan])], 100))
-    with pytest.raises(ConfigError, match="tail"):
-        audio.stream_windows([np.zeros(9)], 100, tail="wrap")
-    with pytest.raises(ConfigError, match="hop_s"):
-        audio.stream_windows([np.zeros(9)], 100, hop_s=0)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mmaupro_ext.audio.opening import AudioInfo, Clip, open_clip
+from mmaupro_ext.audio.opening import AudioInfo, Clip, open_clip, regular_file
 from mmaupro_ext.audio.resampling import RESAMPLERS, SoxrStream, output_length, stream_for
 from mmaupro_ext.audio.validate import check_finite, valid_rate, valid_rates
 from mmaupro_ext.audio.windowing import sample_count
@@ -186,18 +186,18 @@ def stream(
     Raises
     ------
     AudioError, ConfigError
-        As :func:`load`: at the call for a bad argument, at the first block for a file that is missing
-        or not whole, and after the blocks before it for damage that only decoding finds. So use
+        As :func:`load`: at the call for a bad argument or a missing file, at the first block for a file
+        that is not whole, and after the blocks before it for damage that only decoding finds. So use
         nothing of a file before all its blocks have come.
     """
     rate = _check_arguments(sampling_rate, channels, resampler)
     if block_s is not None and rate is not None:
         sample_count(block_s, rate, "block_s")
-    return _stream(path, rate, channels, block_s, resampler)
+    return _stream(regular_file(path), rate, channels, block_s, resampler)
 
 
 def _stream(
-    path: str | os.PathLike[str],
+    path: str,
     rate: int | None,
     channels: str,
     block_s: float | None,

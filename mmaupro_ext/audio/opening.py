@@ -174,7 +174,7 @@ def open_clip(path: Any) -> Clip:
         If the file is missing, not a regular file, empty, not readable, not audio, holds no samples,
         or is not whole. What only decoding can find is found by :meth:`Clip.blocks`.
     """
-    name = _regular(path)
+    name = regular_file(path)
     with contextlib.ExitStack() as cleanup:
         source = cleanup.enter_context(_File(name))
         try:
@@ -196,8 +196,11 @@ def open_clip(path: Any) -> Clip:
     return Clip(info, source.size, decoder, verdict.slack)
 
 
-def _regular(path: Any) -> str:
-    """Return the path as text, or raise AudioError where there is no file to read."""
+def regular_file(path: Any) -> str:
+    """Return the path as text, or raise AudioError where there is no file to read.
+
+    Pipes, devices and sockets are refused before they are opened, which could wait for ever.
+    """
     try:
         name = os.fspath(path)
     except TypeError:
@@ -331,6 +334,9 @@ def _decoder(source: _File, verdict: Verdict) -> soundfile.SoundFile:
     try:
         decoder = _FromFrontToBack(descriptor, closefd=True)
     except soundfile.LibsndfileError as error:
+        if verdict.declared is not None and (verdict.present or 0) < verdict.declared:
+            present, declared = verdict.present or 0, verdict.declared
+            raise _cut_short(source.name, present, declared, "bytes of samples") from None
         raise AudioError(
             f"is not audio that libsndfile can read ({_reason(error)})",
             path=source.name,

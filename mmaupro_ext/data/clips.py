@@ -6,9 +6,7 @@ hashed from the same read of the disk (the second pass finds the bytes in the sy
 
 from __future__ import annotations
 
-import hashlib
 import math
-import re
 import stat
 import threading
 import time
@@ -17,23 +15,22 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 
 import numpy as np
-import soundfile
 from tqdm import tqdm
 
+from mmaupro_ext.audio.opening import Clip, open_clip
 from mmaupro_ext.data.manifest import Entry, unchanged
 from mmaupro_ext.data.safe import stat_clip
-from mmaupro_ext.util import usable_cores
+from mmaupro_ext.errors import AudioError
+from mmaupro_ext.util import sha256_of_file, usable_cores
 
 # A 16-bit file cannot go above 32767/32768 = 0.99997, so this is "at the rail" for every format.
 FULL_SCALE = 0.9999
 FULL_SCALE_RUN = 3
+# Full scale of the types that a clip is decoded to.
+FULL_SCALES = {"int16": np.float32(2**15), "int32": np.float32(2**31), "float32": None}
 
-_HASH_BLOCK = 1 << 20
 _DECODE_BLOCK = 1 << 17  # samples of all channels together; fits a core's cache
 _SAVE_EVERY_S = 5.0
-# Encoders that write to a pipe leave such a size in the header, meaning "unknown".
-_UNKNOWN_SIZE = 0x7FFF0000
-_SHORT_DATA_CHUNK = re.compile(r"^data\s*:\s*(\d+) \(should be (\d+)\)", re.MULTILINE)
 
 
 class ScanInterruptedError(Exception):
@@ -69,33 +66,22 @@ def measure(path: Path, stop: threading.Event | None = None) -> Entry:
     entry: Entry = {}
     try:
         status = path.stat()
-        if not stat.S_ISREG(status.st_mode):
-            return {"problem": "not a regular file"}
-        entry |= {"bytes": status.st_size, "mtime_ns": status.st_mtime_ns}
-        entry["sha256"] = _sha256(path, stop)
-        if not status.st_size:
-            return entry | {"problem": "the file is empty"}
-        _decode(path, entry, stop)
+        if stat.S_ISREG(status.st_mode):  # anything else is refused before it is opened
+            entry |= {"bytes": status.st_size, "mtime_ns": status.st_mtime_ns}
+            entry["sha256"] = sha256_of_file(path, between_blocks=lambda: _heed(stop))
+        with open_clip(path) as clip:
+            _decode(clip, entry, stop)
     except InterruptedError:
         raise
     except FileNotFoundError:
         entry["problem"] = "missing"
-    except soundfile.LibsndfileError as error:
-        entry["problem"] = f"cannot be decoded ({error.error_string.strip() or error!r})"
+    except AudioError as error:
+        entry["problem"] = error.problem
     except OSError as error:
         entry["problem"] = f"cannot be read ({error.strerror or error})"
-    except (RuntimeError, ValueError, MemoryError) as error:
-        entry["problem"] = f"cannot be decoded ({error or type(error).__name__})"
+    except MemoryError:
+        entry["problem"] = "cannot be decoded (not enough memory)"
     return entry
-
-
-def _sha256(path: Path, stop: threading.Event | None) -> str:
-    hasher = hashlib.sha256()
-    with path.open("rb") as stream:
-        while chunk := stream.read(_HASH_BLOCK):
-            hasher.update(chunk)
-            _heed(stop)
-    return hasher.hexdigest()
 
 
 def _heed(stop: threading.Event | None) -> None:
@@ -103,59 +89,51 @@ def _heed(stop: threading.Event | None) -> None:
         raise InterruptedError
 
 
-def _decode(path: Path, entry: Entry, stop: threading.Event | None) -> None:
-    """Decode a clip and fill in its entry; a clip that ends early gets a `problem`."""
+def _decode(clip: Clip, entry: Entry, stop: threading.Event | None) -> None:
+    """Decode a clip and fill in its entry, also where damage ends the decoding with an AudioError."""
+    info = clip.info
+    entry |= {
+        "sampling_rate": info.sampling_rate,
+        "channels": info.channels,
+        "format": info.format,
+        "subtype": info.subtype,
+    }
+    full_scale = FULL_SCALES[clip.dtype]
     frames = nonfinite = at_full_scale = 0
     peak = energy = 0.0
     identical = True
-    with soundfile.SoundFile(path) as clip:
+    buffer = np.empty((max(1, _DECODE_BLOCK // info.channels), info.channels), clip.dtype)
+    try:
+        for decoded in clip.blocks(buffer):
+            _heed(stop)
+            block = decoded if full_scale is None else decoded.astype(np.float32) / full_scale
+            frames += len(block)
+            finite = block
+            block_peak = float(np.abs(block).max())
+            if not math.isfinite(block_peak):
+                good = np.isfinite(block)
+                nonfinite += block.size - int(good.sum())
+                finite = np.where(good, block, np.float32(0))
+                block_peak = float(np.abs(finite).max())
+            peak = max(peak, block_peak)
+            flat = finite.reshape(-1).astype(np.float64)
+            energy += float(flat @ flat)
+            if block_peak >= FULL_SCALE:
+                at_full_scale += _in_full_scale_runs(finite)
+            if identical and info.channels > 1:
+                identical = bool((block == block[:, :1]).all())
+    finally:
+        samples = frames * info.channels
         entry |= {
-            "sampling_rate": clip.samplerate,
-            "channels": clip.channels,
-            "format": clip.format,
-            "subtype": clip.subtype,
-        }
-        promised = clip.frames
-        buffer = np.empty((max(1, _DECODE_BLOCK // clip.channels), clip.channels), np.float32)
-        try:
-            # SoundFile.blocks trusts the frame count of the header, which a cut MP3 overstates.
-            while len(block := clip.read(out=buffer)):
-                _heed(stop)
-                frames += len(block)
-                finite = block
-                block_peak = float(np.abs(block).max())
-                if not math.isfinite(block_peak):
-                    good = np.isfinite(block)
-                    nonfinite += block.size - int(good.sum())
-                    finite = np.where(good, block, np.float32(0))
-                    block_peak = float(np.abs(finite).max())
-                peak = max(peak, block_peak)
-                flat = finite.reshape(-1).astype(np.float64)
-                energy += float(flat @ flat)
-                if block_peak >= FULL_SCALE:
-                    at_full_scale += _in_full_scale_runs(finite)
-                if identical and clip.channels > 1:
-                    identical = bool((block == block[:, :1]).all())
-        except soundfile.LibsndfileError as error:
-            entry["problem"] = (
-                f"stops decoding at {frames / clip.samplerate:.2f} s "
-                f"({error.error_string.strip() or 'no reason given'})"
-            )
-        samples = frames * clip.channels
-        entry |= {
-            "seconds": round(frames / clip.samplerate, 4),
+            "seconds": round(frames / info.sampling_rate, 4),
             "frames": frames,
             "peak": float(f"{peak:.6g}"),
             "rms": float(f"{math.sqrt(energy / samples) if samples else 0.0:.6g}"),
             "nonfinite": nonfinite,
             "full_scale_share": float(f"{at_full_scale / samples if samples else 0.0:.3g}"),
         }
-        if clip.channels > 1:
+        if info.channels > 1:
             entry["identical_channels"] = identical and frames > 0
-        if "problem" not in entry:
-            problem = _cut_short(clip.extra_info, frames, promised, clip.samplerate)
-            if problem:
-                entry["problem"] = problem
 
 
 def _in_full_scale_runs(block: np.ndarray) -> int:
@@ -167,26 +145,6 @@ def _in_full_scale_runs(block: np.ndarray) -> int:
     ends = np.nonzero(edges.T == -1)[1]
     lengths = ends - starts
     return int(lengths[lengths >= FULL_SCALE_RUN].sum())
-
-
-def _cut_short(log: str, frames: int, promised: int, sampling_rate: int) -> str | None:
-    """Return why a clip that decoded without an error is incomplete, or None.
-
-    libsndfile reads a cut WAV or OGG as a shorter clip and only notes the difference in its log.
-    """
-    if frames == 0:
-        return "holds no sound (0 samples)"
-    if frames < promised:
-        return (
-            f"ends at {frames / sampling_rate:.2f} s, its header promises "
-            f"{promised / sampling_rate:.2f} s"
-        )
-    found = _SHORT_DATA_CHUNK.search(log)
-    if found and int(found[2]) < int(found[1]) < _UNKNOWN_SIZE:
-        return f"cut short: {int(found[2]):,} of {int(found[1]):,} bytes of sound are there"
-    if "lacks an end-of-stream bit" in log:
-        return f"cut short: the OGG stream stops at {frames / sampling_rate:.2f} s without its end"
-    return None
 
 
 def scan(

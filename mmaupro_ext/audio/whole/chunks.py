@@ -9,6 +9,7 @@ decoder the size that is true.
 from __future__ import annotations
 
 import struct
+from dataclasses import replace
 
 from mmaupro_ext.audio.whole import STRAY_BYTES, DamagedError, Pcm, Source, Verdict
 
@@ -20,7 +21,7 @@ PCM, EXTENSIBLE = 0x0001, 0xFFFE
 FILES = (b"RIFF", b"RIFX", b"RF64", b"FORM", b"riff", b".snd", b"dns.", b"caff")
 SUBFORMAT_TAIL = bytes.fromhex("000000001000800000aa00389b71")
 # Chunks in whose contents libsndfile finds no fault, so that a file with them may do without it.
-PLAIN_CHUNKS = (b"JUNK", b"PAD ", b"FLLR", b"id3 ", b"ID3 ")
+PLAIN_CHUNKS = (b"LIST", b"JUNK", b"PAD ", b"FLLR", b"id3 ", b"ID3 ")
 
 
 def of_chunks(source: Source) -> Verdict | None:
@@ -118,8 +119,15 @@ def _looks_like_a_chunk(source: Source, at: int) -> bool:
     return len(name) == 4 and all(32 <= byte < 127 for byte in name)
 
 
-def _check_tail(source: Source, at: int, order: str) -> None:
-    """Raise DamagedError if more than chunks, tags and filling come after the samples."""
+def _is_plain(name: bytes, length: int) -> bool:
+    return name in PLAIN_CHUNKS or (name == b"fact" and length == 4)
+
+
+def _check_tail(source: Source, at: int, order: str) -> bool:
+    """Raise DamagedError if more than chunks, tags and filling come after the samples.
+
+    Return whether libsndfile finds no fault in them.
+    """
     chunks = _chunks(source, at + at % 2, order) or _chunks(source, at, order)
     if any(name in (b"data", b"SSND") for name, _, _ in chunks):
         raise DamagedError("holds two chunks of samples")
@@ -129,6 +137,7 @@ def _check_tail(source: Source, at: int, order: str) -> None:
         at = chunks[-1][1] + chunks[-1][2]
     if source.read(at, 3) not in (b"TAG", b"ID3", b"APE"):
         _check_rest(source, at)
+    return all(_is_plain(name, length) for name, _, length in chunks)
 
 
 def _check_rest(source: Source, at: int, filling: bool = True) -> None:
@@ -162,18 +171,16 @@ def _wav(source: Source, order: str) -> Verdict:
             if len(layout) < 16:
                 raise DamagedError("has samples before the chunk that describes them")
             verdict = _wav_data(source, start, length, order, in_ds64)
-            assert verdict.declared is not None
-            assert verdict.present is not None
-            if struct.unpack_from(order + "H", layout)[0] in MPEG_TAGS:
-                return Verdict(
-                    verdict.declared, verdict.present, mpeg=(start, start + verdict.present)
-                )
-            pcm = _pcm(layout, start, verdict.declared) if plain else None
-            whole = verdict.declared <= verdict.present
-            return Verdict(
-                verdict.declared, verdict.present, verdict.pieces, pcm if whole else None
-            )
-        elif name not in PLAIN_CHUNKS:
+            declared, present = verdict.declared or 0, verdict.present or 0
+            if verdict.pieces is None:
+                plain = _check_tail(source, start + declared, order) and plain
+            if struct.unpack_from(order + "H", layout)[0] in MPEG_TAGS and declared == present:
+                return Verdict(mpeg=(start, start + present))
+            # An odd place means a chunk without its filling, over which libsndfile stumbles.
+            if plain and declared == present and start % 2 == 0:
+                return replace(verdict, pcm=_pcm(layout, start, declared))
+            return verdict
+        elif not _is_plain(name, length):
             plain = False
     raise DamagedError("has no chunk of samples that can be found")
 
@@ -181,20 +188,14 @@ def _wav(source: Source, order: str) -> Verdict:
 def _wav_data(source: Source, start: int, length: int, order: str, in_ds64: int | None) -> Verdict:
     if in_ds64 is not None and length == 0xFFFFFFFF:
         declared = int.from_bytes(source.read(in_ds64, 8), "little")
-        verdict = _measured(source, start, declared, in_ds64, "<Q")
-    else:
-        declared = length
-        # A chunk of no samples before other chunks is just that.
-        rest = _chunks(source, start, order) if length == 0 else []
-        if length == 0 and start < source.size and rest:
-            end = rest[-1][1] + rest[-1][2]
-            if source.size in (end, end + 1):
-                _check_tail(source, start, order)
-                return Verdict(0, 0)
-        verdict = _measured(source, start, declared, start - 4, order + "I")
-    if verdict.pieces is None:
-        _check_tail(source, start + declared, order)
-    return verdict
+        return _measured(source, start, declared, in_ds64, "<Q")
+    if length == 0 and (rest := _chunks(source, start, order)):
+        end = rest[-1][1] + rest[-1][2]
+        if source.size in (end, end + 1):  # other chunks follow a chunk without samples
+            return Verdict(0, 0)
+        if _is_plain(*rest[0][::2]) or rest[0][0] == b"data":
+            raise DamagedError("has chunks that cannot be followed")
+    return _measured(source, start, length, start - 4, order + "I")
 
 
 def _pcm(layout: bytes, start: int, length: int) -> Pcm | None:

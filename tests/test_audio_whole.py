@@ -1,0 +1,454 @@
+"""Is a clip whole? FFmpeg is the referee: what it plays whole reaches us whole, or is an error."""
+
+from __future__ import annotations
+
+import os
+import random
+import socket
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from sounds import (
+    FORMATS,
+    by_libsndfile,
+    chunk,
+    heard_by_ffmpeg,
+    mp3,
+    sound,
+    tolerance,
+    wav,
+    whole,
+)
+
+from mmaupro_ext import audio
+from mmaupro_ext.audio import opening
+from mmaupro_ext.data import clips
+from mmaupro_ext.errors import AudioError
+
+FRAMES = len(sound())
+CUT_SHORT = "is cut short"
+
+
+def verdict(path: Path, content: bytes | None = None) -> tuple[int, str]:
+    """Return how many frames of a file are played and what is wrong with it, by every judge of ours."""
+    if content is not None:
+        path.write_bytes(content)
+    problem = clips.measure(path).get("problem", "")
+    if problem:
+        for judge in (audio.decode, lambda path: list(audio.stream(path))):
+            with pytest.raises(AudioError) as caught:
+                judge(path)
+            assert (caught.value.path, caught.value.problem) == (str(path), problem)
+            assert caught.value.fix
+        return 0, problem
+    found = audio.decode(path, None, "keep")
+    assert found.info.frames == found.samples.shape[1] == clips.measure(path)["frames"]
+    return found.info.frames, ""
+
+
+# ---- Formats and damages
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_whole_files_are_played_whole(tmp_path, name):
+    frames, problem = verdict(tmp_path / "a", whole(name))
+    assert not problem
+    assert frames >= max(FRAMES, heard_by_ffmpeg(whole(name)) - tolerance(name))
+
+
+def damages(content: bytes, r: random.Random) -> list[bytes]:
+    """Return the content with bits flipped, bytes dropped, zeroed or added, and files one after another."""
+    size, found = len(content), [content + content, content * 3]
+    for _ in range(4):
+        flipped = bytearray(content)
+        flipped[r.choice([r.randrange(size), r.randrange(200)])] ^= 1 << r.randrange(8)
+        found.append(bytes(flipped))
+    at, length = r.randrange(size), r.randrange(1, 3000)
+    found.append(content[:at] + content[at + length :])
+    found.append(content[:at] + bytes(min(length, size - at)) + content[at + length :])
+    found.append(content[:at] + r.randbytes(length) + content[at:])
+    found += [content + r.randbytes(length), content + bytes(length), content + b"TAG" + bytes(125)]
+    return found
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_of_a_damaged_file_all_is_played_that_ffmpeg_plays_or_nothing(tmp_path, name):
+    """Run by hand with other SEEDs."""
+    r = random.Random(name + os.environ.get("SEED", ""))
+    for number, content in enumerate(damages(whole(name), r)):
+        frames, problem = verdict(tmp_path / "a", content)
+        assert problem or frames >= heard_by_ffmpeg(content) - tolerance(name), number
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_cut_file_is_refused_unless_no_sound_is_missing(tmp_path, name):
+    r = random.Random(name + os.environ.get("SEED", ""))
+    content = whole(name)
+    size = len(content)
+    # An MP3 without a count that is cut between two frames is a shorter MP3: not in its middle, then.
+    places = [1, size // 100, size // 2 + 3, size - 1, size - 250]
+    places += [r.choice([r.randrange(1, size), size - r.randrange(1, 400)]) for _ in range(4)]
+    for place in places:
+        frames, problem = verdict(tmp_path / "a", content[:place])
+        # A whole frame may be missing of an uncompressed file whose last bytes are filling.
+        assert problem or frames >= FRAMES - (1 if "PCM" in name else 0), place
+
+
+def test_random_bytes_after_a_known_beginning_raise_audio_errors_only(tmp_path):
+    r = random.Random(0)
+    for content in map(whole, FORMATS):
+        for length in (4, 12, 40, 200):
+            verdict(tmp_path / "a", content[:length] + r.randbytes(2000))
+
+
+# ---- Headers of uncompressed files
+
+UNKNOWN = (0, 0x7FFFF000, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 0xFFFFFFFF - 44)
+
+
+@pytest.mark.parametrize("subtype", ["PCM_16", "PCM_24", "ULAW", "IMA_ADPCM"])
+@pytest.mark.parametrize("size", UNKNOWN, ids=hex)
+def test_a_wav_whose_writer_did_not_know_the_length_is_played_to_its_end(tmp_path, size, subtype):
+    content = by_libsndfile(sound(), format="WAV", subtype=subtype)
+    frames = soundfile_frames(tmp_path, content)
+    at = content.index(b"data") + 4
+    piped = content[:at] + struct.pack("<I", size) + content[at + 4 :]
+    assert verdict(tmp_path / "a", piped) == (frames, "")
+
+
+def soundfile_frames(folder: Path, content: bytes) -> int:
+    (folder / "whole").write_bytes(content)
+    return soundfile.info(folder / "whole").frames
+
+
+@pytest.mark.parametrize(
+    ("container", "mark", "offset", "layout", "sizes"),
+    [
+        ("RF64", b"ds64", 16, "<Q", (0, 2**64 - 1)),
+        ("AU", b".snd", 8, ">I", (0xFFFFFFFF, 0, 0x7FFFFFFF)),
+        ("AIFF", b"SSND", 4, ">I", (0xFFFFFFFF, 0, 0x7FFFFFFF)),
+        ("W64", b"data", 16, "<Q", (0, 2**64 - 1, 0xFFFFFFFF)),
+        ("CAF", b"data", 4, ">q", (-1, 0)),
+    ],
+)
+def test_other_containers_of_unknown_length_too(tmp_path, container, mark, offset, layout, sizes):
+    content = by_libsndfile(sound(), format=container, subtype="PCM_16")
+    at = content.index(mark) + offset
+    for size in sizes:
+        field = struct.pack(layout, size)
+        piped = content[:at] + field + content[at + len(field) :]
+        assert verdict(tmp_path / "a", piped) == (FRAMES, "")
+        # A size that is neither true nor unknown is a cut.
+        field = struct.pack(layout, len(content) + 5000)
+        cut = content[:at] + field + content[at + len(field) :]
+        assert CUT_SHORT in verdict(tmp_path / "a", cut)[1]
+
+
+@pytest.mark.parametrize("share", [0.999, 0.5])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"format": "WAV"},
+        {"format": "WAV", "subtype": "PCM_24"},
+        {"format": "WAV", "endian": "BIG"},
+        {"format": "RF64"},
+        {"format": "W64"},
+        {"format": "AIFF"},
+        {"format": "AU"},
+        {"format": "AU", "endian": "LITTLE"},
+    ],
+    ids=lambda options: " ".join(options.values()),
+)
+def test_a_cut_body_reports_both_counts(tmp_path, options, share):
+    content = by_libsndfile(sound(), **options)
+    cut = content[: int(len(content) * share)]
+    present = soundfile_frames(tmp_path, cut)
+    assert f"holds {present} of {FRAMES} frames" in verdict(tmp_path / "a", cut)[1]
+
+
+@pytest.mark.parametrize("lost", [1, 100, 250, 40_000])
+@pytest.mark.parametrize("subtype", ["PCM_16", "PCM_24", "ALAC_16"])
+def test_a_cut_caf_is_refused(tmp_path, subtype, lost):
+    content = by_libsndfile(sound(), format="CAF", subtype=subtype)
+    end = (
+        content.index(b"data")
+        + 12
+        + struct.unpack_from(">q", content, content.index(b"data") + 4)[0]
+    )
+    assert CUT_SHORT in verdict(tmp_path / "a", content[: end - lost])[1]
+
+
+@pytest.mark.parametrize("container", ["WAV", "W64", "AIFF", "AU", "CAF"])
+@pytest.mark.parametrize("frames", [1, 7])
+def test_short_files_with_odd_bytes_are_whole(tmp_path, container, frames):
+    for channels in (1, 3):
+        content = by_libsndfile(
+            sound()[:frames, [0] * channels], format=container, subtype="PCM_24"
+        )
+        assert verdict(tmp_path / "a", content) == (frames, "")
+
+
+LAYOUT = chunk(b"fmt ", struct.pack("<HHIIHH", 1, 2, 44100, 176400, 4, 16))
+SAMPLES = np.random.default_rng(0).bytes(400)
+
+
+def test_chunks_before_and_after_the_samples_are_skipped(tmp_path):
+    extra = chunk(b"LIST", b"abcde")
+    content = wav(extra, LAYOUT, extra, chunk(b"data", SAMPLES), extra)
+    assert verdict(tmp_path / "a", content) == (100, "")
+    assert "holds 75 of 100 frames" in verdict(tmp_path / "a", content[: -100 - len(extra)])[1]
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (wav(LAYOUT, chunk(b"data", SAMPLES), chunk(b"data", SAMPLES)), "two chunks of samples"),
+        (
+            wav(LAYOUT, chunk(b"data", b""), chunk(b"data", SAMPLES)),
+            "cannot be followed|two chunks",
+        ),
+        (wav(LAYOUT, LAYOUT, chunk(b"data", SAMPLES)), "two chunks that describe"),
+        (wav(LAYOUT, chunk(b"data", SAMPLES[:100]) + SAMPLES), "header may be wrong"),
+        (wav(LAYOUT, chunk(b"data", b""), chunk(b"LIST", b"abcd")), "holds no samples"),
+        (wav(LAYOUT, chunk(b"JUNK", SAMPLES)), "no chunk of samples"),
+    ],
+)
+def test_what_a_decoder_would_play_a_part_of_is_refused(tmp_path, content, problem):
+    with pytest.raises(AudioError, match=problem):
+        audio.load(write(tmp_path / "a.wav", content))
+    assert verdict(tmp_path / "a.wav")[1]
+
+
+def write(path: Path, content: bytes) -> Path:
+    path.write_bytes(content)
+    return path
+
+
+@pytest.mark.parametrize("rate", [0, 768_001, 0x7FFFFFFF, 0xFFFFFFFF])
+def test_rates_that_nothing_records_at_are_refused_by_the_files_name(tmp_path, rate):
+    layout = chunk(b"fmt ", struct.pack("<HHIIHH", 1, 1, rate, 2 * rate & 0xFFFFFFFF, 2, 16))
+    assert verdict(tmp_path / "a.wav", wav(layout, chunk(b"data", SAMPLES)))[1]
+
+
+def test_rates_too_far_apart_are_refused_by_the_files_name(tmp_path):
+    path = write(tmp_path / "a.wav", by_libsndfile(sound(), 2, format="WAV"))
+    with pytest.raises(AudioError, match=r"a\.wav: 2 Hz to 48000 Hz"):
+        audio.load(path, 48000)
+
+
+# ---- FLAC
+
+
+def flac_with_total(content: bytes, total: int) -> bytes:
+    return content[:21] + bytes((content[21] & 0xF0,)) + struct.pack(">I", total) + content[26:]
+
+
+def test_a_flac_plays_whatever_count_its_header_has_but_not_if_frames_are_missing(tmp_path):
+    for name in ("FLAC PCM_16", "FLAC, FFmpeg"):
+        content = whole(name)
+        for total in (0, 1, FRAMES - 1):
+            assert verdict(tmp_path / "a", flac_with_total(content, total)) == (FRAMES, "")
+        assert CUT_SHORT in verdict(tmp_path / "a", flac_with_total(content, FRAMES + 1))[1]
+        cut = flac_with_total(content[:-3000], 0)
+        assert verdict(tmp_path / "a", cut)[1]
+        tagged = b"ID3\x04\0\0\0\0\0\x0a" + bytes(10) + content
+        assert verdict(tmp_path / "a", tagged) == (FRAMES, "")
+        assert "holds 2 streams" in verdict(tmp_path / "a", content + content)[1]
+
+
+# ---- Ogg
+
+OGGS = ("OGG VORBIS", "OGG OPUS", "OGG OPUS, FFmpeg")
+
+
+def pages(content: bytes) -> list[bytes]:
+    starts = [at for at in range(len(content)) if content.startswith(b"OggS\0", at)]
+    return [content[a:b] for a, b in zip(starts, [*starts[1:], len(content)], strict=True)]
+
+
+@pytest.mark.parametrize("name", OGGS)
+def test_every_page_of_an_ogg_file_must_be_there_and_whole(tmp_path, name):
+    found = pages(whole(name))
+    assert len(found) >= 3
+    assert "last page" in verdict(tmp_path / "a", b"".join(found[:-1]))[1]
+    for number in range(1, len(found) - 1):
+        rest = b"".join(found[:number] + found[number + 1 :])
+        assert "pages are missing" in verdict(tmp_path / "a", rest)[1]
+    twice = b"".join([*found[:2], found[1], *found[2:]])
+    assert "pages are missing" in verdict(tmp_path / "a", twice)[1]
+
+
+@pytest.mark.parametrize("name", OGGS)
+def test_one_flipped_bit_of_an_ogg_file_is_found(tmp_path, name):
+    content, r = whole(name), random.Random(0)
+    for _ in range(20):
+        flipped = bytearray(content)
+        flipped[r.randrange(len(content))] ^= 1 << r.randrange(8)
+        assert verdict(tmp_path / "a", bytes(flipped))[1]
+
+
+@pytest.mark.parametrize("name", OGGS)
+@pytest.mark.parametrize("count", [2, 3])
+def test_chained_ogg_is_refused_with_the_number_of_streams(tmp_path, name, count):
+    assert f"holds {count} streams" in verdict(tmp_path / "a", whole(name) * count)[1]
+
+
+# ---- MP3
+
+
+def id3v2(length: int) -> bytes:
+    """Return a tag of so many bytes after its header, as a picture of a cover makes it long."""
+    size = bytes(length >> shift & 127 for shift in (21, 14, 7, 0))
+    return b"ID3\x03\0\0" + size + b"\xff\xfb\x90d" * (length // 4) + bytes(length % 4)
+
+
+APE = b"APETAGEX" + struct.pack("<IIII8x", 2000, 32, 1, 0xA0000000) + b"x" * 1968
+APE += b"APETAGEX" + struct.pack("<IIII8x", 2000, 32, 1, 0x80000000)
+ID3V1 = b"TAG" + b"title".ljust(125, b"\0")
+
+
+@pytest.mark.parametrize("before", [b"", id3v2(40), id3v2(200), id3v2(300_000)], ids=len)
+@pytest.mark.parametrize("after", [b"", ID3V1, APE, APE + ID3V1, bytes(500)], ids=len)
+@pytest.mark.parametrize("name", ["MP3", "MP3 counted", "MP3 VBR", "MP2"])
+def test_tags_cost_no_sound(tmp_path, name, before, after):
+    content = before + whole(name) + after
+    frames, problem = verdict(tmp_path / "a.mp3", content)
+    assert not problem
+    assert FRAMES <= frames <= FRAMES + 3 * 1152
+    assert frames >= heard_by_ffmpeg(content) - 1152
+
+
+def with_count(content: bytes, count: int) -> bytes:
+    at = max(content.find(b"Xing"), content.find(b"Info")) + 8
+    return content[:at] + struct.pack(">I", count) + content[at + 4 :]
+
+
+@pytest.mark.parametrize("name", ["MP3 counted", "MP3 VBR counted"])
+def test_an_mp3_whose_count_is_wrong_is_played_by_its_frames(tmp_path, name):
+    content = whole(name)
+    for count in (0, 1, 20, 39, 45, 10_000):
+        wrong = with_count(content, count)
+        frames, problem = verdict(tmp_path / "a", wrong)
+        assert not problem, (
+            count
+        )  # the number of bytes, which the tag has too, says that none are missing
+        assert frames >= heard_by_ffmpeg(wrong) - 1152
+        assert frames >= FRAMES
+    assert CUT_SHORT in verdict(tmp_path / "a", content[: len(content) // 2])[1]
+
+
+def test_mp3s_one_after_the_other_are_all_played(tmp_path):
+    for name in ("MP3", "MP3 counted", "MP3 VBR counted"):
+        for count in (2, 3):
+            content = (id3v2(100) + whole(name) + ID3V1) * count
+            frames, problem = verdict(tmp_path / "a", content)
+            assert not problem
+            assert frames >= count * FRAMES
+            assert frames >= heard_by_ffmpeg(content) - 1152
+
+
+def test_an_mp3_decodes_to_the_same_samples_with_a_count_and_without(tmp_path):
+    """But for the start, which the count's frame tells decoders to leave out."""
+    x = sound()
+    counted = audio.load(write(tmp_path / "a", whole("MP3 counted")), None)
+    plain = audio.load(write(tmp_path / "b", whole("MP3")), None)
+    lag = max(
+        range(2000, 4500), key=lambda lag: float(counted[2000:40000] @ plain[lag : lag + 38000])
+    )
+    np.testing.assert_array_equal(plain[lag : lag + 38000], counted[2000:40000])
+    # Coded at 128 kbit/s, noise of -20 dB keeps its place and most of its power.
+    assert np.corrcoef(counted[:FRAMES], x.mean(axis=1))[0, 1] > 0.9
+
+
+def test_mp3_frames_of_different_kinds_are_refused(tmp_path):
+    other = mp3(rate=48000)
+    assert "2 streams" in verdict(tmp_path / "a", whole("MP3") + other)[1]
+    mono = by_libsndfile(sound(channels=1), format="MP3")
+    assert "2 streams" in verdict(tmp_path / "a", whole("MP3") + mono)[1]
+
+
+def test_bytes_between_frames_are_named(tmp_path):
+    content = whole("MP3")
+    middle = content.index(b"\xff\xfb", len(content) // 2)
+    assert "no frame" in verdict(tmp_path / "a", content[:middle] + b"x" * 90 + content[middle:])[1]
+
+
+# ---- Files that are no files, names and texts
+
+
+def test_files_that_are_not_there_or_not_files_are_refused_before_they_are_opened(
+    tmp_path, monkeypatch
+):
+    os.mkfifo(tmp_path / "pipe.wav")  # opening it would wait for a writer
+    monkeypatch.chdir(tmp_path)  # names of sockets must be short
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind("socket.wav")
+    (tmp_path / "dangling.wav").symlink_to(tmp_path / "nothing")
+    for path in (tmp_path / "pipe.wav", tmp_path / "socket.wav", Path(os.devnull)):
+        assert "not a regular file" in verdict(path)[1]
+    with pytest.raises(AudioError, match="no such file"):
+        audio.load(tmp_path / "missing.wav")
+    with pytest.raises(AudioError, match="not a regular file"):
+        audio.load(tmp_path / "dangling.wav")
+    with pytest.raises(AudioError, match="directory"):
+        audio.load(tmp_path)
+    with pytest.raises(AudioError, match="not a path"):
+        audio.load(7)
+
+
+def test_a_file_that_may_not_be_read_says_so(tmp_path, monkeypatch):
+    path = write(tmp_path / "a.flac", whole("FLAC PCM_16"))
+
+    def refuse(*_: object, **__: object):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("builtins.open", refuse)
+    with pytest.raises(AudioError, match=r"a\.flac: may not be read \(Permission denied\)"):
+        audio.load(path)
+
+
+NAMES = ("a", "a.wav", "a.mp3", "a.gsm", "a.vox", "a.raw", "a.au", "a.sds")
+
+
+@pytest.mark.parametrize("name", ["WAV PCM_16", "MP3", "OGG VORBIS", "FLAC PCM_16"])
+def test_the_same_bytes_give_the_same_result_under_any_name(tmp_path, name):
+    expected = audio.load(write(tmp_path / "whole", whole(name)))
+    for file in NAMES:
+        np.testing.assert_array_equal(audio.load(write(tmp_path / file, whole(name))), expected)
+
+
+@pytest.mark.parametrize("file", NAMES)
+def test_files_that_are_no_audio(tmp_path, file):
+    path = tmp_path / file
+    assert "empty" in verdict(path, b"")[1]
+    for content in (b"this is a text, not a sound\n" * 400, np.random.default_rng(0).bytes(8000)):
+        with pytest.raises(AudioError, match="ffmpeg -i"):
+            audio.load(write(path, content))
+        assert verdict(path)[1]
+        with pytest.raises(AudioError):
+            audio.probe(path)
+
+
+def test_zero_frames(tmp_path):
+    for container in ("WAV", "AIFF", "W64", "AU", "CAF", "FLAC"):
+        content = by_libsndfile(np.zeros((0, 2)), format=container)
+        assert verdict(tmp_path / "a", content)[1]
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("frame", [0, opening.BLOCK_FRAMES - 1, opening.BLOCK_FRAMES, 265_000])
+def test_bad_samples_in_a_float_file_are_placed(tmp_path, value, frame):
+    x = np.zeros((2 * opening.BLOCK_FRAMES + 4321, 2), np.float32)
+    x[frame, 1] = value
+    path = write(tmp_path / "a.wav", by_libsndfile(x, format="WAV", subtype="FLOAT"))
+    with pytest.raises(AudioError, match=rf"a\.wav: .*{value} at sample {frame} of channel 1"):
+        audio.load(path)
+
+
+def test_a_double_beyond_float32_is_refused(tmp_path):
+    content = by_libsndfile(np.array([0.0, 1e200]), format="WAV", subtype="DOUBLE")
+    with pytest.raises(AudioError, match="at sample 1"):
+        audio.load(write(tmp_path / "a.wav", content))
