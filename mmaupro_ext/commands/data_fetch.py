@@ -10,6 +10,7 @@ from mmaupro_ext.data.fetch import PINNED_REVISION, REPO, Request, fetch
 from mmaupro_ext.data.locate import DATA_DIR_VARIABLE, named_folder
 from mmaupro_ext.data.schema import CATEGORIES, LENGTH_TYPES
 from mmaupro_ext.data.selection import Criteria, parse_categories, parse_length_types, read_ids
+from mmaupro_ext.data.text import visible
 from mmaupro_ext.errors import ConfigError, MMAUProError
 
 EXAMPLES = """
@@ -128,10 +129,10 @@ def run(args: argparse.Namespace) -> int:
         request = _request(args)
         return 0 if fetch(request) else 1
     except ConfigError as error:
-        print(f"mmaupro data fetch: {error}", file=sys.stderr)
+        print(visible(f"mmaupro data fetch: {error}"), file=sys.stderr)
         return 2
     except MMAUProError as error:
-        print(f"mmaupro data fetch: {error}", file=sys.stderr)
+        print(visible(f"mmaupro data fetch: {error}"), file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("mmaupro data fetch: interrupted", file=sys.stderr)

@@ -6,6 +6,7 @@ import argparse
 import sys
 
 from mmaupro_ext.commands.options import add_dataset_arguments, add_json_argument, put_json
+from mmaupro_ext.data.text import visible
 from mmaupro_ext.errors import MMAUProError
 
 DESCRIPTION = """\
@@ -60,12 +61,12 @@ def run(args: argparse.Namespace) -> int:
         target = figures.check_target(args.figure) if args.figure else None
         facts = info.overview(args.data_dir, args.sample)
         if args.json != "-":
-            print(info.render(facts, None if args.all else 10))
+            print(visible(info.render(facts, None if args.all else 10)))
         put_json(facts, args.json)
         if target is not None:
             overview.draw(facts, target)
             print(f"\nPicture: {target}", file=sys.stderr)
     except MMAUProError as error:
-        print(f"mmaupro data info: {error}", file=sys.stderr)
+        print(visible(f"mmaupro data info: {error}"), file=sys.stderr)
         return 2
     return 0

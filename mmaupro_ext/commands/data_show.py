@@ -6,6 +6,7 @@ import argparse
 import sys
 
 from mmaupro_ext.commands.options import add_dataset_arguments, add_json_argument, put_json
+from mmaupro_ext.data.text import visible
 from mmaupro_ext.errors import MMAUProError
 
 DESCRIPTION = """\
@@ -88,6 +89,6 @@ def run(args: argparse.Namespace) -> int:
             item_figure.draw(item, target)
             print(f"\nPicture: {target}", file=sys.stderr)
     except MMAUProError as error:
-        print(f"mmaupro data show: {error}", file=sys.stderr)
+        print(visible(f"mmaupro data show: {error}"), file=sys.stderr)
         return 2
     return 0 if item.usable else 1

@@ -103,7 +103,7 @@ def run(args: argparse.Namespace) -> int:
             progress=True,
         )
         if args.json != "-":
-            print(render(report, args.examples))
+            print(text.visible(render(report, args.examples)))
         put_json(report.to_json(), args.json)
     except clips.ScanInterruptedError as stopped:
         print(f"\n{stopped}. The same command goes on from there.", file=sys.stderr)
@@ -112,7 +112,7 @@ def run(args: argparse.Namespace) -> int:
         print("\ninterrupted", file=sys.stderr)
         return 130
     except MMAUProError as error:
-        print(f"mmaupro data verify: {error}", file=sys.stderr)
+        print(text.visible(f"mmaupro data verify: {error}"), file=sys.stderr)
         return 2
     return 0 if report.ok else 1
 

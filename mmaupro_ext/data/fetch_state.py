@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from mmaupro_ext.data.archive import Member
 from mmaupro_ext.data.locate import ARCHIVE, DATA_DIR_VARIABLE, PARQUET
+from mmaupro_ext.data.text import visible
 from mmaupro_ext.errors import DataError
 from mmaupro_ext.store import Store
 from mmaupro_ext.util import write_json
@@ -36,7 +37,7 @@ class Screen:
     def say(self, line: str) -> None:
         """Print a line above the bar."""
         with tqdm.external_write_mode():
-            self._say(line)
+            self._say(visible(line))
 
     @contextlib.contextmanager
     def progress(self, name: str, total: int, done: int = 0) -> Iterator[None]:

@@ -20,6 +20,7 @@ from mmaupro_ext.data.schema import (
     Kind,
     LoadReport,
 )
+from mmaupro_ext.data.text import visible
 from mmaupro_ext.errors import DataError
 
 DOWNLOAD_AGAIN = "Check that test.parquet is the released file, or download it again."
@@ -37,7 +38,7 @@ class _Row:
         shown = repr(value)
         if len(shown) > 120:
             shown = shown[:117] + "..."
-        name = f"row {self.number}" + (f" (id {self.id})" if self.id else "")
+        name = f"row {self.number}" + (f" (id {visible(self.id)})" if self.id else "")
         return DataError(f"{name}, column {column!r}: {problem}; found {shown}. {fix}")
 
     def note(self, fact: str, column: str, message: str) -> None:

@@ -17,6 +17,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from mmaupro_ext.data.text import visible
+
 Kind = Literal["closed", "open", "instruction"]
 Confidence = Literal["verified", "reported", "inferred"]
 Doc = dict[str, Any]
@@ -228,7 +230,7 @@ class Finding:
     def __str__(self) -> str:
         """Return the finding as one line."""
         where = [] if self.row is None else [f"row {self.row}"]
-        where += [f"id {self.id}"] if self.id else []
+        where += [f"id {visible(self.id)}"] if self.id else []
         where += [f"column {self.column!r}"] if self.column else []
         prefix = f"{', '.join(where)}: " if where else ""
         confidence = FACTS[self.fact].confidence

@@ -9,6 +9,7 @@ from typing import Any
 
 from mmaupro_ext.data.rows import DOWNLOAD_AGAIN, broken_doc, normalise_row
 from mmaupro_ext.data.schema import CATEGORIES, COLUMNS, REQUIRED_COLUMNS, Doc, LoadReport
+from mmaupro_ext.data.text import visible
 from mmaupro_ext.errors import DataError
 
 # More broken rows than this mean that the file is not what it should be.
@@ -147,7 +148,7 @@ def check_docs(docs: list[Doc], report: LoadReport, expect_counts: bool) -> None
         earlier = first_row.setdefault(doc["id"], number)
         if earlier != number:
             raise DataError(
-                f"row {number} (id {doc['id']}), column 'id': duplicate id, found already in row "
+                f"row {number} (id {visible(doc['id'])}), column 'id': duplicate id, found already in row "
                 f"{earlier}. Ids join replies with questions and must be unique. {DOWNLOAD_AGAIN}"
             )
     if not expect_counts:
