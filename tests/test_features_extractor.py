@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import functools
 import pickle
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -350,3 +352,15 @@ def test_audios_of_different_lengths_without_padding_are_refused(stock):
 def test_audio_too_short_to_mirror_is_refused(stock):
     with pytest.raises(AudioError, match="200 samples are too few"):
         native_extractor(stock)(np.zeros(200), sampling_rate=RATE, padding=False)
+
+
+def test_importing_the_room_imports_no_framework():
+    code = "import sys, mmaupro_ext.features; print([n for n in HEAVY if n in sys.modules])"
+    heavy = ("torch", "transformers", "numba", "scipy", "librosa", "soxr")
+    done = subprocess.run(
+        [sys.executable, "-c", f"HEAVY = {heavy}; {code}"],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout.strip() == "[]"
