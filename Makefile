@@ -16,7 +16,7 @@ MEDIA_VENV ?= .venv-media
 INSTALL := -m pip --disable-pip-version-check install -q --no-compile
 PIP_INSTALL := $(BIN)/python $(INSTALL)
 MEDIA_PIP_INSTALL := $(MEDIA_VENV)/bin/python $(INSTALL)
-SOURCES := $(shell find csrc mmaupro_ext tasks -type f ! -name '*.so' ! -name '*.pyc' ! -path '*/native/_*.c') \
+SOURCES := $(shell find csrc mmaupro_ext tasks -type f ! -name '*.so' ! -name '*.pyc' ! -path '*/native/core.c') \
            setup.py pyproject.toml constraints.txt constraints-media.txt MANIFEST.in README.md
 
 .PHONY: help eval test test-core test-media test-all-levels lint bench sanitize clean

@@ -15,7 +15,15 @@ from setuptools.errors import BaseError, CompileError, LinkError
 HERE = Path(__file__).parent
 BUILD_FAILURES = (BaseError, CompileError, LinkError, OSError)
 
-# Every kernel file is compiled once per level: name -> (floats per register, GCC/clang flags).
+# What is compiled once per level, with its own macros: the precision that csrc/real.h speaks of.
+KERNELS = (
+    ("csrc/mix.c", {}),
+    ("csrc/normalize.c", {}),
+    ("csrc/resample.c", {}),
+    ("csrc/stft_mel.c", {"MM_DOUBLE": "0"}),
+    ("csrc/stft_mel.c", {"MM_DOUBLE": "1"}),
+)
+# Level -> (floats per register, GCC/clang flags).
 X86_LEVELS = {
     "sse2": (4, []),
     "avx2": (8, ["-mavx2", "-mfma"]),
@@ -78,7 +86,6 @@ class BuildCore(build_ext):
             )
 
     def build_extension(self, ext: Extension) -> None:
-        kernels = ext.kernels  # type: ignore[attr-defined]
         msvc = self.compiler.compiler_type == "msvc"
         common = MSVC_FLAGS if msvc else UNIX_FLAGS
         ext.extra_compile_args = list(common)
@@ -88,14 +95,15 @@ class BuildCore(build_ext):
         ext.define_macros = [(f"MM_HAVE_{name.upper()}", "1") for name in levels]
         ext.extra_objects = []
         for name, (lanes, flags) in levels.items():
-            ext.extra_objects += self.compiler.compile(
-                kernels,
-                output_dir=str(Path(self.build_temp) / ext.name / name),
-                macros=[("MM_LEVEL", name), ("MM_LANES", str(lanes))],
-                include_dirs=ext.include_dirs,
-                extra_postargs=[*common, *flags],
-                depends=ext.depends,
-            )
+            for source, macros in KERNELS:
+                ext.extra_objects += self.compiler.compile(
+                    [source],
+                    output_dir=str(Path(self.build_temp, name, *macros.values())),
+                    macros=[("MM_LEVEL", name), ("MM_LANES", str(lanes)), *macros.items()],
+                    include_dirs=ext.include_dirs,
+                    extra_postargs=[*common, *flags],
+                    depends=ext.depends,
+                )
         super().build_extension(ext)
 
     def accepts(self, flags: list[str]) -> bool:
@@ -134,18 +142,6 @@ class BuildWithHook(build_py):
         return [*outputs, *top]
 
 
-def core(name: str, kernels: list[str]) -> Extension:
-    """Describe one extension: its Cython face, the level choice, and the kernels compiled per level."""
-    ext = Extension(
-        f"mmaupro_ext.native.{name}",
-        sources=[f"mmaupro_ext/native/{name}.pyx", "csrc/cpu.c"],
-        include_dirs=["csrc"],
-        depends=[str(p.relative_to(HERE)) for p in (HERE / "csrc").glob("*.h")] + kernels,
-    )
-    ext.kernels = kernels
-    return ext
-
-
 setup(
     packages=[*find_packages(include=["mmaupro_ext", "mmaupro_ext.*"]), "mmaupro_ext.tasks"],
     # The tasks stay at top level, where lm_eval's contributors look for them, and travel inside the package.
@@ -159,9 +155,12 @@ setup(
         "mmaupro_ext.native": ["*.pyi"],
     },
     ext_modules=[
-        core("_logmel", ["csrc/logmel.c"]),
-        core("_resample", ["csrc/resample.c", "csrc/mix.c"]),
-        core("_stftmel", ["csrc/stft_mel.c"]),
+        Extension(
+            "mmaupro_ext.native.core",
+            sources=["mmaupro_ext/native/core.pyx", "csrc/cpu.c"],
+            include_dirs=["csrc"],
+            depends=[str(path.relative_to(HERE)) for path in (HERE / "csrc").glob("*.[ch]")],
+        )
     ],
     cmdclass={"build_ext": BuildCore, "build_py": BuildWithHook},
 )

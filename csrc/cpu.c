@@ -2,26 +2,32 @@
 
 #include <stddef.h>
 
+#define KERNELS(level, lanes)                                                  \
+    extern const mm_mix_kernel mm_mix_##level;                                 \
+    extern const mm_resample_kernel mm_resample_##level;                       \
+    extern const mm_stft_kernel mm_stft_float_##level, mm_stft_double_##level; \
+    extern mm_normalize_function mm_normalize_##level;                         \
+    static const mm_kernels level##_kernels = {#level,                         \
+                                               lanes,                          \
+                                               &mm_mix_##level,                \
+                                               &mm_resample_##level,           \
+                                               &mm_stft_float_##level,         \
+                                               &mm_stft_double_##level,        \
+                                               mm_normalize_##level}
+
 /* setup.py defines MM_HAVE_<LEVEL> for each level whose objects it links; scalar is always there. */
+KERNELS(scalar, 1);
 #ifdef MM_HAVE_SSE2
-#define HAVE_SSE2 1
-#else
-#define HAVE_SSE2 0
+KERNELS(sse2, 4);
 #endif
 #ifdef MM_HAVE_NEON
-#define HAVE_NEON 1
-#else
-#define HAVE_NEON 0
+KERNELS(neon, 4);
 #endif
-#if defined(MM_HAVE_AVX2) && (defined(__GNUC__) || defined(__clang__))
-#define HAVE_AVX2 1
-#else
-#define HAVE_AVX2 0
+#ifdef MM_HAVE_AVX2
+KERNELS(avx2, 8);
 #endif
-#if defined(MM_HAVE_AVX512) && (defined(__GNUC__) || defined(__clang__))
-#define HAVE_AVX512 1
-#else
-#define HAVE_AVX512 0
+#ifdef MM_HAVE_AVX512
+KERNELS(avx512, 16);
 #endif
 
 const char *mm_level_name(int level) {
@@ -29,32 +35,32 @@ const char *mm_level_name(int level) {
     return level >= 0 && level < MM_LEVELS ? names[level] : NULL;
 }
 
-int mm_level_runs(int level) {
+const mm_kernels *mm_kernels_of(int level) {
     switch (level) {
     case MM_SCALAR:
-        return 1;
-    case MM_SSE2:
-        return HAVE_SSE2; /* part of every x86-64 */
-    case MM_NEON:
-        return HAVE_NEON; /* part of every arm64 */
-#if HAVE_AVX2
+        return &scalar_kernels;
+#ifdef MM_HAVE_SSE2
+    case MM_SSE2: /* part of every x86-64 */
+        return &sse2_kernels;
+#endif
+#ifdef MM_HAVE_NEON
+    case MM_NEON: /* part of every arm64 */
+        return &neon_kernels;
+#endif
+#ifdef MM_HAVE_AVX2
     case MM_AVX2:
         /* The builtin also asks the operating system whether it saves the wide registers. */
-        return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+        return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") ? &avx2_kernels : NULL;
 #endif
-#if HAVE_AVX512
+#ifdef MM_HAVE_AVX512
     case MM_AVX512:
         return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-               __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
-               __builtin_cpu_supports("fma");
+                       __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
+                       __builtin_cpu_supports("fma")
+                   ? &avx512_kernels
+                   : NULL;
 #endif
     default:
-        return 0;
+        return NULL;
     }
-}
-
-int mm_best_level(void) {
-    int level = MM_LEVELS - 1;
-    while (level > MM_SCALAR && !mm_level_runs(level)) level--;
-    return level;
 }

@@ -80,17 +80,11 @@ SPLIT(split_i16, int16_t, (float)SCALE_I16(1))
 SPLIT(split_i32, int32_t, (float)SCALE_I32(1))
 SPLIT(split_f32, float, 1.0f)
 
-/* NaN and infinity have all exponent bits set; doubling their bits (the sign falls out) gives at least this much. */
-static int all_finite(const float *x, ptrdiff_t samples) {
-    const uint32_t not_finite = 2u * 0x7f800000u;
-    uint32_t bad = 0;
-    for (ptrdiff_t i = 0; i < samples; i++) {
-        uint32_t bits;
-        memcpy(&bits, &x[i], sizeof bits);
-        bad |= 2u * bits >= not_finite;
-    }
-    return !bad;
+static float peak(const float *x, ptrdiff_t samples) {
+    const int32_t largest = largest_bits(x, samples);
+    float value;
+    memcpy(&value, &largest, sizeof value);
+    return value;
 }
 
-const mm_mix_kernel MM_NAME(mm_mix) = {mean_i16,  mean_i32,  mean_f32, split_i16,
-                                       split_i32, split_f32, all_finite};
+const mm_mix_kernel MM_NAME(mm_mix) = {mean_i16, mean_i32, mean_f32, split_i16, split_i32, split_f32, peak};

@@ -397,4 +397,4 @@ static void blocks(const mm_resample_plan *plan, const float *x, int64_t x_first
     }
 }
 
-const mm_resample_kernel MM_NAME(mm_resample) = {MM_LANES, scratch_floats, blocks};
+const mm_resample_kernel MM_NAME(mm_resample) = {scratch_floats, blocks};

@@ -9,8 +9,6 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "cpu.h"
-
 /* Transforms are at most 2^16 points long, so they never have more stages than this. */
 enum { MM_MAX_STAGES = 16 };
 /* Largest prime factor of a transform length; every lane's butterfly of that size must fit on the stack. */
@@ -39,8 +37,6 @@ typedef struct {
 
 /* The functions of one instruction-set level. */
 typedef struct {
-    int lanes; /* pairs of blocks that are computed at once */
-
     /* Floats of working memory that one call of `blocks` needs, aligned to 64 bytes. */
     int64_t (*scratch_floats)(const mm_resample_plan *plan);
 
@@ -54,34 +50,5 @@ typedef struct {
     void (*blocks)(const mm_resample_plan *plan, const float *x, int64_t x_first, int64_t x_count, float *y,
                    int64_t n_out, int64_t first_pair, int64_t last_pair, float *scratch);
 } mm_resample_kernel;
-
-extern const mm_resample_kernel mm_resample_scalar, mm_resample_sse2, mm_resample_neon, mm_resample_avx2,
-    mm_resample_avx512;
-
-/* The kernel of a level, or NULL where this build lacks it. setup.py defines MM_HAVE_<LEVEL> for what it links. */
-static inline const mm_resample_kernel *mm_resample_kernel_of(int level) {
-    switch (level) {
-    case MM_SCALAR:
-        return &mm_resample_scalar;
-#ifdef MM_HAVE_SSE2
-    case MM_SSE2:
-        return &mm_resample_sse2;
-#endif
-#ifdef MM_HAVE_NEON
-    case MM_NEON:
-        return &mm_resample_neon;
-#endif
-#ifdef MM_HAVE_AVX2
-    case MM_AVX2:
-        return &mm_resample_avx2;
-#endif
-#ifdef MM_HAVE_AVX512
-    case MM_AVX512:
-        return &mm_resample_avx512;
-#endif
-    default:
-        return NULL;
-    }
-}
 
 #endif

@@ -227,4 +227,17 @@ MM_INLINE void v_transpose_store(float *dst, ptrdiff_t stride, const vf rows[MM_
 
 #endif
 
+/* The bits of the largest |x|. Without their sign, the bits of floats are ordered as the numbers are, with infinity and
+ * then NaN above them all. */
+MM_INLINE int32_t largest_bits(const float *x, ptrdiff_t n) {
+    int32_t largest = 0;
+    for (ptrdiff_t i = 0; i < n; i++) {
+        int32_t bits;
+        memcpy(&bits, x + i, sizeof bits);
+        bits &= 0x7fffffff;
+        largest = bits > largest ? bits : largest;
+    }
+    return largest;
+}
+
 #endif /* MM_SIMD_H */

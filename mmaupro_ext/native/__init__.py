@@ -6,10 +6,9 @@ Nothing here checks what a user passes in; use :mod:`mmaupro_ext.audio` and
 
 from __future__ import annotations
 
-import os
-
 import mmaupro_ext
-from mmaupro_ext.native import select
+from mmaupro_ext.native import choose
+from mmaupro_ext.util import usable_cores
 
 __all__ = ["info"]
 
@@ -24,25 +23,19 @@ def info() -> dict[str, str | int | list[str]]:
         compiled core; ``"numba"`` or ``"scipy"`` where these run (Numba compiles for the processor at
         hand).
         ``simd_available``: the levels that this build holds and this processor runs, worst first.
-        ``threads``: processors that this process may use; a kernel itself runs on one thread unless
-        told otherwise. ``version``: of mmaupro-ext.
+        ``threads``: processors that this process may use; a kernel itself runs on one.
+        ``version``: of mmaupro-ext.
 
     Raises
     ------
     ConfigError
         If ``MMAUPRO_NATIVE`` or ``MMAUPRO_SIMD`` asks for what is not available.
     """
-    backend = select.backend()
+    backend = choose.backend()
     return {
         "backend": backend,
-        "simd": select.level() if backend == "c" else backend,
-        "simd_available": list(select.levels()),
-        "threads": _usable_processors(),
+        "simd": choose.level() if backend == "c" else backend,
+        "simd_available": list(choose.levels()),
+        "threads": usable_cores(),
         "version": mmaupro_ext.__version__,
     }
-
-
-def _usable_processors() -> int:
-    if hasattr(os, "sched_getaffinity"):  # Linux: what a container or taskset leaves
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

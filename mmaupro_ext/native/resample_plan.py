@@ -8,8 +8,9 @@ by all threads.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -90,6 +91,8 @@ class ResamplePlan:
         int32: rows of the output spectrum that no bin fills.
     out_row : numpy.ndarray
         int32 of shape ``(hop_out,)``: row in which the output transform leaves each kept sample.
+    forms : dict
+        The plan as each core wants it, once it has run there.
     """
 
     orig_sr: int
@@ -106,6 +109,7 @@ class ResamplePlan:
     response: npt.NDArray[np.float32]
     zero_row: npt.NDArray[np.int32]
     out_row: npt.NDArray[np.int32]
+    forms: dict[str, Any] = field(init=False, repr=False, default_factory=dict)
 
     def output_length(self, n: int) -> int:
         """Return how many samples `n` input samples become: ``ceil(n * target_sr / orig_sr)``."""

@@ -1,7 +1,8 @@
-"""The plan-driven log-mel kernel in Numba: the twin of ``csrc/stft_mel.c``.
+"""The log-mel kernel in Numba: the twin of ``csrc/stft_mel.c`` and ``csrc/normalize.c``.
 
-The method, its names and its steps are those of the C source, where they are explained; the functions
-at the end have the signatures of the compiled module, so that a caller may take either. Numba has no
+One file of more than 400 lines: a transform of each length that a family has, as one kernel. The method,
+its names and its steps are those of the C sources, where they are explained, but everything is in double up
+to the power of a bin; the functions at the end have the signatures of the compiled module. Numba has no
 vector type, so each step is a loop over the lanes of a batch whose body is ordinary scalar arithmetic,
 shaped for LLVM's loop vectoriser: flat arrays, and every index of the form ``constant + lane``. Inputs of
 a small transform are therefore gathered in one array and its outputs put in another.
@@ -10,22 +11,17 @@ a small transform are therefore gathered in one array and its outputs put in ano
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
+
+from mmaupro_ext.native.jit import inline, jit
+from mmaupro_ext.native.stft_plan import Plan
+from mmaupro_ext.native.twin_resample import peak
 
 L = 32  # lanes: frames in a batch
 _LIMIT = 10  # of the radices that go by the definition
-
-# No "fast" flags but these two: the twin must round as the C core does, not reorder sums.
-_OPTIONS: dict[str, Any] = {
-    "cache": True,
-    "nogil": True,
-    "error_model": "numpy",
-    "fastmath": {"contract", "nsz"},
-}
-_INLINE: dict[str, Any] = {**_OPTIONS, "forceinline": True}
 
 _HALF = math.sqrt(0.5)
 _C1, _S1 = math.cos(math.pi / 16), math.sin(math.pi / 16)  # of a turn by 1/32, 2/32, 3/32
@@ -37,7 +33,6 @@ _LN2 = math.log(2.0)
 _SQRT_HALF_BITS = np.int32(0x3F3504F3)
 _MANTISSA = np.int32(0x007FFFFF)
 _MANTISSA_BITS = np.int32(23)
-_UNSIGNED = np.int32(0x7FFFFFFF)
 _ONE = np.float32(1)
 _ZERO = np.float32(0)
 _NONE, _SIGNAL, _FRAME = 0, 1, 2  # enum mm_stft_emphasis
@@ -53,7 +48,7 @@ _TABLE = np.array(  # cos and sin of 2 pi k / radix, at [radix, k]
 # ---- Step 1: samples to tile.
 
 
-@njit(**_INLINE)
+@inline
 def _sample_at(x, padded, mirror, i):
     if mirror:
         if i < 0:
@@ -63,7 +58,7 @@ def _sample_at(x, padded, mirror, i):
     return np.float64(x[i]) if 0 <= i < x.size else 0.0
 
 
-@njit(**_OPTIONS)
+@jit
 def _load_tile(x, padded, mirror, hop, start, emphasis, ends, columns, tile):
     """Fill the tile: column c holds samples start + c hop ..., pre-emphasised.
 
@@ -86,7 +81,7 @@ def _load_tile(x, padded, mirror, hop, start, emphasis, ends, columns, tile):
                 tile[row * columns + c] = y
 
 
-@njit(**_OPTIONS)
+@jit
 def _find_means(x, padded, mirror, hop, start, length, factor, mean):
     for lane in range(L):
         total = 0.0
@@ -111,12 +106,12 @@ def _find_means(x, padded, mirror, hop, start, length, factor, mean):
 # ---- Small transforms: from rows of t, each of L numbers, to rows of u. Complex numbers are two rows.
 
 
-@njit(**_INLINE)
+@inline
 def _turn(re, im, cosine, sine):
     return re * cosine + im * sine, im * cosine - re * sine
 
 
-@njit(**_INLINE)
+@inline
 def _dft4(r0, i0, r1, i1, r2, i2, r3, i3):
     """DFT-4 of complex input: re0, im0 ... re3, im3."""
     sr, si, dr, di = r0 + r2, i0 + i2, r0 - r2, i0 - i2
@@ -124,7 +119,7 @@ def _dft4(r0, i0, r1, i1, r2, i2, r3, i3):
     return sr + ur, si + ui, dr + vi, di - vr, sr - ur, si - ui, dr - vi, di + vr
 
 
-@njit(**_OPTIONS)
+@jit
 def _dft4_rows(t, u):
     for v in range(L):
         y = _dft4(
@@ -135,7 +130,7 @@ def _dft4_rows(t, u):
         u[4 * L + v], u[5 * L + v], u[6 * L + v], u[7 * L + v] = y[4], y[5], y[6], y[7]
 
 
-@njit(**_INLINE)
+@inline
 def _dft5_sums(x0, x1, x2, x3, x4):
     """Real or imaginary part of a complex DFT-5: its total, even and odd sums."""
     sum1, sum2, difference1, difference2 = x1 + x4, x2 + x3, x1 - x4, x2 - x3
@@ -148,7 +143,7 @@ def _dft5_sums(x0, x1, x2, x3, x4):
     )
 
 
-@njit(**_OPTIONS)
+@jit
 def _dft5_rows(t, u):
     for v in range(L):
         r = _dft5_sums(t[v], t[2 * L + v], t[4 * L + v], t[6 * L + v], t[8 * L + v])
@@ -160,7 +155,7 @@ def _dft5_rows(t, u):
         u[8 * L + v], u[9 * L + v] = r[1] - i[3], i[1] + r[3]
 
 
-@njit(**_OPTIONS)
+@jit
 def _dft5_turned(z, at, apart, w, u):
     """One butterfly of a pass of radix 5, in place: complex rows at, at + apart, ... of z."""
     step = apart * 2 * L
@@ -188,7 +183,7 @@ def _dft5_turned(z, at, apart, w, u):
         x4[v] = u[8 * L + v]
 
 
-@njit(**_OPTIONS)
+@jit
 def _dft8_rows(t, u):
     for v in range(L):
         y = _dft8(
@@ -202,7 +197,7 @@ def _dft8_rows(t, u):
         u[12 * L + v], u[13 * L + v], u[14 * L + v], u[15 * L + v] = y[12], y[13], y[14], y[15]
 
 
-@njit(**_OPTIONS)
+@jit
 def _dft_any_rows(t, u, radix, outputs):
     """DFT of any radix up to 10, by its definition."""
     for q in range(outputs):
@@ -217,7 +212,7 @@ def _dft_any_rows(t, u, radix, outputs):
                 im[v] += y[v] * cosine - x[v] * sine
 
 
-@njit(**_INLINE)
+@inline
 def _dft8(r0, i0, r1, i1, r2, i2, r3, i3, r4, i4, r5, i5, r6, i6, r7, i7):
     """DFT-8 of complex input: re0, im0 ... re7, im7."""
     even = _dft4(r0 + r4, i0 + i4, r1 + r5, i1 + i5, r2 + r6, i2 + i6, r3 + r7, i3 + i7)
@@ -232,7 +227,7 @@ def _dft8(r0, i0, r1, i1, r2, i2, r3, i3, r4, i4, r5, i5, r6, i6, r7, i7):
     )  # fmt: skip
 
 
-@njit(**_OPTIONS)
+@jit
 def _dft16_real_rows(t, u):
     """DFT-16 of 16 real rows: outputs 0 to 8."""
     for v in range(L):
@@ -264,14 +259,70 @@ def _dft16_real_rows(t, u):
         u[6 * L + v], u[7 * L + v] = y[6], -y[7]
 
 
-@njit(**_INLINE)
+_COS_25 = tuple(math.cos(2 * math.pi * m / 25) for m in range(9))
+_SIN_25 = tuple(math.sin(2 * math.pi * m / 25) for m in range(9))
+
+
+@inline
+def _dft5_real(x0, x1, x2, x3, x4):
+    """Outputs 0, 1 and 2 of a DFT-5 of real input, as y0, re1, im1, re2, im2."""
+    total, even1, even2, odd1, odd2 = _dft5_sums(x0, x1, x2, x3, x4)
+    return total, even1, -odd1, even2, -odd2
+
+
+@jit
+def _dft25_real_rows(t, u):
+    """DFT-25 of 25 real rows: outputs 0 to 12. See dft25_from_fives in C."""
+    for v in range(L):
+        z0, r01, i01, r02, i02 = _dft5_real(
+            t[v], t[5 * L + v], t[10 * L + v], t[15 * L + v], t[20 * L + v]
+        )
+        z1, r11, i11, r12, i12 = _dft5_real(
+            t[L + v], t[6 * L + v], t[11 * L + v], t[16 * L + v], t[21 * L + v]
+        )
+        z2, r21, i21, r22, i22 = _dft5_real(
+            t[2 * L + v], t[7 * L + v], t[12 * L + v], t[17 * L + v], t[22 * L + v]
+        )
+        z3, r31, i31, r32, i32 = _dft5_real(
+            t[3 * L + v], t[8 * L + v], t[13 * L + v], t[18 * L + v], t[23 * L + v]
+        )
+        z4, r41, i41, r42, i42 = _dft5_real(
+            t[4 * L + v], t[9 * L + v], t[14 * L + v], t[19 * L + v], t[24 * L + v]
+        )
+        r11, i11 = _turn(r11, i11, _COS_25[1], _SIN_25[1])
+        r21, i21 = _turn(r21, i21, _COS_25[2], _SIN_25[2])
+        r31, i31 = _turn(r31, i31, _COS_25[3], _SIN_25[3])
+        r41, i41 = _turn(r41, i41, _COS_25[4], _SIN_25[4])
+        r12, i12 = _turn(r12, i12, _COS_25[2], _SIN_25[2])
+        r22, i22 = _turn(r22, i22, _COS_25[4], _SIN_25[4])
+        r32, i32 = _turn(r32, i32, _COS_25[6], _SIN_25[6])
+        r42, i42 = _turn(r42, i42, _COS_25[8], _SIN_25[8])
+        y = _dft5_real(z0, z1, z2, z3, z4)
+        u[v], u[L + v] = y[0], 0.0
+        u[10 * L + v], u[11 * L + v] = y[1], y[2]
+        u[20 * L + v], u[21 * L + v] = y[3], y[4]
+        r, i = _dft5_sums(r01, r11, r21, r31, r41), _dft5_sums(i01, i11, i21, i31, i41)
+        u[2 * L + v], u[3 * L + v] = r[0], i[0]  # 1, 6, 11; 16 and 21 as the conjugates 9 and 4
+        u[12 * L + v], u[13 * L + v] = r[1] + i[3], i[1] - r[3]
+        u[22 * L + v], u[23 * L + v] = r[2] + i[4], i[2] - r[4]
+        u[18 * L + v], u[19 * L + v] = r[2] - i[4], -(i[2] + r[4])
+        u[8 * L + v], u[9 * L + v] = r[1] - i[3], -(i[1] + r[3])
+        r, i = _dft5_sums(r02, r12, r22, r32, r42), _dft5_sums(i02, i12, i22, i32, i42)
+        u[4 * L + v], u[5 * L + v] = r[0], i[0]  # 2, 7, 12; 17 and 22 as the conjugates 8 and 3
+        u[14 * L + v], u[15 * L + v] = r[1] + i[3], i[1] - r[3]
+        u[24 * L + v], u[25 * L + v] = r[2] + i[4], i[2] - r[4]
+        u[16 * L + v], u[17 * L + v] = r[2] - i[4], -(i[2] + r[4])
+        u[6 * L + v], u[7 * L + v] = r[1] - i[3], -(i[1] + r[3])
+
+
+@inline
 def _dft4_real(x0, x1, x2, x3):
     """DFT-4 of real input: output 0, output 1 (re, im), output 2."""
     s, t = x0 + x2, x1 + x3
     return s + t, x0 - x2, x3 - x1, s - t
 
 
-@njit(**_OPTIONS)
+@jit
 def _fours_rows(tile, place, weights, means, mean, u):
     """DFT-4s of the windowed rows b, b + 8, b + 16, b + 24: of b = 0 ... 7, output 0, 1 (re, im), 2.
 
@@ -295,7 +346,7 @@ def _fours_rows(tile, place, weights, means, mean, u):
                 to[v], to[L + v], to[2 * L + v], to[3 * L + v] = y[0], y[1], y[2], y[3]
 
 
-@njit(**_OPTIONS)
+@jit
 def _from_fours_rows(u, w, h):
     """Outputs 0 to 16 of the DFT-32, turned; see dft_from_fours in C. w: cos, sin of turns 1 to 16."""
     c4, s4, c8, s8, c12, s12, c16, s16 = w[6], w[7], w[14], w[15], w[22], w[23], w[30], w[31]
@@ -345,12 +396,12 @@ def _from_fours_rows(u, w, h):
         h[6 * L + v], h[7 * L + v] = _turn(y[14], -y[15], c3, s3)
 
 
-@njit(**_INLINE)
+@inline
 def _power(re, im):
     return np.float32(re * re + im * im)
 
 
-@njit(**_INLINE)
+@inline
 def _powers5(r, i):
     """Powers of a DFT-5, given _dft5_sums of the real and the imaginary parts."""
     return (
@@ -359,7 +410,7 @@ def _powers5(r, i):
     )  # fmt: skip
 
 
-@njit(**_OPTIONS)
+@jit
 def _dft10_powers(z, power):
     """Powers of a DFT-10, by Good's mapping, of rows 34 apart: DFT-5s of sums and differences."""
     a = 34 * L
@@ -391,50 +442,59 @@ def _dft10_powers(z, power):
         power[3 * L + v], power[9 * L + v] = y[3], y[4]
 
 
-@njit(**_OPTIONS)
-def _dft16_powers(z, power):
-    """Powers of a DFT-16 over the columns that step 2 left for one q; its outputs are 34 rows apart."""
-    a = 34 * L
-    for v in range(L):
-        p = _dft4(
-            z[v], z[L + v], z[4 * a + v], z[4 * a + L + v],
-            z[8 * a + v], z[8 * a + L + v], z[12 * a + v], z[12 * a + L + v],
-        )  # fmt: skip
-        q = _dft4(
-            z[a + v], z[a + L + v], z[5 * a + v], z[5 * a + L + v],
-            z[9 * a + v], z[9 * a + L + v], z[13 * a + v], z[13 * a + L + v],
-        )  # fmt: skip
-        r = _dft4(
-            z[2 * a + v], z[2 * a + L + v], z[6 * a + v], z[6 * a + L + v],
-            z[10 * a + v], z[10 * a + L + v], z[14 * a + v], z[14 * a + L + v],
-        )  # fmt: skip
-        s = _dft4(
-            z[3 * a + v], z[3 * a + L + v], z[7 * a + v], z[7 * a + L + v],
-            z[11 * a + v], z[11 * a + L + v], z[15 * a + v], z[15 * a + L + v],
-        )  # fmt: skip
-        y = _dft4(p[0], p[1], q[0], q[1], r[0], r[1], s[0], s[1])
-        power[v], power[4 * L + v] = _power(y[0], y[1]), _power(y[2], y[3])
-        power[8 * L + v], power[12 * L + v] = _power(y[4], y[5]), _power(y[6], y[7])
-        br, bi = _turn(q[2], q[3], _C2, _S2)
-        cr, ci = _turn(r[2], r[3], _HALF, _HALF)
-        dr, di = _turn(s[2], s[3], _S2, _C2)
-        y = _dft4(p[2], p[3], br, bi, cr, ci, dr, di)
-        power[L + v], power[5 * L + v] = _power(y[0], y[1]), _power(y[2], y[3])
-        power[9 * L + v], power[13 * L + v] = _power(y[4], y[5]), _power(y[6], y[7])
-        br, bi = _turn(q[4], q[5], _HALF, _HALF)
-        dr, di = _turn(s[4], s[5], -_HALF, _HALF)
-        y = _dft4(p[4], p[5], br, bi, r[5], -r[4], dr, di)
-        power[2 * L + v], power[6 * L + v] = _power(y[0], y[1]), _power(y[2], y[3])
-        power[10 * L + v], power[14 * L + v] = _power(y[4], y[5]), _power(y[6], y[7])
-        br, bi = _turn(q[6], q[7], _S2, _C2)
-        cr, ci = _turn(r[6], r[7], -_HALF, _HALF)
-        dr, di = _turn(s[6], s[7], -_C2, -_S2)
-        y = _dft4(p[6], p[7], br, bi, cr, ci, dr, di)
-        power[3 * L + v], power[7 * L + v] = _power(y[0], y[1]), _power(y[2], y[3])
-        power[11 * L + v], power[15 * L + v] = _power(y[4], y[5]), _power(y[6], y[7])
+def _make_dft16_powers(rows: int) -> Callable[..., Any]:
+    """Return the function for one distance: places must be constants to be vectorised."""
+
+    @jit
+    def _dft16_powers(z, power):
+        """Powers of a DFT-16 over the columns that step 2 left for one q, ``rows`` rows apart."""
+        a = rows * L
+        for v in range(L):
+            p = _dft4(
+                z[v], z[L + v], z[4 * a + v], z[4 * a + L + v],
+                z[8 * a + v], z[8 * a + L + v], z[12 * a + v], z[12 * a + L + v],
+            )  # fmt: skip
+            q = _dft4(
+                z[a + v], z[a + L + v], z[5 * a + v], z[5 * a + L + v],
+                z[9 * a + v], z[9 * a + L + v], z[13 * a + v], z[13 * a + L + v],
+            )  # fmt: skip
+            r = _dft4(
+                z[2 * a + v], z[2 * a + L + v], z[6 * a + v], z[6 * a + L + v],
+                z[10 * a + v], z[10 * a + L + v], z[14 * a + v], z[14 * a + L + v],
+            )  # fmt: skip
+            s = _dft4(
+                z[3 * a + v], z[3 * a + L + v], z[7 * a + v], z[7 * a + L + v],
+                z[11 * a + v], z[11 * a + L + v], z[15 * a + v], z[15 * a + L + v],
+            )  # fmt: skip
+            y = _dft4(p[0], p[1], q[0], q[1], r[0], r[1], s[0], s[1])
+            power[v], power[4 * L + v] = _power(y[0], y[1]), _power(y[2], y[3])
+            power[8 * L + v], power[12 * L + v] = _power(y[4], y[5]), _power(y[6], y[7])
+            br, bi = _turn(q[2], q[3], _C2, _S2)
+            cr, ci = _turn(r[2], r[3], _HALF, _HALF)
+            dr, di = _turn(s[2], s[3], _S2, _C2)
+            y = _dft4(p[2], p[3], br, bi, cr, ci, dr, di)
+            power[L + v], power[5 * L + v] = _power(y[0], y[1]), _power(y[2], y[3])
+            power[9 * L + v], power[13 * L + v] = _power(y[4], y[5]), _power(y[6], y[7])
+            br, bi = _turn(q[4], q[5], _HALF, _HALF)
+            dr, di = _turn(s[4], s[5], -_HALF, _HALF)
+            y = _dft4(p[4], p[5], br, bi, r[5], -r[4], dr, di)
+            power[2 * L + v], power[6 * L + v] = _power(y[0], y[1]), _power(y[2], y[3])
+            power[10 * L + v], power[14 * L + v] = _power(y[4], y[5]), _power(y[6], y[7])
+            br, bi = _turn(q[6], q[7], _S2, _C2)
+            cr, ci = _turn(r[6], r[7], -_HALF, _HALF)
+            dr, di = _turn(s[6], s[7], -_C2, -_S2)
+            y = _dft4(p[6], p[7], br, bi, cr, ci, dr, di)
+            power[3 * L + v], power[7 * L + v] = _power(y[0], y[1]), _power(y[2], y[3])
+            power[11 * L + v], power[15 * L + v] = _power(y[4], y[5]), _power(y[6], y[7])
+
+    return _dft16_powers
 
 
-@njit(**_OPTIONS)
+_dft16_powers_of_32 = _make_dft16_powers(34)
+_dft16_powers_of_25 = _make_dft16_powers(26)
+
+
+@jit
 def _dft_rows(t, u, radix):
     if radix == 4:
         _dft4_rows(t, u)
@@ -449,7 +509,7 @@ def _dft_rows(t, u, radix):
 # ---- Steps 2 and 3.
 
 
-@njit(**_OPTIONS)
+@jit
 def _turn_rows(u, q, cosine, sine, z, at):
     re, im = u[2 * q * L : (2 * q + 1) * L], u[(2 * q + 1) * L : (2 * q + 2) * L]
     to_re, to_im = z[at : at + L], z[at + L : at + 2 * L]
@@ -458,8 +518,8 @@ def _turn_rows(u, q, cosine, sine, z, at):
         to_im[v] = im[v] * cosine - re[v] * sine
 
 
-@njit(**_OPTIONS)
-def _real_stage(tile, place, means, mean, radix, window, turns, t, u, halfway):
+@jit
+def _real_stage(tile, place, means, mean, radix, turned, window, turns, t, u, halfway):
     columns, rows = window.shape
     pitch = (radix // 2 + 1) * 2 * L
     t[:] = 0.0
@@ -471,23 +531,26 @@ def _real_stage(tile, place, means, mean, radix, window, turns, t, u, halfway):
             continue
         for a in range(rows):
             # A real row, or a complex one whose imaginary part stays zero.
-            row = a if radix == 16 else 2 * a
+            row = a if radix == 16 or radix == 25 else 2 * a
             to, weight = t[row * L : (row + 1) * L], window[j, a]
             now = tile[place[j, a] : place[j, a] + L]
             for v in range(L):
                 to[v] = (now[v] - mean[v]) * weight
-        if radix == 16:
-            _dft16_real_rows(t, u)
+        to = u if turned else h
+        if radix == 25:
+            _dft25_real_rows(t, to)
+        elif radix == 16:
+            _dft16_real_rows(t, to)
         else:
-            _dft_any_rows(t, u, radix, radix // 2 + 1)
-        for q in range(radix // 2 + 1):
+            _dft_any_rows(t, to, radix, radix // 2 + 1)
+        for q in range(radix // 2 + 1 if turned else 0):
             cosine, sine = 1.0, 0.0
             if q:
                 cosine, sine = turns[j, q - 1, 0], turns[j, q - 1, 1]
             _turn_rows(u, q, cosine, sine, h, q * 2 * L)
 
 
-@njit(**_OPTIONS)
+@jit
 def _gather(z, at, apart, count, t):
     for a in range(count):
         start = (at + a * apart) * 2 * L
@@ -496,7 +559,7 @@ def _gather(z, at, apart, count, t):
             to[v] = source[v]
 
 
-@njit(**_OPTIONS)
+@jit
 def _column_stage(halfway, radix, columns, radices, pass_turns, t, u, power):
     """Powers, for each q in the order in which the last pass makes them."""
     pitch = radix // 2 + 1
@@ -504,7 +567,10 @@ def _column_stage(halfway, radix, columns, radices, pass_turns, t, u, power):
         to = power[q * columns * L : (q + 1) * columns * L]
         z = halfway[q * 2 * L :]
         if radix == 32 and columns == 16:
-            _dft16_powers(z, to)
+            _dft16_powers_of_32(z, to)
+            continue
+        if radix == 25:
+            _dft16_powers_of_25(z, to)
             continue
         size, turn = columns, 0
         for r in radices[:-1]:
@@ -541,7 +607,7 @@ def _column_stage(halfway, radix, columns, radices, pass_turns, t, u, power):
 # ---- Steps 4 and 5.
 
 
-@njit(**_OPTIONS)
+@jit
 def _mel_stage(power, row_of_bin, segment_bins, rising, falling, magnitude, least, mel):
     below, up, down = np.zeros(L, np.float32), np.zeros(L, np.float32), np.zeros(L, np.float32)
     number = 0
@@ -569,8 +635,8 @@ def _mel_stage(power, row_of_bin, segment_bins, rising, falling, magnitude, leas
             below[v] = up[v]
 
 
-@njit(**_OPTIONS)
-def _log_stage(mel, terms, high, low, shift, floor, add, linear, frames, out, first):
+@jit
+def _log_stage(mel, terms, high, low, shift, floor, add, linear, bands, lowest, frames, out, first):
     # Each loop writes other arrays than it reads, or LLVM would not vectorise it.
     bits, kept = mel.view(np.int32), np.empty(mel.size, np.int32)
     exponents, mantissas = np.empty(mel.size, np.float32), kept.view(np.float32)
@@ -589,6 +655,14 @@ def _log_stage(mel, terms, high, low, shift, floor, add, linear, frames, out, fi
             f = mantissas[i] - _ONE
             s = ((((((c7 * f + c6) * f + c5) * f + c4) * f + c3) * f + c2) * f + c1) * f + c0
             mel[i] = exponents[i] * high + (s * f + (exponents[i] * low + shift))
+    if bands:
+        highest = np.full(L, lowest)
+        for m in range(n_mels):
+            values, to = mel[m * L : (m + 1) * L], out[m, first : first + frames]
+            for lane in range(frames):
+                to[lane] = max(values[lane], lowest)
+                highest[lane] = max(highest[lane], values[lane])
+        return highest.max()
     largest = np.float32(-np.inf)
     for lane in range(frames):
         row = out[first + lane]
@@ -599,12 +673,12 @@ def _log_stage(mel, terms, high, low, shift, floor, add, linear, frames, out, fi
     return largest
 
 
-@njit(**_OPTIONS)
+@jit
 def _features(
     x, padded, first, out, frame_length, hop, offset, mirror, emphasis_kind, emphasis, remove_mean,
-    radix, columns, radices, window, turns, pass_turns,
+    radix, columns, step, n_fft, radices, window, turns, pass_turns,
     row_of_bin, segment_bins, rising, falling, magnitude, power_floor,
-    terms, high, low, shift, floor, add, linear,
+    terms, high, low, shift, floor, add, linear, bands, lowest, span,
 ):  # fmt: skip
     pitch = L + (frame_length - 1) // hop
     tile = np.zeros((hop + 1) * pitch, np.float64)
@@ -612,21 +686,24 @@ def _features(
     t, u = np.zeros(2 * 32 * L, np.float64), np.zeros(2 * 32 * L, np.float64)
     mean = np.zeros(L, np.float64)
     power = np.empty((radix // 2 + 1) * columns * L, np.float32)
-    mel = np.empty(out.shape[1] * L, np.float32)
+    count, n_mels = out.shape
+    if bands:
+        count, n_mels = n_mels, count
+    mel = np.empty(n_mels * L, np.float32)
 
     # With pre-emphasis in each frame, the first sample of frames is in a row of its own.
     in_frames = emphasis_kind == _FRAME
     place = np.empty(window.shape, np.int64)
     for j in range(columns):
         for a in range(window.shape[1]):
-            n = columns * a + j
+            n = (columns * a + step * j) % n_fft
             n = n if n < frame_length else 0
             row = hop if in_frames and n == 0 else n % hop
             place[j, a] = row * pitch + n // hop
 
     c = emphasis if emphasis_kind != _NONE else 0.0
     largest = np.float32(-np.inf)
-    for f in range(0, out.shape[0], L):
+    for f in range(0, count, L):
         start = (first + f) * hop - offset
         _load_tile(x, padded, mirror, hop, start, c, not in_frames, pitch, tile)
         if in_frames:
@@ -636,30 +713,23 @@ def _features(
         if remove_mean:
             factor = 1.0 - c if in_frames else 1.0
             _find_means(x, padded, mirror, hop, start, frame_length, factor, mean)
-        _real_stage(tile, place, remove_mean, mean, radix, window, turns, t, u, halfway)
+        _real_stage(tile, place, remove_mean, mean, radix, step == 1, window, turns, t, u, halfway)
         _column_stage(halfway, radix, columns, radices, pass_turns, t, u, power)
         _mel_stage(power, row_of_bin, segment_bins, rising, falling, magnitude, power_floor, mel)
-        frames = min(L, out.shape[0] - f)
-        high_here = _log_stage(mel, terms, high, low, shift, floor, add, linear, frames, out, f)
+        high_here = _log_stage(
+            mel, terms, high, low, shift, floor, add, linear, bands, lowest, min(L, count - f), out, f
+        )
         largest = max(largest, high_here)
+    if span < np.inf:
+        least = largest - span
+        for i in range(out.shape[0]):
+            row = out[i]
+            for j in range(row.size):
+                row[j] = max(row[j], least)
     return largest
 
 
-@njit(**_OPTIONS)
-def _clamp(values, lowest):
-    for i in range(values.size):
-        values[i] = max(values[i], lowest)
-
-
-@njit(**_OPTIONS)
-def _largest_bits(bits):
-    largest = np.int32(0)
-    for i in range(bits.size):
-        largest = max(largest, bits[i] & _UNSIGNED)
-    return largest
-
-
-@njit(**_OPTIONS)
+@jit
 def _logarithms(v, bits, terms, logs):
     """Logarithms of one frame, the exponent's part in double."""
     c0, c1, c2, c3, c4, c5, c6, c7 = (
@@ -675,7 +745,7 @@ def _logarithms(v, bits, terms, logs):
         logs[i] += np.float64(s * f)
 
 
-@njit(**_OPTIONS)
+@jit
 def _normalize(energies, epsilon, terms):
     """Sums of l - l0 and its square, l0 of the first frame: see normalize in C."""
     count, n_mels = energies.shape
@@ -711,33 +781,36 @@ def _normalize(energies, epsilon, terms):
 # ---- The functions of the compiled module.
 
 
-class Plan:
-    """The arrays of a plan in the order in which the compiled functions take them."""
+class StftPlan(NamedTuple):
+    """What the compiled functions take, in their order."""
 
-    def __init__(self, arrays: dict[str, Any]) -> None:
-        single = np.float32
-        self.n_mels = int(arrays["n_mels"])
-        self.mirror = bool(arrays["boundary"])
-        self.offset = int(arrays["offset"])
-        self.limit = float(arrays["limit"])
-        self.terms = arrays["log_terms"]
-        # Powers stay where the transform leaves them: the row of each bin from first_bin on.
-        row_of_bin = np.zeros(arrays["n_fft"] // 2 + 2, np.int64)
-        row_of_bin[arrays["bins"].ravel()] = np.arange(arrays["bins"].size)
-        # All rows of the first radix, those without samples too: a branch costs more than a zero.
-        window = np.zeros((arrays["columns"], arrays["radix"]))
-        window[:, : arrays["rows"]] = arrays["window"]
-        self.arguments = (
-            arrays["frame_length"], arrays["hop_length"], self.offset, self.mirror,
-            arrays["emphasis_kind"], float(arrays["emphasis"]), bool(arrays["remove_mean"]),
-            arrays["radix"], arrays["columns"], arrays["radices"], window,
-            arrays["turns"], arrays["pass_turns"], row_of_bin[arrays["first_bin"] :],
-            arrays["segment_bins"], arrays["rising"], arrays["falling"],
-            bool(arrays["magnitude"]), single(arrays["power_floor"]),
-            self.terms, single(arrays["exponent_high"]), single(arrays["exponent_low"]),
-            single(arrays["shift"]), single(arrays["floor"]), single(arrays["add"]),
-            bool(arrays["linear"]),
-        )  # fmt: skip
+    plan: Plan
+    arguments: tuple[Any, ...]
+
+
+def stft_plan(plan: Plan) -> StftPlan:
+    """Return the plan as the twin reads it."""
+    tables, single = plan.tables, np.float32
+    # Powers stay where the transform leaves them: the row of each bin from first_bin on.
+    row_of_bin = np.zeros(plan.n_fft // 2 + 2, np.int64)
+    row_of_bin[tables["bins"].ravel()] = np.arange(tables["bins"].size)
+    # All rows of the first radix, those without samples too: a branch costs more than a zero.
+    window = np.zeros((tables["columns"], tables["radix"]))
+    window[:, : tables["rows"]] = tables["window"]
+    kind = {None: _NONE, "signal": _SIGNAL, "frame": _FRAME}[plan.emphasis_kind]
+    arguments = (
+        tables["frame_length"], plan.hop_length, tables["offset"], plan.boundary == "mirror",
+        kind, float(plan.emphasis), bool(plan.remove_mean),
+        tables["radix"], tables["columns"], tables["step"], plan.n_fft, tables["radices"], window,
+        tables["turns"].astype(np.float64), tables["pass_turns"].astype(np.float64),
+        row_of_bin[tables["first_bin"] :], tables["segment_bins"], tables["rising"],
+        tables["falling"], bool(plan.magnitude), single(tables["power_floor"]),
+        tables["log_terms"], single(tables["exponent_high"]), single(tables["exponent_low"]),
+        single(plan.shift), single(0 if plan.bands_first else plan.floor), single(plan.add),
+        bool(plan.linear), bool(plan.bands_first), single(tables["lowest"]),
+        single(np.inf if plan.span is None else plan.span),
+    )  # fmt: skip
+    return StftPlan(plan, arguments)
 
 
 def lanes(level: int) -> int:
@@ -746,33 +819,31 @@ def lanes(level: int) -> int:
 
 
 def features(
-    plan: Plan, level: int, x: np.ndarray, padded: int, first: int, out: np.ndarray
+    made: StftPlan, level: int, x: np.ndarray, padded: int, first: int, out: np.ndarray
 ) -> float:
-    """Write the features of frames ``first`` to ``first + len(out) - 1``; return the largest one.
+    """Write the features of consecutive frames from ``first`` on to ``out``; return the largest one.
 
     It is NaN if a sample is not finite or above the plan's limit.
     """
-    if out.shape[1] != plan.n_mels or padded < x.size or first < 0:
+    plan = made.plan
+    if out.shape[not plan.bands_first] != plan.n_mels or padded < x.size or first < 0:
         raise ValueError(f"frames from {first} of {padded} samples do not go to {out.shape}")
-    if plan.mirror and padded <= plan.offset:
+    if plan.boundary == "mirror" and padded <= plan.offset:
         raise ValueError(f"a buffer of {padded} samples is too short to mirror")
     if not peak(level, x) <= plan.limit:
         return math.nan
-    return float(_features(x, padded, first, out, *plan.arguments))
+    # Numba compiles read-only and other arrays apart, and strided ones, and may round apart: take one kind.
+    x = x.view()
+    x.flags.writeable = False
+    target = out if out.flags.c_contiguous else np.empty(out.shape, np.float32)
+    largest = float(_features(x, padded, first, target, *made.arguments))
+    if target is not out:
+        out[:] = target
+    return largest
 
 
-def clamp(level: int, values: np.ndarray, lowest: float) -> None:
-    """Raise values to at least ``lowest``, in place."""
-    _clamp(values.ravel(), np.float32(lowest))
-
-
-def peak(level: int, x: np.ndarray) -> float:
-    """Return the largest absolute sample; NaN if one is NaN."""
-    return float(np.int32(_largest_bits(x.view(np.int32))).view(np.float32))
-
-
-def normalize(plan: Plan, level: int, energies: np.ndarray, epsilon: float) -> None:
+def normalize(made: StftPlan, level: int, energies: np.ndarray, epsilon: float) -> None:
     """Bring the logarithm of each column to mean 0 and deviation 1."""
-    if energies.shape[0] < 2 or energies.shape[1] != plan.n_mels:
+    if energies.shape[0] < 2 or energies.shape[1] != made.plan.n_mels:
         raise ValueError(f"cannot normalise energies of shape {energies.shape}")
-    _normalize(energies, epsilon, plan.terms)
+    _normalize(energies, epsilon, made.plan.tables["log_terms"])
