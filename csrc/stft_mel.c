@@ -623,7 +623,9 @@ static float features(const mm_stft_plan *plan, const float *x, ptrdiff_t n, ptr
         shift_columns(s);
     }
     float largest = -INFINITY;
-    vf largest_of_lanes = v_set1(-INFINITY), bin0 = v_set1(0.0f);
+    vf largest_of_lanes = v_set1(-INFINITY);
+    vi not_finite = v_bits(v_set1(0.0f));
+    const int32_t infinite = 0x7f800000; /* all bits of the exponent */
     for (ptrdiff_t done = 0, batch = 0; done < count; done += LANES, batch++) {
         if (done) shift_columns(s);
         if (!load_columns(plan, s, x, n, padded, first + done + s->more)) return NAN;
@@ -640,13 +642,15 @@ static float features(const mm_stft_plan *plan, const float *x, ptrdiff_t n, ptr
             log_bands(plan, s, frames, out + done, stride, &largest_of_lanes, s->minimum + batch);
         else
             largest = fmaxf(largest, log_frames(plan, s, frames, out + done * stride, stride));
-        bin0 += v_load(s->power) * 0.0f;
+        not_finite |= (v_bits(v_load(s->power)) & infinite) == infinite;
     }
     for (int l = 0; l < LANES; l++) largest = fmaxf(largest, v_lane(largest_of_lanes, l));
     /* In float, where load_columns does not look: bin 0 is the sum of the frame's windowed samples, NaN or infinite if one
      * of them is; and an energy that overflows has exponent 128. */
+    int32_t bad[LANES];
+    memcpy(bad, &not_finite, sizeof bad);
     for (int l = 0; l < LANES; l++)
-        if (v_lane(bin0, l) != 0.0f) return NAN;
+        if (bad[l]) return NAN;
     if (plan->bands_first && largest > 127.9f * (plan->exponent_high + plan->exponent_low) + plan->shift) return NAN;
     if (plan->span < INFINITY && plan->bands_first)
         raise_bands(plan->n_mels, count, out, stride, s->minimum, largest - plan->span);

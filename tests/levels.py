@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import os
 
-from mmaupro_ext.native import select
+from mmaupro_ext.native import choose
 
 ALL_LEVELS = os.environ.get("MMAUPRO_TEST_ALL_LEVELS", "") not in ("", "0")
 
-C_LEVELS = dict(list(select.levels().items())[0 if ALL_LEVELS else -2 :])
+C_LEVELS = dict(list(choose.levels().items())[0 if ALL_LEVELS else -2 :])
 """Name and number of the levels of the compiled core to test, worst first."""
 
 CORES = [*(("c", level) for level in C_LEVELS), ("numba", "auto"), ("scipy", "auto")]

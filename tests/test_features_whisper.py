@@ -234,12 +234,11 @@ def three_filters_per_bin() -> np.ndarray:
 @pytest.mark.parametrize(
     ("filters", "message"),
     [
-        (lambda: np.ones((200, 80)), "201 rows"),
-        (lambda: np.ones(201), "shape"),
+        (lambda: np.ones((200, 80)), "must have shape"),
+        (lambda: np.ones(201), "must have shape"),
         (lambda: -mel_filters(80), "negative"),
         (lambda: mel_filters(80) * np.nan, "not finite"),
-        (lambda: np.zeros((201, 0)), "0 mel filters"),
-        (lambda: np.zeros((201, 257)), "257 mel filters"),
+        (lambda: np.zeros((201, 0)), "must have shape"),
         (three_filters_per_bin, "triangles"),
         (lambda: mel_filters(80)[:, ::-1], "triangles"),
     ],

@@ -1,13 +1,15 @@
-"""The resampling and mixing kernels themselves: cuts, threads, streams, plans, scratch bounds."""
+"""The resampling and mixing kernels themselves: cuts, streams, plans, scratch bounds."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from mmaupro_ext.native import resample as native
+from mmaupro_ext import native
+from mmaupro_ext.native import choose, stream
 from mmaupro_ext.native import resample_plan as plans
-from mmaupro_ext.native import select
+from mmaupro_ext.native.fallback import FULL_SCALE
+from mmaupro_ext.native.kernels import resample_pairs
 
 RATES = (44100, 48000, 8000, 11024)
 
@@ -95,72 +97,64 @@ def test_usual_rates_have_a_plan(orig_sr, target_sr):
 
 
 @pytest.mark.parametrize("orig_sr", RATES)
-@pytest.mark.parametrize("step", [1, 3, 16, 17])
-def test_every_cut_into_pairs_gives_the_same_bits(core, orig_sr, step):
+def test_every_cut_into_pairs_gives_the_same_bits(core, orig_sr):
     plan = plan_of(orig_sr)
     x = noise(40 * plan.hop_in + 77)
     whole = native.resample(plan, x)
     n_out = len(whole)
-    pieces = np.full_like(whole, np.nan)
-    for first in range(0, plan.pairs(n_out), step):
-        last = min(first + step, plan.pairs(n_out))
-        native.resample_pairs(plan, x, 0, pieces[2 * first * plan.hop_out :], n_out, first, last)
-    np.testing.assert_array_equal(pieces, whole)
+    for step in (1, 3, 16, 17):
+        pieces = np.full_like(whole, np.nan)
+        for first in range(0, plan.pairs(n_out), step):
+            last = min(first + step, plan.pairs(n_out))
+            resample_pairs(plan, x, 0, pieces[2 * first * plan.hop_out :], n_out, first, last)
+        np.testing.assert_array_equal(pieces, whole, err_msg=str(step))
 
 
-@pytest.mark.parametrize("first", [0, 1, 5])
-def test_a_pair_needs_no_more_input_than_its_span(core, first):
+def test_a_pair_needs_no_more_input_than_its_span(core):
     plan = plan_of(44100)
     x = noise(30 * plan.hop_in)
     n_out = plan.output_length(len(x))
     wanted, found = (np.empty(2 * plan.hop_out, np.float32) for _ in range(2))
-    native.resample_pairs(plan, x, 0, wanted, n_out, first, first + 1)
-    low, high = plan.pair_span(first)
-    low = max(low, 0)
-    native.resample_pairs(plan, x[low:high].copy(), low, found, n_out, first, first + 1)
-    np.testing.assert_array_equal(found, wanted)
+    for first in (0, 1, 5):
+        resample_pairs(plan, x, 0, wanted, n_out, first, first + 1)
+        low, high = plan.pair_span(first)
+        low = max(low, 0)
+        resample_pairs(plan, x[low:high].copy(), low, found, n_out, first, first + 1)
+        np.testing.assert_array_equal(found, wanted, err_msg=str(first))
 
 
-@pytest.mark.parametrize("threads", [2, 3, 5])
-def test_threads_give_the_same_bits(core, threads):
-    plan = plan_of(44100)
-    x = noise(200 * plan.hop_in + 1)
-    np.testing.assert_array_equal(
-        native.resample(plan, x, threads=threads), native.resample(plan, x)
-    )
-
-
-def given(stream):
-    out = np.empty(stream.ready, np.float32)
-    stream.give(out)
+def given(source):
+    out = np.empty(source.ready, np.float32)
+    source.give(out)
     return out
 
 
 @pytest.mark.parametrize("orig_sr", RATES)
-@pytest.mark.parametrize("chunk", [1000, 16384, 131072])
-def test_a_stream_gives_the_bits_of_the_whole(core, orig_sr, chunk):
+def test_a_stream_gives_the_bits_of_the_whole(core, orig_sr):
     plan = plan_of(orig_sr)
     x = noise(300_000 + 13)
-    stream = native.Stream(plan)
-    pieces = []
-    for i in range(0, len(x), chunk):
-        stream.take(x[i : i + chunk])
-        pieces.append(given(stream))
-    stream.end()
-    pieces.append(given(stream))
-    np.testing.assert_array_equal(np.concatenate(pieces), native.resample(plan, x))
+    whole = native.resample(plan, x)
+    for chunk in (1000, 16384, 131072):
+        source = native.Stream(plan)
+        pieces = []
+        for i in range(0, len(x), chunk):
+            source.take(x[i : i + chunk])
+            pieces.append(given(source))
+        source.end()
+        pieces.append(given(source))
+        np.testing.assert_array_equal(np.concatenate(pieces), whole, err_msg=str(chunk))
 
 
 def test_a_stream_keeps_a_bounded_part_of_the_input():
     plan = plan_of(44100)
-    stream = native.Stream(plan)
+    source = native.Stream(plan)
     chunk = noise(131072)
-    bound = 2 * native.PAIRS_PER_BATCH * plan.hop_in + plan.forward.points + native.PADDING
+    bound = 2 * stream.PAIRS_PER_BATCH * plan.hop_in + plan.forward.points + stream.PADDING
     for _ in range(20):
-        stream.take(chunk)
-        given(stream)
-        assert stream._held <= bound
-        assert len(stream._buffer) <= bound + len(chunk)
+        source.take(chunk)
+        given(source)
+        assert source._held <= bound
+        assert len(source._buffer) <= bound + len(chunk)
 
 
 def test_cores_agree_within_rounding(monkeypatch):
@@ -168,7 +162,7 @@ def test_cores_agree_within_rounding(monkeypatch):
     plan = plan_of(44100)
     x = noise(60_000)
     results = {}
-    for backend, level in [("c", name) for name in select.levels()] + [
+    for backend, level in [("c", name) for name in choose.levels()] + [
         ("numba", "auto"),
         ("scipy", "auto"),
     ]:
@@ -195,47 +189,52 @@ def test_a_result_of_the_wrong_length_is_refused():
         native.resample(plan, noise(300), out=np.empty(99, np.float32))
 
 
-@pytest.mark.skipif(not select.levels(), reason="there is no compiled core here")
+@pytest.mark.skipif(not choose.levels(), reason="there is no compiled core here")
 @pytest.mark.parametrize(
     ("y_length", "first", "last"), [(10, 0, 1), (10_000, -1, 1), (10_000, 1, 1), (10_000, 0, 9)]
 )
 def test_the_compiled_core_refuses_what_would_write_out_of_bounds(y_length, first, last):
-    from mmaupro_ext.native import _resample
+    from mmaupro_ext.native import core
 
-    plan = plan_of(48000)
-    c_plan = _resample.Plan(plan)
+    plan = core.resample_plan(plan_of(48000))
     y = np.empty(y_length, np.float32)
-    scratch = np.empty(_resample.scratch_floats(c_plan, 0), np.float32)
+    scratch = np.empty(core.scratch_floats(plan, 0), np.float32)
     with pytest.raises(ValueError, match="out of bounds|y is too short"):
-        _resample.blocks(c_plan, 0, noise(9000), 0, y, 3000, first, last, scratch)
+        core.blocks(plan, 0, noise(9000), 0, y, 3000, first, last, scratch)
     with pytest.raises(ValueError, match="scratch is too short"):
-        _resample.blocks(
-            c_plan, 0, noise(9000), 0, np.empty(3000, np.float32), 3000, 0, 1, scratch[1:]
-        )
+        core.blocks(plan, 0, noise(9000), 0, np.empty(3000, np.float32), 3000, 0, 1, scratch[1:])
+
+
+@pytest.mark.skipif(not choose.levels(), reason="there is no compiled core here")
+def test_plans_keep_to_the_limits_of_the_compiled_core():
+    from mmaupro_ext.native import core
+
+    assert plans.MAX_RADIX == core.MAX_RADIX
 
 
 # ---- Mixing
 
 
+# Frames fill no register, some, and many with a rest; 3 and 6 channels take the general loop.
 @pytest.mark.parametrize("dtype", ["int16", "int32", "float32"])
-@pytest.mark.parametrize("channels", [1, 2, 3, 6, 8])
-@pytest.mark.parametrize("frames", [1, 15, 1000])
-def test_mean_and_split_are_rounded_once(core, dtype, channels, frames):
-    rng = np.random.default_rng(channels)
-    if dtype == "float32":
-        x = rng.standard_normal((frames, channels)).astype(np.float32)
-    else:
-        limits = np.iinfo(dtype)
-        x = rng.integers(limits.min, limits.max, (frames, channels), dtype, endpoint=True)
-        x[0] = limits.min
-    # float64 holds sums of 8 such samples exactly (float32: but for bits far below the result's).
-    exact = x.astype(np.float64) / native.FULL_SCALE[dtype]
-    mean = (exact.sum(axis=1) / channels).astype(np.float32)
-    if channels & (channels - 1):  # the order of two divisions may move the last bit of a float64
-        np.testing.assert_allclose(native.mean(x), mean, rtol=2**-23)
-    else:
-        np.testing.assert_array_equal(native.mean(x), mean)
-    np.testing.assert_array_equal(native.split(x), exact.T.astype(np.float32))
+def test_mean_and_split_are_rounded_once(core, dtype):
+    for channels in (1, 2, 3, 6, 8):
+        for frames in (1, 15, 1000):
+            rng = np.random.default_rng(channels)
+            if dtype == "float32":
+                x = rng.standard_normal((frames, channels)).astype(np.float32)
+            else:
+                limits = np.iinfo(dtype)
+                x = rng.integers(limits.min, limits.max, (frames, channels), dtype, endpoint=True)
+                x[0] = limits.min
+            # float64 holds sums of 8 such samples exactly (float32: but for bits far below the result's).
+            exact = x.astype(np.float64) / FULL_SCALE[dtype]
+            mean = (exact.sum(axis=1) / channels).astype(np.float32)
+            # The order of two divisions may move the last bit of a float64, and so that of a float32.
+            last_bit = 2**-23 if channels & (channels - 1) else 0
+            case = f"{channels} channels, {frames} frames"
+            np.testing.assert_allclose(native.mean(x), mean, rtol=last_bit, atol=0, err_msg=case)
+            np.testing.assert_array_equal(native.split(x), exact.T.astype(np.float32), err_msg=case)
 
 
 def test_the_mean_of_two_huge_samples_does_not_overflow(core):
@@ -243,14 +242,16 @@ def test_the_mean_of_two_huge_samples_does_not_overflow(core):
     np.testing.assert_array_equal(native.mean(huge), huge[:, 0])
 
 
-@pytest.mark.parametrize("bad", [np.nan, -np.nan, np.inf, -np.inf])
-def test_one_bad_sample_is_found_wherever_it_is(core, bad):
-    for n in (1, 7, 100):
-        x = np.full(n, np.float32(-3.4028235e38))
+def test_peak_sees_every_sample(core):
+    for n in (1, 7, 16, 100, 9001):
+        x = np.full(n, np.float32(-3.4028235e38)) * np.float32(0.1)
         assert native.finite(x)
+        assert native.peak(x) == -x[0]
         for place in {0, n // 2, n - 1}:
-            y = x.copy()
-            y[place] = bad
-            assert not native.finite(y)
+            for value in (np.nan, -np.nan, np.inf, -np.inf, -3.4028235e38):
+                y = x.copy()
+                y[place] = value
+                np.testing.assert_equal(native.peak(y), np.float32(abs(value)))
+                assert native.finite(y) == np.isfinite(value)
     assert native.finite(np.empty(0, np.float32))
-    assert native.finite(np.float32([1e-45, -1e-45, 0, -0.0]))
+    assert native.peak(np.float32([1e-45, -1e-45, 0, -0.0])) == np.float32(1e-45)

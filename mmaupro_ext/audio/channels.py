@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from mmaupro_ext import native
 from mmaupro_ext.audio.validate import valid_signal
-from mmaupro_ext.native import resample as native
 
 
 def to_mono(x: npt.ArrayLike) -> npt.NDArray[np.float32]:

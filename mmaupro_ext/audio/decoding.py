@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from mmaupro_ext import native
 from mmaupro_ext.audio.opening import AudioInfo, Clip, open_clip, regular_file
 from mmaupro_ext.audio.resampling import RESAMPLERS, SoxrStream, output_length, stream_for
 from mmaupro_ext.audio.validate import check_finite, valid_rate, valid_rates
 from mmaupro_ext.audio.windowing import sample_count
-from mmaupro_ext.native import resample as native
 from mmaupro_ext.util import require_choice
 
 CHANNELS = ("mono", "keep", "apart")

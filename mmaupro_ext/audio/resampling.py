@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import soxr
 
+from mmaupro_ext import native
 from mmaupro_ext.audio.validate import valid_rates, valid_signal
-from mmaupro_ext.native import resample as native
 from mmaupro_ext.native.resample_plan import MAX_POINTS, MAX_RADIX, ResamplePlan, resample_plan
 from mmaupro_ext.util import require_choice
 

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from mmaupro_ext import native
 from mmaupro_ext.errors import AudioError
-from mmaupro_ext.native import resample as native
 
 MAX_RATE = 768_000  # Hz; the highest that audio hardware records at
 MAX_QUOTIENT = 10_000  # of two rates; soxr may never return beyond

@@ -8,16 +8,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from mmaupro_ext import native
 from mmaupro_ext.audio.validate import check_finite
 from mmaupro_ext.errors import AudioError, ConfigError
-from mmaupro_ext.native import logmel, stft_mel
-
-# Of Whisper's spectrogram, which has a kernel of its own.
-N_FFT, HOP_LENGTH, MELS_MAX = logmel.N_FFT, logmel.HOP_LENGTH, logmel.MELS_MAX
 
 FloatArray = npt.NDArray[np.float32]
-Plan = stft_mel.Plan
-WhisperPlan = logmel.Plan
+Plan = native.Plan
 
 # Full scale of the integer sample formats that sound files hold; dividing by it is exact.
 _FULL_SCALE = {np.dtype(np.int16): 2.0**15, np.dtype(np.int32): 2.0**31}
@@ -126,31 +122,28 @@ def raise_unusable(samples: npt.NDArray[Any]) -> None:
     )
 
 
-def whisper_features(
-    plan: WhisperPlan, samples: FloatArray, out: FloatArray, *, padded: int | None = None
+def padded_features(
+    plan: Plan, samples: FloatArray, out: FloatArray, *, padded: int | None = None
 ) -> None:
-    """Write Whisper's features of checked samples followed by zeros.
+    """Write the features of checked samples followed by zeros, which cost nothing.
 
     Parameters
     ----------
-    plan : WhisperPlan
-        The filter bank.
+    plan : Plan
+        With bands first and a span.
     samples : numpy.ndarray
         From :func:`as_samples`, at most ``padded``.
     out : numpy.ndarray
-        C-contiguous float32 array of shape (n_mels, padded // 160), written.
+        C-contiguous float32 array of shape (n_mels, padded // hop), written.
     padded : int, optional
-        Length of the buffer in samples, more than 200. Default: the length of ``samples``.
+        Length of the buffer in samples. Default: the length of ``samples``.
 
     Raises
     ------
     AudioError
         If a sample is not finite, or too large for float32 energies; ``out`` is then worthless.
     """
-    usable = logmel.log_mel(plan, samples, samples.size if padded is None else padded, out)
-    # The last frame ends up to 119 samples before the end of the buffer: no frame sees those.
-    unseen = samples[(out.shape[1] - 1) * HOP_LENGTH + N_FFT // 2 :]
-    if not (usable and np.isfinite(unseen).all()):
+    if not native.log_mel(plan, samples, samples.size if padded is None else padded, out):
         raise_unusable(samples)
 
 
@@ -181,15 +174,10 @@ def features(
     AudioError
         If a sample is not finite, or too large for float32 energies; ``out`` is then worthless.
     """
-    largest = stft_mel.features(plan, samples, out, padded=padded)
+    largest = native.stft_mel(plan, samples, out, padded=padded)
     if math.isnan(largest):
         raise_unusable(samples)
     return largest
-
-
-def raise_to(lowest: np.float32, values: FloatArray) -> None:
-    """Raise the values of a C-contiguous array to at least ``lowest``, in place."""
-    stft_mel.clamp(values, float(lowest))
 
 
 def normalize(plan: Plan, values: FloatArray, epsilon: float) -> None:
@@ -204,4 +192,4 @@ def normalize(plan: Plan, values: FloatArray, epsilon: float) -> None:
     epsilon : float
         Added to the deviation.
     """
-    stft_mel.normalize(plan, values, epsilon)
+    native.normalize(plan, values, epsilon)

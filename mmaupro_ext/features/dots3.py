@@ -69,7 +69,7 @@ class NativeDots3(NativeExtractor):
     native_settings = whisper.WHISPER_SETTINGS
 
     @classmethod
-    def native_plan_of(cls, stock: Any) -> compute.WhisperPlan:
+    def native_plan_of(cls, stock: Any) -> compute.Plan:
         """Return the plan for the checkpoint's filter bank."""
         return whisper.plan_of_filters(stock.mel_filters)
 
@@ -103,7 +103,7 @@ class NativeDots3(NativeExtractor):
         buffer = np.empty((plan.n_mels, length // HOP_LENGTH), np.float32)
         for chunk, rows in zip(self.native_chunks(wave), out, strict=True):
             try:
-                compute.whisper_features(plan, chunk, buffer, padded=length)
+                compute.padded_features(plan, chunk, buffer, padded=length)
             except AudioError:
                 compute.raise_unusable(wave)  # counts from the beginning of the signal
             rows[:] = buffer[:, :frames]

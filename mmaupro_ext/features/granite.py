@@ -86,6 +86,7 @@ class NativeGranite(NativeExtractor):
             floor=FLOOR,
             scale=0.25 / math.log(10.0),
             shift=1.0,
+            span=RANGE / 4.0,
         )
 
     @classmethod
@@ -146,5 +147,4 @@ class NativeGranite(NativeExtractor):
         self: Any, wave: compute.FloatArray, out: compute.FloatArray, padded: int | None = None
     ) -> None:
         """Write the frames of one audio, zero-padded to ``padded`` samples."""
-        highest = compute.features(self.native_plan, wave, out, padded=padded)
-        compute.raise_to(np.float32(highest) - np.float32(RANGE / 4.0), out)
+        compute.features(self.native_plan, wave, out, padded=padded)

@@ -8,6 +8,7 @@ dots3-note in chunks; nano; pictures in reports.
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,10 +20,11 @@ from mmaupro_ext.features.drop_in import VIRTUAL_PADDING, NativeExtractor, one_l
 
 SAMPLING_RATE = 16000  # Hz
 N_FFT = (
-    compute.N_FFT
-)  # samples in a frame, 25 ms; periodic Hann window, and half as many mirrored at the ends
-HOP_LENGTH = compute.HOP_LENGTH  # samples, 10 ms
+    400  # samples in a frame, 25 ms; periodic Hann window, and half as many mirrored at the ends
+)
+HOP_LENGTH = 160  # samples, 10 ms
 SHORTEST = N_FFT // 2 + 1  # samples: what mirroring takes
+MELS_MAX = 256
 FLOOR = 1e-10  # v = log10(max(energy, FLOOR))
 RANGE = 8.0  # decades under the largest v that are kept: feature = (max(v, max(v) - RANGE) + 4) / 4
 
@@ -69,7 +71,7 @@ def log_mel(
     samples = compute.as_samples(x)
     padded = compute.buffer_length(samples.size, pad_to, SHORTEST)
     out = np.empty((plan.n_mels, padded // HOP_LENGTH), np.float32)
-    compute.whisper_features(plan, samples, out, padded=padded)
+    compute.padded_features(plan, samples, out, padded=padded)
     return out
 
 
@@ -121,7 +123,7 @@ def mel_filters(n_mels: int = 128) -> npt.NDArray[np.float64]:
     return mel.filter_bank(N_FFT, _valid_n_mels(n_mels), scale="slaney", equal_area=True)
 
 
-def plan_of_filters(filters: npt.NDArray[np.floating]) -> compute.WhisperPlan:
+def plan_of_filters(filters: npt.NDArray[np.floating]) -> compute.Plan:
     """Return the kernel's plan for a filter bank of shape (201, n_mels).
 
     Raises
@@ -129,22 +131,34 @@ def plan_of_filters(filters: npt.NDArray[np.floating]) -> compute.WhisperPlan:
     ValueError
         If the kernel cannot use the bank.
     """
-    bank = np.asarray(filters, dtype=np.float32)
-    if bank.ndim != 2:
-        raise ValueError(f"mel_filters must have shape (201, n_mels), not {bank.shape}")
+    # As float32, like the bank of a checkpoint.
+    bank = np.asarray(filters, dtype=np.float32).astype(np.float64)
     try:
-        return compute.WhisperPlan(bank)
+        return compute.Plan(
+            window=mel.hann(N_FFT),
+            hop_length=HOP_LENGTH,
+            n_fft=N_FFT,
+            filters=bank,
+            offset=N_FFT // 2,
+            boundary="mirror",
+            floor=FLOOR,
+            scale=0.25 / math.log(10.0),
+            shift=1.0,
+            span=RANGE / 4.0,
+            bands_first=True,
+            precision="float",
+        )
     except ValueError as error:
         raise ValueError(f"mel_filters cannot be used: {error}") from error
 
 
 @functools.lru_cache(maxsize=8)
-def _plan(n_mels: int) -> compute.WhisperPlan:
+def _plan(n_mels: int) -> compute.Plan:
     return plan_of_filters(mel_filters(n_mels))
 
 
 def _valid_n_mels(n_mels: int) -> int:
-    return compute.whole_number("n_mels", n_mels, 1, compute.MELS_MAX)
+    return compute.whole_number("n_mels", n_mels, 1, MELS_MAX)
 
 
 WHISPER_SETTINGS = {
@@ -163,7 +177,7 @@ class NativeWhisper(NativeExtractor):
     native_settings = WHISPER_SETTINGS
 
     @classmethod
-    def native_plan_of(cls, stock: Any) -> compute.WhisperPlan:
+    def native_plan_of(cls, stock: Any) -> compute.Plan:
         """Return the plan for the checkpoint's filter bank."""
         return plan_of_filters(stock.mel_filters)
 
@@ -195,4 +209,4 @@ class NativeWhisper(NativeExtractor):
         self: Any, wave: compute.FloatArray, out: compute.FloatArray, padded: int | None = None
     ) -> None:
         """Write the features of one audio, zero-padded to ``padded`` samples."""
-        compute.whisper_features(self.native_plan, wave, out, padded=padded)
+        compute.padded_features(self.native_plan, wave, out, padded=padded)

@@ -8,9 +8,35 @@ from __future__ import annotations
 
 import mmaupro_ext
 from mmaupro_ext.native import choose
+from mmaupro_ext.native.kernels import (
+    finite,
+    log_mel,
+    mean,
+    normalize,
+    peak,
+    resample,
+    split,
+    stft_mel,
+)
+from mmaupro_ext.native.resample_plan import ResamplePlan
+from mmaupro_ext.native.stft_plan import Plan
+from mmaupro_ext.native.stream import Stream
 from mmaupro_ext.util import usable_cores
 
-__all__ = ["info"]
+__all__ = [
+    "Plan",
+    "ResamplePlan",
+    "Stream",
+    "finite",
+    "info",
+    "log_mel",
+    "mean",
+    "normalize",
+    "peak",
+    "resample",
+    "split",
+    "stft_mel",
+]
 
 
 def info() -> dict[str, str | int | list[str]]:

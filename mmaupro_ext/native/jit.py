@@ -19,7 +19,9 @@ def _can_be_kept() -> bool:
 
     try:
         njit(cache=True)(probe)
-    except RuntimeError:  # "no locator available": neither the package's folder nor the user's can be written
+    except (
+        RuntimeError
+    ):  # "no locator available": neither the package's folder nor the user's can be written
         _log.warning(
             "Numba has no folder to keep what it compiles in: that takes half a minute more in each "
             "process. Set NUMBA_CACHE_DIR to a folder that can be written."

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 # ln(1 + f) = f (c0 + c1 f + ...) on [sqrt(1/2) - 1, sqrt(2) - 1], at most 3.4e-8 off: the fit of
-# csrc/fit_log.py, times ln(2) over its own scale.
+# tools/fit_log.py.
 LOG_TERMS = (
     0.9999998139148344,
     -0.5000066739904269,
@@ -143,7 +143,9 @@ class Plan:
             "offset": self.offset - zeros_before,
             # The square root starts from its reciprocal, so zero is kept away from it.
             "power_floor": max(self.power_floor, 1e-37),
-            "lowest": self.scale * math.log(self.floor) + self.shift if self.bands_first else -math.inf,
+            "lowest": self.scale * math.log(self.floor) + self.shift
+            if self.bands_first
+            else -math.inf,
         }
         # |X| <= sum |window| max |y|, and |y| <= 2 max |x|, or 4 where a mean is taken off as well.
         gain = 4.0 * np.abs(window).sum() * max(1.0, float(filters.sum(axis=0).max()))
@@ -164,10 +166,15 @@ class Plan:
         return max(0, 1 + (length + self.offset - self.frame_length) // self.hop_length)
 
     def end_of(self, count: int) -> int:
-        """Return the sample behind the columns (of a hop) that ``count`` frames lie in."""
+        """Return the sample behind those that a kernel checks where it makes ``count`` frames.
+
+        In float these are the frames' own, in double those of the columns (of a hop) that they lie in.
+        """
         if not count:
             return 0
         length, hop = self.tables["frame_length"], self.hop_length
+        if self.precision == "float":
+            return max(0, (count - 1) * hop + length - self.tables["offset"])
         return max(0, (count + (length - 1) // hop) * hop - self.tables["offset"])
 
     def live_frames(self, samples: int, padded: int) -> int:
@@ -218,7 +225,9 @@ def make_transform(
     real = {"float": np.float32, "double": np.float64}[precision]
     padded = np.zeros(n_fft)
     padded[: window.size] = window
-    sample = (columns * np.arange(rows) + step * np.arange(columns)[:, None]) % n_fft  # [column, row]
+    sample = (
+        columns * np.arange(rows) + step * np.arange(columns)[:, None]
+    ) % n_fft  # [column, row]
     half = np.arange(1, radix // 2 + 1)
 
     pass_turns = []

@@ -180,7 +180,9 @@ def _make_butterfly(radix: int) -> Callable[..., Any]:
     copied = radix > 8
     place = [f"a[{q} * ROW" if copied else f"rows[p{q}" for q in count]
     part = ("{} + v]", "{} + LANES + v]") if copied else ("{} + at]", "{} + _LANES + at]")
-    y = writer.dft([writer.pair(*(form.format(place[q]) for form in part)) for q in count])
+    # Read where they are needed, not all before: LLVM has fewer registers than that.
+    re, im = part
+    y = writer.dft([(re.format(place[q]), im.format(place[q])) for q in count])
     for q, (re, im) in enumerate(y):
         if q:
             re, im = f"{re} * c{q} - {im} * s{q}", f"{re} * s{q} + {im} * c{q}"

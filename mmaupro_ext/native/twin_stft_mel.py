@@ -717,7 +717,19 @@ def _features(
         _column_stage(halfway, radix, columns, radices, pass_turns, t, u, power)
         _mel_stage(power, row_of_bin, segment_bins, rising, falling, magnitude, power_floor, mel)
         high_here = _log_stage(
-            mel, terms, high, low, shift, floor, add, linear, bands, lowest, min(L, count - f), out, f
+            mel,
+            terms,
+            high,
+            low,
+            shift,
+            floor,
+            add,
+            linear,
+            bands,
+            lowest,
+            min(L, count - f),
+            out,
+            f,
         )
         largest = max(largest, high_here)
     if span < np.inf:

@@ -12,7 +12,7 @@ import pytest
 import mmaupro_ext
 from mmaupro_ext import native
 from mmaupro_ext.errors import ConfigError
-from mmaupro_ext.native import select
+from mmaupro_ext.native import choose
 
 
 @pytest.fixture(autouse=True)
@@ -24,31 +24,34 @@ def no_wishes(monkeypatch):
 @pytest.fixture
 def without_core(monkeypatch):
     """Behave as an install without a compiler."""
-    monkeypatch.setattr(select, "levels", dict)
-    select._best_without_the_core.cache_clear()
+    monkeypatch.setattr(choose, "levels", dict)
+    choose._core.cache_clear()
+    choose._best_without_the_core.cache_clear()
 
 
 def test_tests_run_with_the_compiled_core():
     # All the other tests take the levels from here: without the core they would test the twin only.
-    assert "scalar" in select.levels(), "build it: python setup.py build_ext --inplace"
+    assert "scalar" in choose.levels(), "build it: python setup.py build_ext --inplace"
 
 
 def test_compiled_core_at_its_best_level_is_the_default():
-    assert select.backend() == "c"
-    assert select.level() == list(select.levels())[-1]
-    assert select.level_number() == select.levels()[select.level()]
+    assert choose.backend() == "c"
+    assert choose.level() == list(choose.levels())[-1]
+    running = choose.running()
+    assert running.level == choose.levels()[choose.level()]
+    assert running.stft.__name__.endswith("native.core")
 
 
 @pytest.mark.parametrize("value", ["", "auto", " AUTO "])
 def test_empty_and_auto_mean_the_default(monkeypatch, value):
-    default = select.backend(), select.level()
+    default = choose.backend(), choose.level()
     monkeypatch.setenv("MMAUPRO_NATIVE", value)
     monkeypatch.setenv("MMAUPRO_SIMD", value)
-    assert (select.backend(), select.level()) == default
+    assert (choose.backend(), choose.level()) == default
 
 
 def test_variables_are_read_at_every_call(monkeypatch):
-    for level in select.levels():
+    for level in choose.levels():
         monkeypatch.setenv("MMAUPRO_SIMD", level)
         assert native.info()["simd"] == level
     for name in ("numba", "scipy"):
@@ -62,17 +65,17 @@ def test_unknown_backend_is_refused_with_those_available(monkeypatch):
     with pytest.raises(
         ConfigError, match="'rust' is unknown; available here: auto, c, numba, scipy"
     ):
-        select.backend()
+        choose.backend()
 
 
 def test_unknown_level_is_refused_with_those_available(monkeypatch):
     monkeypatch.setenv("MMAUPRO_SIMD", "avx9")
     with pytest.raises(ConfigError, match="'avx9' is unknown; available here: auto, scalar"):
-        select.level()
+        choose.level()
 
 
 def test_level_of_another_processor_is_refused(monkeypatch):
-    (other,) = {"neon", "sse2"} - set(select.levels())
+    (other,) = {"neon", "sse2"} - set(choose.levels())
     monkeypatch.setenv("MMAUPRO_SIMD", other)
     with pytest.raises(ConfigError, match=f"'{other}' does not run here; available here: auto"):
         native.info()
@@ -80,36 +83,36 @@ def test_level_of_another_processor_is_refused(monkeypatch):
 
 def test_without_the_core_the_twin_runs_and_says_so_once(without_core, caplog):
     with caplog.at_level(logging.WARNING):
-        assert select.backend() == "numba"
-        assert select.backend() == "numba"
+        assert choose.backend() == "numba"
+        assert choose.backend() == "numba"
     assert caplog.text.count("without its compiled core") == 1
 
 
 @pytest.fixture
 def without_numba(monkeypatch):
     """Behave as on a Python that has no Numba yet."""
-    monkeypatch.setattr(select, "numba_works", lambda: False)
+    monkeypatch.setattr(choose, "numba_works", lambda: False)
 
 
 def test_without_core_and_numba_scipy_runs_and_says_so_once(without_core, without_numba, caplog):
     with caplog.at_level(logging.WARNING):
-        assert select.backend() == "scipy"
-        assert select.backend() == "scipy"
+        assert choose.backend() == "scipy"
+        assert choose.backend() == "scipy"
     assert caplog.text.count("Numba cannot be imported: scipy") == 1
     assert native.info()["backend"] == native.info()["simd"] == "scipy"
-    assert select.backends() == ["scipy"]
+    assert choose.backends() == ["scipy"]
 
 
 def test_asking_for_numba_where_it_cannot_be_imported_is_refused(without_numba, monkeypatch):
     monkeypatch.setenv("MMAUPRO_NATIVE", "numba")
     with pytest.raises(ConfigError, match="Numba cannot be imported; available here: auto, c, sc"):
-        select.backend()
+        choose.backend()
 
 
 def test_missing_core_and_broken_numba_are_found_out_by_importing_them():
     """No file to decode and no model: features of samples, at two rates, in a fresh process."""
     program = (
-        "import sys; sys.modules.update(dict.fromkeys(['numba', 'mmaupro_ext.native._logmel']));"
+        "import sys; sys.modules.update(dict.fromkeys(['numba', 'mmaupro_ext.native.core']));"
         "import numpy, mmaupro_ext.audio as a, mmaupro_ext.features as f, mmaupro_ext.native as n;"
         "x = a.resample(numpy.ones(44100, 'float32'), 44100, 16000);"
         "print(f.log_mel(x).shape, n.info()['backend'], 'numba.core' in sys.modules)"
@@ -124,26 +127,26 @@ def test_missing_core_and_broken_numba_are_found_out_by_importing_them():
 @pytest.mark.parametrize("name", ["numba", "scipy"])
 def test_a_core_on_request_does_not_warn(without_core, caplog, monkeypatch, name):
     monkeypatch.setenv("MMAUPRO_NATIVE", name)
-    assert select.backend() == name
+    assert choose.backend() == name
     assert not caplog.records
 
 
 def test_asking_for_a_core_that_is_not_there_is_refused(without_core, monkeypatch):
     monkeypatch.setenv("MMAUPRO_NATIVE", "c")
     with pytest.raises(ConfigError, match="not installed; available here: auto, numba, scipy"):
-        select.backend()
+        choose.backend()
     monkeypatch.setenv("MMAUPRO_NATIVE", "rust")
     with pytest.raises(ConfigError, match="available here: auto, numba, scipy$"):
-        select.backend()
+        choose.backend()
     with pytest.raises(ConfigError, match="no compiled core"):
-        select.level()
+        choose.level()
 
 
 def test_info_says_what_runs():
     assert native.info() == {
         "backend": "c",
-        "simd": select.level(),
-        "simd_available": list(select.levels()),
+        "simd": choose.level(),
+        "simd_available": list(choose.levels()),
         "threads": len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count(),
         "version": mmaupro_ext.__version__,
     }

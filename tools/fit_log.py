@@ -1,21 +1,21 @@
-"""Fit the polynomial that ``logmel.c`` uses for its logarithm, and print it as a C initialiser.
+"""Fit the polynomial of the kernels' logarithm, and print it as a Python tuple.
 
-The feature of a mel energy v = m * 2**e, with m in [sqrt(1/2), sqrt(2)), is
+The logarithm of an energy v = m * 2**e, with m in [sqrt(1/2), sqrt(2)), is
 
-    log10(v) / 4 + 1 = SCALE * e + (1 + f * p(f)),    f = m - 1,    SCALE = log10(2) / 4.
+    ln(v) = ln(2) * e + f * p(f),    f = m - 1.
 
-``p`` has degree 7 and minimises the largest error of f * p(f) against SCALE * log2(1 + f) over the
-whole interval (Lawson's iteration: least squares, with weights that grow where the error is large).
-The largest error is 3.7e-9, a sixteenth of the float32 rounding (6e-8) of a feature near 1.
+``p`` has degree 7 and minimises the largest error of f * p(f) against ln(1 + f) over the whole interval
+(Lawson's iteration: least squares, with weights that grow where the error is large). The largest error is
+3.4e-8, about half the float32 rounding of a logarithm near 1.
 
-Run: ``python csrc/fit_log.py``. The test suite repeats the fit and compares it with the C source.
+Run: ``python tools/fit_log.py``. The coefficients are `LOG_TERMS` in ``mmaupro_ext/native/stft_plan.py``; the
+test suite repeats the fit and compares.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-SCALE = 0.25 * np.log10(2.0)
 DEGREE = 7
 
 
@@ -25,7 +25,7 @@ def fit(degree: int = DEGREE, rounds: int = 400) -> tuple[np.ndarray, float]:
     # Chebyshev points: dense near the ends, where the error of a minimax fit is largest.
     f = (low + high) / 2 + (high - low) / 2 * np.cos(np.linspace(0, np.pi, 4001))
     powers = f[:, None] ** np.arange(1, degree + 2)
-    wanted = SCALE * np.log2(1 + f)
+    wanted = np.log1p(f)
     weights = np.full(f.size, 1 / f.size)
     for _ in range(rounds):
         root = np.sqrt(weights)
@@ -38,5 +38,5 @@ def fit(degree: int = DEGREE, rounds: int = 400) -> tuple[np.ndarray, float]:
 
 if __name__ == "__main__":
     coefficients, largest = fit()
-    print(", ".join(f"{np.float32(c):.9g}f" for c in coefficients))
+    print("(" + ", ".join(map(repr, coefficients.tolist())) + ")")
     print(f"largest error {largest:.2g}")
