@@ -17,15 +17,11 @@ from types import MappingProxyType
 import pytest
 from chat_standin import StandIn, answer, without_proxy
 
+from mmaupro_ext.chat_server import ServerSettings
 from mmaupro_ext.errors import ConfigError
 from mmaupro_ext.offline import judges
-from mmaupro_ext.offline.judges import (
-    CachedJudge,
-    Prompt,
-    ServerJudge,
-    ServerSettings,
-    ask_all,
-)
+from mmaupro_ext.offline.judges import ServerJudge
+from mmaupro_ext.offline.judging import CachedJudge, Prompt, ask_all
 from mmaupro_ext.replies import parse_error
 from mmaupro_ext.store import Store
 
@@ -222,7 +218,9 @@ def test_a_folder_that_cannot_be_written_is_named_before_anything_is_asked(tmp_p
 
 INTERRUPTED = """
     import sys
-    from mmaupro_ext.offline.judges import *
+    from mmaupro_ext.chat_server import ServerSettings
+    from mmaupro_ext.offline.judges import ServerJudge
+    from mmaupro_ext.offline.judging import CachedJudge, Prompt, ask_all
     judge = ServerJudge(sys.argv[1], "tiny", "greedy", None, ServerSettings(concurrency=2, grace_s=5))
     prompts = [Prompt("Be fair.", f"question {i}") for i in range(60)]
     try:

@@ -18,7 +18,7 @@ from mmaupro_ext.util import write_atomically
 
 if TYPE_CHECKING:
     from mmaupro_ext.offline.embedders import TokenEmbedder
-    from mmaupro_ext.offline.judges import CachedJudge
+    from mmaupro_ext.offline.judging import CachedJudge
 
 NO_EMBEDDER = "none"
 OFFICIAL_EMBEDDER = "nvidia/NV-Embed-v2"
@@ -231,9 +231,11 @@ def _write(target: Path, content: str) -> None:
 
 
 def _judge(args: argparse.Namespace, preset: Preset) -> CachedJudge:
+    from mmaupro_ext.chat_server import ServerSettings
     from mmaupro_ext.offline import judges
+    from mmaupro_ext.offline.judging import CachedJudge
 
-    settings = judges.ServerSettings(
+    settings = ServerSettings(
         concurrency=args.judge_concurrency,
         per_minute=args.judge_per_minute,
         timeout_s=args.judge_timeout,
@@ -249,7 +251,7 @@ def _judge(args: argparse.Namespace, preset: Preset) -> CachedJudge:
         device=args.judge_device,
         batch_size=args.judge_batch_size,
     )
-    return judges.CachedJudge(judge, args.judge_cache)
+    return CachedJudge(judge, args.judge_cache)
 
 
 def _embedder(args: argparse.Namespace, preset: Preset) -> TokenEmbedder | None:

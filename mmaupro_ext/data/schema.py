@@ -17,54 +17,17 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+# Names of this module for all of `data` and above; `scoring` takes them from below.
+from mmaupro_ext.categories import CATEGORIES as CATEGORIES
+from mmaupro_ext.categories import CATEGORY_BY_VALUE as CATEGORY_BY_VALUE
+from mmaupro_ext.categories import CHOICE_LETTERS as CHOICE_LETTERS
+from mmaupro_ext.categories import Category as Category
+from mmaupro_ext.categories import Kind as Kind
 from mmaupro_ext.data.text import visible
 
-Kind = Literal["closed", "open", "instruction"]
 Confidence = Literal["verified", "reported", "inferred"]
 Doc = dict[str, Any]
 
-
-@dataclass(frozen=True)
-class Category:
-    """One of the twelve values of the `category` column.
-
-    Parameters
-    ----------
-    slug : str
-        The name used in task names.
-    value : str
-        The value in the dataset.
-    expected_count : int
-        Rows of this category in the released test split (they sum to 5,305).
-    kind : {"closed", "open", "instruction"}
-        How replies are scored: by choice, by a judge, or by rule.
-    """
-
-    slug: str
-    value: str
-    expected_count: int
-    kind: Kind
-
-
-# Counts: NeMo's documented run per subset; the paper's average column is reproduced by them.
-CATEGORIES: dict[str, Category] = {
-    category.slug: category
-    for category in (
-        Category("sound", "sound", 1048, "closed"),
-        Category("music", "music", 1418, "closed"),
-        Category("speech", "speech", 891, "closed"),
-        Category("sound_music", "sound_music", 50, "closed"),
-        Category("music_speech", "music_speech", 46, "closed"),
-        Category("sound_speech", "sound_speech", 88, "closed"),
-        Category("sound_music_speech", "sound_music_speech", 7, "closed"),
-        Category("spatial_audio", "spatial_audio", 325, "closed"),
-        Category("voice_chat", "voice_chat", 290, "closed"),
-        Category("multi", "multi", 430, "closed"),
-        Category("open", "open", 625, "open"),
-        Category("instruction_following", "instruction following", 87, "instruction"),
-    )
-}
-CATEGORY_BY_VALUE: dict[str, Category] = {c.value: c for c in CATEGORIES.values()}
 
 COLUMNS: tuple[str, ...] = (
     "id",
@@ -92,8 +55,6 @@ REQUIRED_COLUMNS: tuple[str, ...] = (
     "task_identifier",
     "kwargs",
 )
-# The prompts letter the choices, so a closed row can have no more than there are letters.
-CHOICE_LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 LENGTH_TYPES: tuple[str, ...] = ("short", "medium", "long", "ultra-long")
 # Upper ends of short, medium and long in seconds (paper, section on the dataset); above is
 # ultra-long, which ends at 10 min.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from mmaupro_ext.data import file_sha256
 from mmaupro_ext.errors import ConfigError
-from mmaupro_ext.offline.judges import DECODINGS, SEED, Keep, Prompt
+from mmaupro_ext.offline.judging import DECODINGS, SEED, Keep, Prompt
 from mmaupro_ext.replies import error_reply
 from mmaupro_ext.scoring.open_ended import JUDGE_DTYPE, JUDGE_GENERATION
 from mmaupro_ext.util import require_choice, sha256_of_text

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mmaupro_ext.offline.judges import Judge, Prompt, ask_all
+from mmaupro_ext.offline.judging import Judge, Prompt, ask_all
 from mmaupro_ext.offline.logged_items import Item
 from mmaupro_ext.offline.logged_runs import Run, clip_seconds
 from mmaupro_ext.offline.summary import LOST_LIMIT, summarise

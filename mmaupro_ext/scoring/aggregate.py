@@ -11,7 +11,7 @@ import math
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from mmaupro_ext.data.schema import CATEGORIES
+from mmaupro_ext.categories import CATEGORIES
 from mmaupro_ext.scoring.errors import ScoringError
 
 OFFICIAL_COUNTS: Mapping[str, int] = MappingProxyType(

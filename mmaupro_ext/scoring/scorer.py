@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from mmaupro_ext.data.schema import CATEGORY_BY_VALUE
+from mmaupro_ext.categories import CATEGORY_BY_VALUE
 from mmaupro_ext.replies import parse_error
 from mmaupro_ext.scoring import closed, instruction_following, open_ended
 from mmaupro_ext.scoring.final import final_answer
