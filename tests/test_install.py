@@ -13,17 +13,21 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import tarfile
 import zipfile
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
 
 REPO = Path(__file__).parents[1]
-TREES = ("csrc", "mmaupro_ext", "tasks")
-FILES = ("setup.py", "pyproject.toml", "MANIFEST.in", "README.md", "LICENSE")
+TREES = ("csrc", "mmaupro_ext", "tasks", "docs", "tests", "tools", "benchmarks")
+LEFT = shutil.ignore_patterns("*.so", "__pycache__", "_*.c")
+PIP = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
 
 
 def run(command: list[str], *, cwd: Path, timeout: int = 300, **env: str):
+    """Run a command that must succeed, without what this process inherited of paths and switches."""
     clean = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "MMAUPRO_NO_HOOK")}
     done = subprocess.run(
         command,
@@ -38,42 +42,35 @@ def run(command: list[str], *, cwd: Path, timeout: int = 300, **env: str):
     return done
 
 
-def build_wheel(folder: Path, **env: str) -> Path:
-    """Build a wheel from a copy of the sources, so that nothing built in place leaks into it."""
-    source = folder / "source"
-    for tree in TREES:
-        shutil.copytree(
-            REPO / tree, source / tree, ignore=shutil.ignore_patterns("*.so", "__pycache__", "_*.c")
-        )
-    for name in FILES:
-        shutil.copy(REPO / name, source / name)
-    run(
-        [
-            sys.executable,
-            "-m",
-            "pip",
-            "wheel",
-            "--no-deps",
-            "--no-build-isolation",
-            "-w",
-            str(folder),
-            ".",
-        ],
-        cwd=source,
-        **env,
-    )
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    """A copy of the sources, so that nothing built in place leaks into what is built from it."""
+    folder = tmp_path_factory.mktemp("source")
+    for path in REPO.iterdir():
+        if path.name in TREES:
+            shutil.copytree(path, folder / path.name, ignore=LEFT)
+        elif path.is_file():
+            shutil.copy(path, folder)
+    return folder
+
+
+def build_wheel(source: Path, folder: Path, **env: str) -> Path:
+    """Build a wheel; the C files that Cython wrote for an earlier one are used again."""
+    shutil.rmtree(source / "build", ignore_errors=True)
+    options = ["--no-deps", "--no-build-isolation", "-w", str(folder)]
+    run([*PIP, "wheel", *options, "."], cwd=source, **env)
     (wheel,) = folder.glob("*.whl")
     return wheel
 
 
 def fresh_environment(folder: Path, wheel: Path) -> Path:
     """Return the `bin` of a new environment that holds the wheel and borrows the dependencies."""
-    run([sys.executable, "-m", "venv", str(folder / "env")], cwd=folder)
+    run([sys.executable, "-m", "venv", "--without-pip", str(folder / "env")], cwd=folder)
     python = folder / "env" / "bin" / "python"
-    site = run(
-        [str(python), "-c", "import sysconfig; print(sysconfig.get_paths()['purelib'])"], cwd=folder
-    ).stdout.strip()
-    run([str(python), "-m", "pip", "install", "--no-deps", "--no-index", str(wheel)], cwd=folder)
+    code = "import sysconfig; print(sysconfig.get_paths()['purelib'])"
+    site = run([str(python), "-c", code], cwd=folder).stdout.strip()
+    pip = [*PIP, "--python", str(python)]
+    run([*pip, "install", "--no-deps", "--no-index", str(wheel)], cwd=folder)
     # Named to be read after the package's own start-up file; only the path line is taken over.
     Path(site, "zz_borrowed_dependencies.pth").write_text(sysconfig.get_paths()["purelib"] + "\n")
     script = python.with_name("lm_eval")
@@ -85,8 +82,8 @@ def fresh_environment(folder: Path, wheel: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory):
-    return build_wheel(tmp_path_factory.mktemp("wheel"), MMAUPRO_REQUIRE_C="1")
+def wheel(source, tmp_path_factory):
+    return build_wheel(source, tmp_path_factory.mktemp("wheel"), MMAUPRO_REQUIRE_C="1")
 
 
 @pytest.fixture(scope="module")
@@ -98,6 +95,9 @@ def test_the_wheel_carries_tasks_sample_hook_and_core(wheel):
     names = zipfile.ZipFile(wheel).namelist()
     for wanted in (
         "mmaupro_ext_hook.pth",
+        "mmaupro_ext_hook.py",
+        "mmaupro_ext/compat/mmaupro_ext_hook.pth",  # for `mmaupro hook enable`
+        "mmaupro_ext/compat/mmaupro_ext_hook.py",
         "mmaupro_ext/tasks/mmaupro/_template_yaml",
         "mmaupro_ext/tasks/mmaupro/mmaupro_sound.yaml",
         "mmaupro_ext/tasks/mmaupro/utils.py",
@@ -163,29 +163,41 @@ def test_bare_lm_eval_runs_the_sample_after_a_plain_install(bin_dir, tmp_path):
     assert Path(path).is_relative_to(bin_dir.parent)
 
 
+def test_the_source_archive_has_what_builds_and_what_tests(source, tmp_path, wheel):
+    run(
+        [sys.executable, "setup.py", "-q", "sdist", "--formats=tar", "-d", str(tmp_path)],
+        cwd=source,
+    )
+    (archive,) = tmp_path.glob("*.tar")
+    with tarfile.open(archive) as tar:
+        names = {name.partition("/")[2] for name in tar.getnames()}
+    kept = {
+        path.relative_to(source).as_posix()
+        for tree in TREES
+        for path in (source / tree).rglob("*")
+        if path.is_file()
+    }
+    written = {name for name in kept if fnmatch(name, "mmaupro_ext/native/_*.c")}
+    assert kept - written <= names
+    assert not written & names
+    assert {"Makefile", "CHANGELOG.md", "LICENSE", "constraints.txt"} <= names
+
+
+IS_ON = "import sys; print('mmaupro_ext_hook' in sys.modules, 'mmaupro_ext' in sys.modules)"
+
+
 def test_hook_leaves_with_the_package(tmp_path, wheel):
-    bin_dir = fresh_environment(tmp_path, wheel)
-    python = str(bin_dir / "python")
-    before = run(
-        [python, "-c", "import sys; print('mmaupro_ext.plugin' in sys.modules)"], cwd=tmp_path
-    )
-    assert before.stdout.strip() == "True"
-    off = run(
-        [python, "-c", "import sys; print('mmaupro_ext.plugin' in sys.modules)"],
-        cwd=tmp_path,
-        MMAUPRO_NO_HOOK="1",
-    )
-    assert off.stdout.strip() == "False"
-    run([python, "-m", "pip", "uninstall", "-y", "mmaupro-ext"], cwd=tmp_path)
-    after = run(
-        [python, "-c", "import sys; print('mmaupro_ext.plugin' in sys.modules)"], cwd=tmp_path
-    )
-    assert after.stdout.strip() == "False"
-    assert after.stderr == ""
+    python = str(fresh_environment(tmp_path, wheel) / "python")
+    site = next(tmp_path.glob("env/lib/python*/site-packages"))
+    assert run([python, "-c", IS_ON], cwd=tmp_path).stdout == "True False\n"
+    run([*PIP, "--python", python, "uninstall", "-y", "mmaupro-ext"], cwd=tmp_path)
+    after = run([python, "-c", IS_ON], cwd=tmp_path)
+    assert (after.stdout, after.stderr) == ("False False\n", "")
+    assert [path.name for path in site.rglob("*mmaupro*")] == []
 
 
-def test_without_a_compiler_the_install_works_on_the_twin_and_says_so(tmp_path):
-    wheel = build_wheel(tmp_path, CC="a-compiler-that-is-not-there")
+def test_without_a_compiler_the_install_works_on_the_twin_and_says_so(source, tmp_path):
+    wheel = build_wheel(source, tmp_path, CC="a-compiler-that-is-not-there")
     assert not [name for name in zipfile.ZipFile(wheel).namelist() if name.endswith(".so")]
     bin_dir = fresh_environment(tmp_path, wheel)
     code = (
