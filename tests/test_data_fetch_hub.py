@@ -717,7 +717,7 @@ def test_too_little_room_is_said_before_the_first_clip(
     class Usage:
         free = 17 << 20
 
-    monkeypatch.setattr(fetching.shutil, "disk_usage", lambda path: Usage)
+    monkeypatch.setattr(fetch_plan.shutil, "disk_usage", lambda path: Usage)
     with pytest.raises(DataError, match=r"17\.8 MB free, and the clips need .* fetch a part"):
         run()
     assert folder_clips(run.root) == {}

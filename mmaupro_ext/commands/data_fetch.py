@@ -105,13 +105,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--archive",
         action="store_true",
         help="download data.zip whole, check its sha256, then extract it while it shrinks, so that "
-        "no room is needed twice. A data.zip that is already in the folder is used, and consumed. "
+        "no space is needed twice. A data.zip that is already in the folder is used, and consumed. "
         "One connection; everything only",
     )
     how.add_argument(
         "--keep-archive",
         action="store_true",
-        help="as --archive, and keep data.zip (needs room for both: about 101 GB)",
+        help="as --archive, and keep data.zip (needs space for both: about 101 GB)",
     )
     how.add_argument("--dry-run", action="store_true", help="say what would be done and do nothing")
 

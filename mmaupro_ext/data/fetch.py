@@ -3,7 +3,7 @@
 The dataset is one small parquet and one zip of 47.5 GB. By default the zip is never on disk: its
 table of contents is read first, then its members by ranges over several connections, neighbours
 with one request, and each one is unpacked, checked and moved into place on its own. So a part of the
-dataset costs only that part, no room is needed twice, and whatever stops the fetch, the clips that
+dataset costs only that part, no space is needed twice, and whatever stops the fetch, the clips that
 are there stay and the next one goes on with the others.
 
 What is where in the folder:
@@ -104,6 +104,7 @@ def fetch(request: Request) -> bool:
         After Ctrl-C, when what is kept has been said.
     """
     # Libraries that take a second to import, which the help of a command need not cost.
+    from mmaupro_ext.data.fetch_plan import dry_run
     from mmaupro_ext.data.fetch_state import STATE_FOLDER, Journal, Screen, disk_errors, only_one
     from mmaupro_ext.data.fetching import Fetch
     from mmaupro_ext.data.hub import Hub
@@ -119,7 +120,7 @@ def fetch(request: Request) -> bool:
     )
     _introduce(hub, screen.say)
     if request.dry_run:
-        return Fetch(request, hub, screen, None).dry_run()
+        return dry_run(request, hub, screen)
     with disk_errors(request.root):
         (request.root / STATE_FOLDER).mkdir(parents=True, exist_ok=True)
     with only_one(request.root):

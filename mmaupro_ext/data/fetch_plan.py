@@ -1,9 +1,11 @@
-"""What a fetch has to do: which rows, which members of the archive, and how much room they need."""
+"""What a fetch has to do: which rows, which members of the archive, and how much space they need."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +18,7 @@ from mmaupro_ext.data.safe import stat_clip
 from mmaupro_ext.data.schema import Doc, LoadReport
 from mmaupro_ext.data.selection import Selection, make_selection, read_selection, select
 from mmaupro_ext.data.table import read_documents
+from mmaupro_ext.data.text import size as readable
 from mmaupro_ext.errors import DataError
 
 if TYPE_CHECKING:
@@ -59,7 +62,7 @@ class Plan:
     absent: list[str]
     members: dict[str, zips.Member]
 
-    def room_needed(self, request: Request, todo: list[zips.Member], archive_size: int) -> int:
+    def space_needed(self, request: Request, todo: list[zips.Member], archive_size: int) -> int:
         """Return how many bytes the disk must have free for the members in `todo`."""
         if not todo:
             return 0
@@ -121,6 +124,47 @@ def make_plan(request: Request, hub: Hub, screen: Screen, content: bytes) -> Pla
     wanted = [members[name] for name in names if name in members]
     absent = [name for name in names if name not in members]
     return Plan(docs, asked, selection, was_complete, wanted, absent, members)
+
+
+def dry_run(request: Request, hub: Hub, screen: Screen) -> bool:
+    """Say what a fetch would do, write nothing, and return whether there is enough space for it."""
+    plan, say = make_plan(request, hub, screen, parquet(request.root, hub)), screen.say
+    todo = [member for member in plan.wanted if not has_size(request.root, member)]
+    counts = Counter(doc["category"] for doc in plan.asked)
+    need = plan.space_needed(request, todo, hub.file(ARCHIVE).size or 0)
+    folder = next(path for path in (request.root, *request.root.parents) if path.is_dir())
+    free = shutil.disk_usage(folder).free
+    say(f"selection: {request.criteria.describe()}")
+    say("items: " + ", ".join(f"{name} {count}" for name, count in counts.items()))
+    say(
+        f"clips: {len(plan.wanted):,}, of which {len(plan.wanted) - len(todo):,} are there by size; "
+        f"to download: {readable(sum(m.stop - m.start for m in todo))}; on disk: "
+        f"{readable(sum(m.size for m in todo))} more"
+    )
+    report_absent(plan, say)
+    say(f"space in {folder}: {readable(free)} free, {readable(need)} needed")
+    say("dry run: nothing was written")
+    return free >= need
+
+
+def report_absent(plan: Plan, say: Callable[[str], None]) -> None:
+    """Say which clips the archive has not."""
+    if plan.absent:
+        say(
+            f"{len(plan.absent):,} clips that {PARQUET} names are not in {ARCHIVE} (first: "
+            f"{plan.absent[0]}); their items cannot be answered"
+        )
+
+
+def check_space(folder: Path, need: int, what: str) -> None:
+    """Raise DataError when a disk has fewer than `need` bytes free."""
+    free = shutil.disk_usage(folder).free
+    if free < need:
+        raise DataError(
+            f"{folder} has {readable(free)} free, and {what} need {readable(need)}. Free some "
+            "space, name another folder with --to, or fetch a part (--category, --limit). "
+            "Nothing more was downloaded."
+        )
 
 
 def parquet(root: Path, hub: Hub) -> bytes:

@@ -48,6 +48,7 @@ class Screen:
         times = {"mininterval": every, "maxinterval": every * 10}
         with tqdm(desc=name, total=total, initial=done, **look, **times) as self._bar:
             yield
+        self._bar = tqdm(disable=True)
 
     def advance(self, amount: int) -> None:
         """Move the bar by a number of bytes."""
@@ -175,7 +176,7 @@ def disk_errors(root: Path, kept: Callable[[], str] = lambda: "") -> Iterator[No
         said = f" {kept()}".rstrip()
         if error.errno in _FULL:
             text = (
-                f"{root}: {_FULL[error.errno]}.{said} Free some room or name another folder with "
+                f"{root}: {_FULL[error.errno]}.{said} Free some space or name another folder with "
                 "--to, then run the same command again."
             )
         elif error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):

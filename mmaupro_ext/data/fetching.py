@@ -10,11 +10,10 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import shutil
 import threading
 import time
 import zlib
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -25,10 +24,12 @@ from mmaupro_ext.data.fetch_plan import (
     ATTEMPTS,
     PART_SUFFIX,
     Plan,
+    check_space,
     has_size,
     make_plan,
     parquet,
     pieces,
+    report_absent,
 )
 from mmaupro_ext.data.fetch_state import STATE_FOLDER, Journal, Screen, disk_errors, size_of
 from mmaupro_ext.data.locate import ARCHIVE, AUDIO_FOLDER, PARQUET
@@ -47,10 +48,10 @@ _SMALL_GAP = 256 << 10  # bytes; to read and drop them costs less than another r
 
 
 class Fetch:
-    """One fetch into one folder; without a journal, a dry run."""
+    """One fetch into one folder."""
 
-    def __init__(self, request: Request, hub: Hub, screen: Screen, journal: Journal | None) -> None:
-        self.request, self.hub, self.screen, self._journal = request, hub, screen, journal
+    def __init__(self, request: Request, hub: Hub, screen: Screen, journal: Journal) -> None:
+        self.request, self.hub, self.screen, self.journal = request, hub, screen, journal
         self.root = request.root
         self.archive: RepoSibling = hub.file(ARCHIVE)
         self.archive_size: int = self.archive.size or 0
@@ -60,13 +61,6 @@ class Fetch:
         self._lock = threading.Lock()
         self._added: list[int] = []  # bytes of each clip of this run
 
-    @property
-    def journal(self) -> Journal:
-        """The journal; a dry run has none."""
-        if self._journal is None:
-            raise RuntimeError("a dry run has no journal")
-        return self._journal
-
     def run(self) -> bool:
         """Fetch, and return whether everything that was asked for is there."""
         try:
@@ -74,17 +68,14 @@ class Fetch:
                 self._sweep()
                 content = parquet(self.root, self.hub)
                 if not (self.root / PARQUET).exists():
-                    self._room(self.root, len(content), PARQUET)
+                    check_space(self.root, len(content), PARQUET)
                     write_atomically(self.root / PARQUET, content)
             plan = make_plan(self.request, self.hub, self.screen, content)
             todo = self._check_present(plan.wanted)
             with disk_errors(self.root):
                 (self.root / AUDIO_FOLDER).mkdir(exist_ok=True)
-                self._room(
-                    self.root / AUDIO_FOLDER,
-                    plan.room_needed(self.request, todo, self.archive_size),
-                    "the clips",
-                )
+                need = plan.space_needed(self.request, todo, self.archive_size)
+                check_space(self.root / AUDIO_FOLDER, need, "the clips")
                 if not plan.was_complete:
                     write_selection(self.root, plan.selection)
             if self.request.archive:
@@ -99,29 +90,6 @@ class Fetch:
             if kept and kept not in str(error):
                 self.screen.say(kept)
             raise
-
-    def dry_run(self) -> bool:
-        """Say what a fetch would do; write nothing."""
-        plan, say = (
-            make_plan(self.request, self.hub, self.screen, parquet(self.root, self.hub)),
-            self.screen.say,
-        )
-        todo = [member for member in plan.wanted if not has_size(self.root, member)]
-        counts = Counter(doc["category"] for doc in plan.asked)
-        need = plan.room_needed(self.request, todo, self.archive_size)
-        folder = next(path for path in (self.root, *self.root.parents) if path.is_dir())
-        free = shutil.disk_usage(folder).free
-        say(f"selection: {self.request.criteria.describe()}")
-        say("items: " + ", ".join(f"{name} {count}" for name, count in counts.items()))
-        say(
-            f"clips: {len(plan.wanted):,}, of which {len(plan.wanted) - len(todo):,} are there by "
-            f"size; to download: {readable(sum(m.stop - m.start for m in todo))}; on disk: "
-            f"{readable(sum(m.size for m in todo))} more"
-        )
-        self._report_absent(plan)
-        say(f"room in {folder}: {readable(free)} free, {readable(need)} needed")
-        say("dry run: nothing was written")
-        return free >= need
 
     # What is there
 
@@ -163,15 +131,6 @@ class Fetch:
         left += (self.root / AUDIO_FOLDER).rglob(f".*{PART_SUFFIX}")
         for path in left:
             path.unlink(missing_ok=True)
-
-    def _room(self, folder: Path, need: int, what: str) -> None:
-        free = shutil.disk_usage(folder).free
-        if free < need:
-            raise DataError(
-                f"{folder} has {readable(free)} free, and {what} need {readable(need)}. Free some "
-                "room, name another folder with --to, or fetch a part (--category, --limit). "
-                "Nothing more was downloaded."
-            )
 
     # Ranges of the remote archive
 
@@ -338,14 +297,7 @@ class Fetch:
         if self._added:
             size = readable(sum(self._added))
             return f"{len(self._added):,} clips of this run ({size}) are kept."
-        return "Clips of earlier runs are kept." if self._journal and self._journal.clips else ""
-
-    def _report_absent(self, plan: Plan) -> None:
-        if plan.absent:
-            self.screen.say(
-                f"{len(plan.absent):,} clips that {PARQUET} names are not in {ARCHIVE} (first: "
-                f"{plan.absent[0]}); their items cannot be answered"
-            )
+        return "Clips of earlier runs are kept." if self.journal.clips else ""
 
     def _conclude(self, plan: Plan) -> bool:
         selection, say = plan.selection, self.screen.say
@@ -371,7 +323,7 @@ class Fetch:
                 else f"; the sha256 of {ARCHIVE} is only checked with --archive"
             )
         )
-        self._report_absent(plan)
+        report_absent(plan, say)
         for name, problem in list(self.damaged.items())[:10]:
             say(f"not fetched: {name}: {problem} ({ATTEMPTS} attempts)")
         if self.damaged:

@@ -285,13 +285,13 @@ class Hub:
             if status not in RETRY_STATUS:
                 raise self._refusal(error, status) from error
             self._last_failure = f"the host answered {status}"
-        elif isinstance(error, errors.HTTPError | ConnectionError | TimeoutError):
-            self._last_failure = f"the connection failed ({type(error).__name__}: {error})"
-        elif isinstance(error, OSError):
+        elif isinstance(error, OSError) and error.filename:
             raise DataError(
                 f"{error.filename} cannot be read ({error.strerror}). It is a file that "
                 "huggingface_hub keeps, such as the token; correct its rights, or set HF_HOME."
             ) from error
+        elif not isinstance(error, _Again):
+            self._last_failure = f"the connection failed ({type(error).__name__}: {error})"
         pause = retry_after(headers.get("Retry-After"))
         limit = parse_ratelimit_headers(headers) if pause is None else None
         if limit and not limit.remaining:
