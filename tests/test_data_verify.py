@@ -6,6 +6,7 @@ import _thread
 import argparse
 import copy
 import hashlib
+import io
 import json
 import os
 import signal
@@ -73,7 +74,12 @@ def make(folder, rows, waves=None):
     for number, path in enumerate(dict.fromkeys(c for row in rows for c in row["audio_path"])):
         wave = (waves or {}).get(path, tone(hertz=300 + 10 * number))
         if wave is not None:
-            soundfile.write(folder / path, wave, RATE, subtype="FLOAT")
+            content = io.BytesIO()
+            soundfile.write(content, wave, RATE, subtype="FLOAT", format="WAV")
+            # The PEAK chunk of a float WAV holds the time of day: the same sound, the same bytes.
+            body = content.getvalue()
+            at = body.find(b"PEAK") + 12
+            (folder / path).write_bytes(body[:at] + bytes(4) + body[at + 4 :])
     return folder
 
 
@@ -652,3 +658,29 @@ def test_help_teaches_examples_and_exit_status(capsys):
         "manifest.json",
     ):
         assert part in text
+
+
+def test_a_manifest_without_levels_is_enough_for_a_quick_look():
+    report = verify.verify(sample=True, quick=True)
+    assert report.ok
+    assert report.clips["read"] == 0
+
+
+@pytest.mark.parametrize("what", ["pipe", "link"])
+def test_what_must_not_be_opened_is_a_problem_and_is_not_opened(tmp_path, what):
+    make(tmp_path, [sound_row("a"), sound_row("b")])
+    clip = tmp_path / "data" / "a.wav"
+    clip.rename(tmp_path / "outside.wav")
+    if what == "pipe":
+        os.mkfifo(clip)
+    else:
+        clip.symlink_to(tmp_path / "outside.wav")
+    # The folder of the dataset, with a link to a file beside it.
+    moved = tmp_path / "set"
+    moved.mkdir()
+    for name in ("data", "test.parquet"):
+        (tmp_path / name).rename(moved / name)
+    for quick in (False, True):
+        broken = found(verify.verify(moved, quick=quick), "clips-broken").examples
+        assert len(broken) == 1
+        assert "data/a.wav: is not opened: it is a " in broken[0]

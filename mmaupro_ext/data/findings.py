@@ -1,7 +1,6 @@
 """What there is to find in a dataset: problems, and notes on what a reader of results should know.
 
-Pure functions of the rows and of what was measured of the clips; `verify` gathers both and shows
-what comes out.
+Pure functions of the rows and of what was measured; `verify` gathers both.
 """
 
 from __future__ import annotations
@@ -269,7 +268,9 @@ def audio_notes(docs: list[Doc], entries: dict[str, Entry]) -> Iterator[Differen
             "Nothing to repair in this copy: a single channel cannot say where a sound is.",
             "clips",
         )
-    silent = [f"{c}: peak {_dbfs(e['peak'])}" for c, e in whole.items() if e["peak"] < SILENT_PEAK]
+    # A manifest that `verify` did not write may state no levels.
+    peaks = {c: e["peak"] for c, e in whole.items() if "peak" in e}
+    silent = [f"{c}: peak {_dbfs(peak)}" for c, peak in peaks.items() if peak < SILENT_PEAK]
     if silent:
         yield Difference(
             "clips-silent",
@@ -280,7 +281,9 @@ def audio_notes(docs: list[Doc], entries: dict[str, Entry]) -> Iterator[Differen
             "clips",
         )
     clipped = {
-        c: e["full_scale_share"] for c, e in whole.items() if e["full_scale_share"] > CLIPPED_SHARE
+        c: e["full_scale_share"]
+        for c, e in whole.items()
+        if e.get("full_scale_share", 0) > CLIPPED_SHARE
     }
     if clipped:
         yield Difference(
@@ -298,7 +301,7 @@ def audio_notes(docs: list[Doc], entries: dict[str, Entry]) -> Iterator[Differen
 
 def _one_channel(entry: Entry) -> str | None:
     """Return why a clip has only one channel's worth of sound, or None."""
-    if entry["channels"] == 1:
+    if entry.get("channels") == 1:
         return "one channel"
     return "all channels are the same" if entry.get("identical_channels") else None
 
