@@ -203,6 +203,15 @@ def test_every_wrong_byte_is_noticed(method: int) -> None:
 
 
 @pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+def test_an_empty_member_is_compared_too(method: int) -> None:
+    content = build((info(A, method=method), b""))
+    assert unpack(content, directory(content)[0]) == b""
+    (member,) = directory(patched(content, central(content) + 16, "<L", 12345))
+    with pytest.raises(zips.DamagedMember, match="CRC-32"):
+        unpack(content, member)
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
 def test_a_member_that_ends_early_is_damaged(method: int) -> None:
     content = build((info(A, method=method), b"some sound " * 20))
     (member,) = directory(content)

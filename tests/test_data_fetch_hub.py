@@ -523,6 +523,24 @@ def test_a_clip_that_is_a_pipe_or_a_link_out_of_the_folder_is_replaced_unread(
     assert outside.read_bytes()[:4] == b"mine"
 
 
+def test_a_folder_that_leads_out_of_the_dataset_is_not_written_to(
+    run: Run, hub: StandInHub, dataset: Dataset, tmp_path: Path
+) -> None:
+    rows = [{**dataset.rows[0], "audio_path": ["data/deep/a.wav"]}]
+    clips = {"data/deep/a.wav": b"sound"}
+    hub.files["data.zip"] = File(make_archive(clips, list(clips)), large=True)
+    hub.files["test.parquet"] = File(make_parquet(rows), large=True)
+    (run.root / "data").mkdir(parents=True)
+    (tmp_path / "outside").mkdir()
+    (run.root / "data" / "deep").symlink_to(tmp_path / "outside")
+    with pytest.raises(DataError, match="a link out of the dataset"):
+        run()
+    assert list((tmp_path / "outside").iterdir()) == []
+    (run.root / "data" / "deep").unlink()
+    assert run()
+    assert folder_clips(run.root) == clips
+
+
 def test_a_table_of_contents_longer_than_the_first_read_is_found(
     run: Run, monkeypatch: pytest.MonkeyPatch, dataset: Dataset
 ) -> None:

@@ -33,6 +33,7 @@ from mmaupro_ext.data.fetch_plan import (
 )
 from mmaupro_ext.data.fetch_state import STATE_FOLDER, Journal, Screen, disk_errors, size_of
 from mmaupro_ext.data.locate import ARCHIVE, AUDIO_FOLDER, PARQUET
+from mmaupro_ext.data.safe import stay_inside
 from mmaupro_ext.data.selection import SELECTION_FILE, write_selection
 from mmaupro_ext.data.text import size as readable
 from mmaupro_ext.errors import DataError
@@ -201,6 +202,7 @@ class Fetch:
     def _bring(self, source: zips.Pieces, member: zips.Member) -> bool:
         """Unpack a member beside its place, check it, move it there; return False for a damaged one."""
         path = self.root / member.name
+        stay_inside(self.root, path.parent)
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_name(f".{path.name[:180]}.{threading.get_ident():x}{PART_SUFFIX}")
         try:

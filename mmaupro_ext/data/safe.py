@@ -57,8 +57,13 @@ def stat_clip(root: Path, relative: str) -> os.stat_result:
     """
     path = root / relative
     state = stat_regular(path)
-    real = os.path.realpath(path)
-    homes = (os.path.realpath(root), os.path.realpath(root / AUDIO_FOLDER))
-    if not real.startswith(tuple(home.rstrip(os.sep) + os.sep for home in homes)):
-        raise OSError(errno.EPERM, f"it is a link out of the dataset, to {real}", str(path))
+    stay_inside(root, path)
     return state
+
+
+def stay_inside(root: Path, path: Path) -> None:
+    """Raise OSError when links lead from a path in a dataset's folder out of it; see `stat_clip`."""
+    real = os.path.join(os.path.realpath(path), "")
+    homes = [os.path.join(os.path.realpath(home), "") for home in (root, root / AUDIO_FOLDER)]
+    if not real.startswith(tuple(homes)):
+        raise OSError(errno.EPERM, f"it is a link out of the dataset, to {real}", str(path))
