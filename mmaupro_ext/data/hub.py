@@ -31,7 +31,7 @@ from mmaupro_ext.util import retry_after
 RETRY_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504})
 PROGRESS = 64 << 10  # bytes after which a connection counts as having made headway
 LONGEST_PAUSE_S = 3600.0  # a host that asks for more ends the fetch with a message
-SILENCE_S = 8.0  # so long a host may say nothing at all before there is taken to be no network
+SILENCE_S = 6.0  # so long a host may say nothing at all before there is taken to be no network
 _NAME: Any = {"library_name": "mmaupro-ext", "library_version": __version__}
 _WAYS_OUT = (
     "A proxy is set by HTTPS_PROXY, another host by HF_ENDPOINT, a longer patience by "
@@ -148,8 +148,9 @@ class Hub:
             except BaseException as error:  # handed to the caller
                 result.set_exception(error)
 
-        # HF_HUB_DOWNLOAD_TIMEOUT, 10 s unless it is set, is the patience of those on slow networks.
-        patience = max(SILENCE_S, huggingface_hub.constants.HF_HUB_DOWNLOAD_TIMEOUT - 2.0)
+        # More than its default of 10 s is set by those whose network is slow.
+        timeout = huggingface_hub.constants.HF_HUB_DOWNLOAD_TIMEOUT
+        patience = timeout if timeout > 10 else SILENCE_S
         deadline = time.monotonic() + patience
         threading.Thread(target=run, daemon=True, name="first-answer").start()
         while not result.done():
@@ -335,6 +336,7 @@ class Hub:
 
     def _refusal(self, error: Exception, status: int | None) -> DataError:
         where, page = f"{self.repo} on {self.endpoint}", f"{self.endpoint}/datasets/{self.repo}"
+        first = str(error).partition("\n")[0]
         login = "log in with `hf auth login` or set HF_TOKEN; unset HF_TOKEN when it has expired."
         if isinstance(error, errors.GatedRepoError):
             text = f"asks for its conditions to be accepted ({status}). Accept them on {page}, then"
@@ -349,7 +351,7 @@ class Hub:
         elif status == 403:
             text = f"may not be read with this token, or without one (403). Ask on {page}, then"
         elif status == 404:
-            return DataError(f"there is no {where} (404: {error}). Check --repo and HF_ENDPOINT.")
+            return DataError(f"there is no {where} (404: {first}). Check --repo and HF_ENDPOINT.")
         else:
-            return DataError(f"{where} answered {status}: {error}")
+            return DataError(f"{where} answered {status}: {first}")
         return DataError(f"{where} {text} {login}")
