@@ -6,15 +6,23 @@ import pickle
 import numpy as np
 import pytest
 import soundfile
-from lm_eval.api.instance import Instance
-from lm_eval.api.model import CachingLM
-from lm_eval.loggers import EvaluationTracker
 
 from mmaupro_ext import compat, heard
 from mmaupro_ext.heard import ClipHeard, LogProb, Reply, Totals
-from mmaupro_ext.models.hf.model import HFAudioLM
 from mmaupro_ext.replies import error_reply
 from mmaupro_ext.report import after_run
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _heavy_imports():
+    """Import what takes seconds when the first test runs, not when tests are collected."""
+    global Instance, CachingLM, EvaluationTracker, HFAudioLM
+    from lm_eval.api.instance import Instance
+    from lm_eval.api.model import CachingLM
+    from lm_eval.loggers import EvaluationTracker
+
+    from mmaupro_ext.models.hf.model import HFAudioLM
+
 
 RATE = 16_000
 
@@ -33,6 +41,18 @@ def record(heard_s=10.0, in_file_s=10.0, channels=(1, 1), file="a.wav"):
 
 
 # ---- answers -----------------------------------------------------------------------------------
+
+
+def test_a_sample_says_what_was_heard_and_why_the_reply_ended():
+    record = {"seconds_heard": 2.0}
+    sample = {"resps": [[Reply("A", record, "length")]]}
+    heard.annotate(sample)
+    assert (sample["heard"], sample["finish"]) == (record, "length")
+    text = {"resps": [["plain"]]}
+    heard.annotate(text)
+    assert text == {"resps": [["plain"]]}
+    again = pickle.loads(pickle.dumps(Reply("A", record, "stop")))
+    assert (again, again.heard, again.finish) == ("A", record, "stop")
 
 
 def test_a_reply_is_a_string_and_a_log_probability_a_number():

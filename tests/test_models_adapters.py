@@ -7,17 +7,25 @@ import os
 import shutil
 
 import numpy as np
-import peft
 import pytest
-import torch
-import transformers
-from lm_eval.api.instance import Instance
 
 from mmaupro_ext.models.families import adapters, find_family
 from mmaupro_ext.models.families.granite_speech import WITHOUT_ADAPTER
-from mmaupro_ext.models.hf import loading
-from mmaupro_ext.models.hf.model import HFAudioLM
 from mmaupro_ext.replies import parse_error
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _heavy_imports():
+    """Import what takes seconds when the first test runs, not when tests are collected."""
+    global peft, torch, transformers, Instance, loading, HFAudioLM
+    import peft
+    import torch
+    import transformers
+    from lm_eval.api.instance import Instance
+
+    from mmaupro_ext.models.hf import loading
+    from mmaupro_ext.models.hf.model import HFAudioLM
+
 
 RATE = 16_000
 SOUND = {

@@ -5,16 +5,24 @@ import dataclasses
 import numpy as np
 import pytest
 import soundfile
-from transformers import WhisperFeatureExtractor
 
 from mmaupro_ext.errors import ConfigError
 from mmaupro_ext.models import blocks, words
 from mmaupro_ext.models.families import FAMILIES
-from mmaupro_ext.models.hf import loading
-from mmaupro_ext.models.hf.model import HFAudioLM
 from mmaupro_ext.models.items import Question
 from mmaupro_ext.models.media import AudioReader
 from mmaupro_ext.models.windows import Recording
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _heavy_imports():
+    """Import what takes seconds when the first test runs, not when tests are collected."""
+    global WhisperFeatureExtractor, loading, HFAudioLM
+    from transformers import WhisperFeatureExtractor
+
+    from mmaupro_ext.models.hf import loading
+    from mmaupro_ext.models.hf.model import HFAudioLM
+
 
 QWEN = FAMILIES["qwen2_audio"].writing
 LOADING = FAMILIES["qwen2_audio"].loading

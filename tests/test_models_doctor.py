@@ -4,13 +4,22 @@ import json
 
 import numpy as np
 import pytest
-import torch
 
 from mmaupro_ext.commands import cli
-from mmaupro_ext.models import blocks, doctor
-from mmaupro_ext.models.doctor import BAD, GOOD, NOTE, Doctor
-from mmaupro_ext.models.hf.model import HFAudioLM
+from mmaupro_ext.models import blocks
 from mmaupro_ext.models.media import AudioReader
+from mmaupro_ext.models.windows import Recording
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _heavy_imports():
+    """Import what takes seconds when the first test runs, not when tests are collected."""
+    global torch, doctor, BAD, GOOD, NOTE, Doctor, HFAudioLM
+    import torch
+
+    from mmaupro_ext.models import doctor
+    from mmaupro_ext.models.doctor import BAD, GOOD, NOTE, Doctor
+    from mmaupro_ext.models.hf.model import HFAudioLM
 
 
 @pytest.fixture(autouse=True)
@@ -84,7 +93,13 @@ def test_a_model_that_does_not_read_is_found(make, monkeypatch):
 def test_clips_that_are_sorted_or_lost_are_found(make, monkeypatch, heard, missing):
     lm = make()
     cut = blocks.cut
-    monkeypatch.setattr(blocks, "cut", lambda signals, *rest: cut(heard(signals), *rest))
+
+    def cut_others(signals, recordings, writing):
+        signals = heard(signals)
+        whole = [Recording(len(s), 16_000, spans=((0, len(s)),)) for s in signals]
+        return cut(signals, whole, writing)
+
+    monkeypatch.setattr(blocks, "cut", cut_others)
     finding = checked(lm, "keeps_order")
     assert finding.verdict == BAD
     assert missing in finding.detail

@@ -8,10 +8,18 @@ import shutil
 
 import numpy as np
 import pytest
-import torch
 
-from mmaupro_ext.models.hf.model import HFAudioLM
 from mmaupro_ext.models.items import Question
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _heavy_imports():
+    """Import what takes seconds when the first test runs, not when tests are collected."""
+    global torch, HFAudioLM
+    import torch
+
+    from mmaupro_ext.models.hf.model import HFAudioLM
+
 
 RATE = 16_000
 WINDOW = 30 * RATE
@@ -40,13 +48,13 @@ def prepare(lm, *waves):
     return lm.prepare(Question(text, media))
 
 
-@torch.no_grad()
 def audio_embeddings(lm, prompt):
     names = ["input_features", "input_features_mask"]
     if lm.family.name == "musicflamingo":
         names.append("input_ids")
     inputs = {name: prompt.tensors[name] for name in names}
-    return lm.model.get_audio_features(**inputs).pooler_output
+    with torch.no_grad():
+        return lm.model.get_audio_features(**inputs).pooler_output
 
 
 @pytest.mark.parametrize("rest", [1, 160, 161, 320, 321, 480])

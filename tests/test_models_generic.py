@@ -6,15 +6,24 @@ import json
 
 import numpy as np
 import pytest
-import transformers
-from lm_eval.api.instance import Instance
 
 from mmaupro_ext.errors import ConfigError
-from mmaupro_ext.models import families, tiny_random
+from mmaupro_ext.models import families
 from mmaupro_ext.models.families import FAMILIES
-from mmaupro_ext.models.hf import generic, loaded, loading
-from mmaupro_ext.models.hf.model import HFAudioLM
 from mmaupro_ext.replies import parse_error
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _heavy_imports():
+    """Import what takes seconds when the first test runs, not when tests are collected."""
+    global transformers, Instance, tiny_random, generic, loaded, loading, HFAudioLM
+    import transformers
+    from lm_eval.api.instance import Instance
+
+    from mmaupro_ext.models import tiny_random
+    from mmaupro_ext.models.hf import generic, loaded, loading
+    from mmaupro_ext.models.hf.model import HFAudioLM
+
 
 RATE = 16_000
 

@@ -7,16 +7,24 @@ import pickle
 
 import numpy as np
 import pytest
-import torch
-from tiny import granite_speech
-from tiny.common import needed
-from transformers.models.granite_speech import feature_extraction_granite_speech as stock_module
 
-from mmaupro_ext import features
 from mmaupro_ext.errors import ConfigError
-from mmaupro_ext.models.hf import loading
-from mmaupro_ext.models.hf.model import HFAudioLM
 from mmaupro_ext.models.items import Question
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _heavy_imports():
+    """Import what takes seconds when the first test runs, not when tests are collected."""
+    global torch, granite_speech, needed, stock_module, features, loading, HFAudioLM
+    import torch
+    from tiny import granite_speech
+    from tiny.common import needed
+    from transformers.models.granite_speech import feature_extraction_granite_speech as stock_module
+
+    from mmaupro_ext import features
+    from mmaupro_ext.models.hf import loading
+    from mmaupro_ext.models.hf.model import HFAudioLM
+
 
 RATE = 16_000
 NOISE = np.random.default_rng(0).normal(0, 0.1, 3 * RATE).astype(np.float32)

@@ -8,22 +8,41 @@ import math
 import numpy as np
 import pytest
 import soundfile
-import torch
-import transformers
-from lm_eval import simple_evaluate
-from lm_eval.api.instance import Instance
-from lm_eval.api.model import CachingLM
-from lm_eval.api.registry import get_model
-from lm_eval.models.huggingface import HFLM
-from lm_eval.tasks import TaskManager
 
 from mmaupro_ext.errors import ConfigError
 from mmaupro_ext.models import media as media_room
-from mmaupro_ext.models import tiny_random
-from mmaupro_ext.models.hf import batching
-from mmaupro_ext.models.hf.model import HFAudioLM
 from mmaupro_ext.models.items import Question
 from mmaupro_ext.replies import parse_error
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _heavy_imports():
+    """Import what takes seconds when the first test runs, not when tests are collected."""
+    global \
+        torch, \
+        transformers, \
+        simple_evaluate, \
+        Instance, \
+        CachingLM, \
+        get_model, \
+        HFLM, \
+        TaskManager, \
+        tiny_random, \
+        batching, \
+        HFAudioLM
+    import torch
+    import transformers
+    from lm_eval import simple_evaluate
+    from lm_eval.api.instance import Instance
+    from lm_eval.api.model import CachingLM
+    from lm_eval.api.registry import get_model
+    from lm_eval.models.huggingface import HFLM
+    from lm_eval.tasks import TaskManager
+
+    from mmaupro_ext.models import tiny_random
+    from mmaupro_ext.models.hf import batching
+    from mmaupro_ext.models.hf.model import HFAudioLM
+
 
 RATE = 16_000
 GREEDY = {"until": [], "max_gen_toks": 8}
@@ -292,6 +311,69 @@ def test_stop_strings_are_cut_though_a_neighbour_goes_on(lm, clip, monkeypatch):
     monkeypatch.setattr(lm.model, "generate", fake_generate)
     requests = [generate("<audio>\nWhat?", clip(f"{n}.wav"), until=["\n"]) for n in "ab"]
     assert sorted(lm.generate_until(requests, disable_tqdm=True)) == ["perhaps it is", "yes"]
+
+
+@pytest.mark.parametrize(
+    ("configured", "tokenizer_end", "template_end"),
+    [
+        ("<|im_end|>", "<|endoftext|>", None),
+        (["<|im_end|>", "x"], "<|endoftext|>", None),
+        (None, "<|im_end|>", None),
+        (None, "<|endoftext|>", "<|im_end|>"),
+    ],
+)
+def test_end_tokens_are_those_of_all_that_know_one(
+    tmp_path, clip, configured, tokenizer_end, template_end
+):
+    model, processor = tiny_random.make(1)
+    ids = processor.tokenizer.get_vocab()
+    if configured is None:
+        model.generation_config.eos_token_id = model.config.text_config.eos_token_id = None
+    else:
+        names = [configured] if isinstance(configured, str) else configured
+        model.generation_config.eos_token_id = [ids[name] for name in names]
+    processor.tokenizer.eos_token = tokenizer_end
+    after = template_end or ""
+    processor.chat_template = (
+        "{% for m in messages %}{{ m['role'] }}: {% if m['content'] is string %}{{ m['content'] }}"
+        "{% else %}{% for c in m['content'] %}{% if c['type'] == 'audio' %}"
+        "<|audio_bos|><|AUDIO|><|audio_eos|>{% else %}{{ c['text'] }}{% endif %}{% endfor %}"
+        f"{{% endif %}}{after}\n{{% endfor %}}"
+    )
+    model.save_pretrained(tmp_path)
+    processor.save_pretrained(tmp_path)
+    lm = HFAudioLM(str(tmp_path), device="cpu", batch_size=2)
+    assert ids["<|im_end|>"] in lm.end_tokens
+    assert ids[tokenizer_end] in lm.end_tokens
+    assert len(lm.end_tokens) == len({*lm.end_tokens})
+    # tiny-random writes a letter and then <|im_end|>
+    requests = [generate("<audio>\nWhat?", clip("a.wav")), generate("And without a sound?")]
+    for reply in lm.generate_until(requests, disable_tqdm=True):
+        assert reply in set(tiny_random.ANSWERS)
+
+
+def test_the_end_of_a_message_is_not_that_of_a_turn_where_thoughts_are_messages(make):
+    lm = make()
+    assert lm._template.end_of_turn() == lm.tokenizer.convert_tokens_to_ids("<|im_end|>")
+    lm.tokenizer.add_special_tokens({"additional_special_tokens": ["<|channel|>"]})
+    assert lm._template.end_of_turn() is None
+
+
+def test_why_a_reply_ended_travels_with_it(make, clip, tmp_path):
+    lm = make()
+    path = clip("a.wav")
+    asked = [
+        generate("<audio>\nWhat?", path),
+        generate("<audio>\nWhat?", path, max_gen_toks=1),
+        generate("<audio>\nWhat?", path, max_gen_toks=1, until=list(tiny_random.ANSWERS)),
+        generate("<audio>\nWhat?", "missing.wav"),
+    ]
+    replies = lm.generate_until(asked, disable_tqdm=True)
+    assert [reply.finish for reply in replies] == ["stop", "length", "stop", "error"]
+    cached = CachingLM(lm, str(tmp_path / "cache.db"))
+    cached.generate_until(asked)
+    assert [reply.finish for reply in cached.generate_until(asked[:2])] == ["stop", "length"]
+    cached.dbdict.close()
 
 
 def test_thoughts_are_left_out_of_the_reply(make):
@@ -801,18 +883,19 @@ def test_a_text_model_writes_marks_of_a_chat_as_they_are(text_checkpoint):
     assert lm.apply_chat_template(history) == "What does <audio> do in HTML?"
 
 
-TEXT_SCORES = [score("One plus one is", text) for text in (" two", " three", " a lot")]
-TEXT_QUESTIONS = [
-    generate("One plus one is"),
-    generate("Say something longer please:", until=["q"]),
-]
+def text_scores():
+    return [score("One plus one is", text) for text in (" two", " three", " a lot")]
+
+
+def text_questions():
+    return [generate("One plus one is"), generate("Say something longer please:", until=["q"])]
 
 
 def test_text_through_hf_audio_equals_plain_hf(text_checkpoint):
     plain = HFLM(text_checkpoint, device="cpu", batch_size=2)
     ours = HFAudioLM(text_checkpoint, device="cpu", batch_size=2)
-    assert ours.loglikelihood(TEXT_SCORES) == plain.loglikelihood(TEXT_SCORES)
-    assert ours.generate_until(TEXT_QUESTIONS) == plain.generate_until(TEXT_QUESTIONS)
+    assert ours.loglikelihood(text_scores()) == plain.loglikelihood(text_scores())
+    assert ours.generate_until(text_questions()) == plain.generate_until(text_questions())
 
 
 def test_text_through_an_audio_model_equals_its_language_model_under_plain_hf(lm):
@@ -824,11 +907,11 @@ def test_text_through_an_audio_model_equals_its_language_model_under_plain_hf(lm
         | {"lm_head.weight": weights["lm_head.weight"]}
     )
     plain = HFLM(language_model, tokenizer=lm.tokenizer, batch_size=4)
-    ours = lm.loglikelihood(TEXT_SCORES)
+    ours = lm.loglikelihood(text_scores())
     assert [value for value, _ in ours] == pytest.approx(
-        [value for value, _ in plain.loglikelihood(TEXT_SCORES)], abs=1e-5
+        [value for value, _ in plain.loglikelihood(text_scores())], abs=1e-5
     )
-    assert lm.generate_until(TEXT_QUESTIONS) == plain.generate_until(TEXT_QUESTIONS)
+    assert lm.generate_until(text_questions()) == plain.generate_until(text_questions())
 
 
 @pytest.mark.parametrize("kind", ["audio", "visual"])

@@ -11,9 +11,16 @@ from hypothesis import strategies as st
 from mmaupro_ext import heard
 from mmaupro_ext.errors import ConfigError, ItemError
 from mmaupro_ext.models.families import FAMILIES
-from mmaupro_ext.models.hf.model import HFAudioLM
 from mmaupro_ext.models.items import Question
 from mmaupro_ext.models.windows import NO_LIMIT, LongAudio, Recording, share_out
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _heavy_imports():
+    """Import what takes seconds when the first test runs, not when tests are collected."""
+    global HFAudioLM
+    from mmaupro_ext.models.hf.model import HFAudioLM
+
 
 QWEN = FAMILIES["qwen2_audio"].writing
 WHOLE = dataclasses.replace(QWEN, whole_s=None)

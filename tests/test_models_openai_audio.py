@@ -22,19 +22,27 @@ from listening_server import (
     sounds_of,
     text_with_marks,
 )
-from lm_eval import simple_evaluate
-from lm_eval.api.instance import Instance
-from lm_eval.api.model import CachingLM
-from lm_eval.tasks import TaskManager
 
 from mmaupro_ext import audio, heard
 from mmaupro_ext.audio.windowing import balanced_spans
 from mmaupro_ext.errors import ConfigError
 from mmaupro_ext.models import blocks, words
-from mmaupro_ext.models.engines.openai import OpenAIAudioLM
 from mmaupro_ext.models.families import FAMILIES
 from mmaupro_ext.models.windows import Recording
 from mmaupro_ext.replies import parse_error
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _heavy_imports():
+    """Import what takes seconds when the first test runs, not when tests are collected."""
+    global simple_evaluate, Instance, CachingLM, TaskManager, OpenAIAudioLM
+    from lm_eval import simple_evaluate
+    from lm_eval.api.instance import Instance
+    from lm_eval.api.model import CachingLM
+    from lm_eval.tasks import TaskManager
+
+    from mmaupro_ext.models.engines.openai import OpenAIAudioLM
+
 
 RATE = 16_000
 GREEDY = {"until": [], "max_gen_toks": 8}
@@ -471,6 +479,23 @@ def failing(act, text="FAIL"):
          "holds no text", "log of the server"),
         ((200, {}, b'{"choices": [{"message": {"content": null, "reasoning_content": "hm"},'
                    b'"finish_reason": "length"}]}'), "only thoughts", "max_gen_toks"),
+        ((200, {}, b'{"choices": [{"message": {"content": "", "reasoning_content": "hm"},'
+                   b'"finish_reason": "length"}]}'), "only thoughts", "max_gen_toks"),
+        ((200, {}, b'{"choices": [{"message": {"content": "  ", "reasoning": "hm"},'
+                   b'"finish_reason": "stop"}]}'), "only thoughts", "max_gen_toks"),
+        ((200, {}, b'{"choices": [{"message": {"content": ""}, "finish_reason": "length"}]}'),
+         "holds no text", "max_gen_toks"),
+        ((200, {}, b'{"choices": [{"message": {"content": ""}, "finish_reason": "tool_calls"}]}'),
+         "holds no text", "log of the server"),
+        ((200, {}, b'{"choices": [{"message": {"content": ""}, "finish_reason": "error",'
+                   b'"error": {"message": "upstream died"}}]}'),
+         "failed 3 times, last: malformed answer (ValueError(\"an error instead", "see its log"),
+        ((200, {}, b'{"error": {"message": "upstream died"}, "choices": [{"message": '
+                   b'{"content": "A"}, "finish_reason": "stop"}]}'), "upstream died", "see its log"),
+        ((200, {}, b'{"choices": [{"message": {"content": [{"type": "blob", "data": "B"}]},'
+                   b'"finish_reason": "stop"}]}'), "not known here: blob", "see its log"),
+        ((200, {}, b'{"choices": [{"message": {"content": [{"type": "thinking", "thinking": "B"}]},'
+                   b'"finish_reason": "stop"}]}'), "only thoughts", "max_gen_toks"),
         ((200, {}, b'{"choices": [{"message": {"content": ""}, "finish_reason": "content_filter"}]}'),
          "filter", "provider"),
     ],
@@ -927,3 +952,45 @@ def test_answers_may_come_as_parts():
     with Listener() as server:
         server.script = [answer(content)]
         assert ask(model(server), request("a")) == ["A"]
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"content": None, "refusal": "I cannot listen to that."},
+        {"content": "", "refusal": "I cannot listen to that."},
+        {"content": [{"type": "refusal", "refusal": "I cannot listen to that."}]},
+    ],
+)
+def test_a_refusal_is_the_answer_and_is_not_asked_again(tmp_path, message):
+    body = {"choices": [{"message": message, "finish_reason": "stop"}]}
+    with Listener() as server:
+        server.script = [(200, {}, json.dumps(body).encode())]
+        lm = model(server)
+        cached = CachingLM(lm, str(tmp_path / "cache.db"))
+        (reply,) = cached.generate_until([request("a")])
+        assert (reply, reply.finish) == ("I cannot listen to that.", "stop")
+        assert cached.generate_until([request("a")]) == [reply]
+        cached.dbdict.close()
+        assert len(server.requests) == 1
+    assert lm.get_model_info()["refusals"] == 1
+
+
+@pytest.mark.parametrize(
+    ("said", "until", "finish"),
+    [
+        ("stop", [], "stop"),
+        ("eos", [], "stop"),
+        ("length", [], "length"),
+        ("max_tokens", [], "length"),
+        ("length", ["\n"], "stop"),
+        (None, [], None),
+        ("something new", [], None),
+    ],
+)
+def test_why_an_answer_ended_travels_with_it(said, until, finish):
+    body = {"choices": [{"message": {"content": "A\nB"}, "finish_reason": said}]}
+    with Listener() as server:
+        server.script = [(200, {}, json.dumps(body).encode())]
+        (reply,) = ask(model(server, check=False), request("a", until=until))
+    assert (reply, reply.finish) == ("A" if until else "A\nB", finish)

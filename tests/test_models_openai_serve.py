@@ -12,15 +12,23 @@ import numpy as np
 import pytest
 import soundfile
 from chat_standin import without_proxy
-from lm_eval.api.instance import Instance
 from serve_tiny import TinyServer
 
 from mmaupro_ext import plugin
 from mmaupro_ext.errors import ConfigError
-from mmaupro_ext.models import tiny_random
-from mmaupro_ext.models.engines.openai import OpenAIAudioLM
-from mmaupro_ext.models.hf.model import HFAudioLM
 from mmaupro_ext.replies import parse_error
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _heavy_imports():
+    """Import what takes seconds when the first test runs, not when tests are collected."""
+    global Instance, tiny_random, OpenAIAudioLM, HFAudioLM
+    from lm_eval.api.instance import Instance
+
+    from mmaupro_ext.models import tiny_random
+    from mmaupro_ext.models.engines.openai import OpenAIAudioLM
+    from mmaupro_ext.models.hf.model import HFAudioLM
+
 
 RATE = 16_000
 PACKAGE_PARENT = str(Path(plugin.__file__).parents[1])

@@ -8,18 +8,26 @@ import shutil
 
 import numpy as np
 import pytest
-import torch
-from lm_eval.api.instance import Instance
-from safetensors.torch import load_file, save_file
-from tiny import phi4_multimodal as tiny
-from tiny.common import needed
-from transformers.models.phi4_multimodal import modeling_phi4_multimodal as modeling
 
 from mmaupro_ext.models.families import adapters
 from mmaupro_ext.models.families.phi4_multimodal import unfold
-from mmaupro_ext.models.hf.model import HFAudioLM
 from mmaupro_ext.models.items import Question
 from mmaupro_ext.replies import parse_error
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _heavy_imports():
+    """Import what takes seconds when the first test runs, not when tests are collected."""
+    global torch, load_file, save_file, Instance, tiny, needed, modeling, HFAudioLM
+    import torch
+    from lm_eval.api.instance import Instance
+    from safetensors.torch import load_file, save_file
+    from tiny import phi4_multimodal as tiny
+    from tiny.common import needed
+    from transformers.models.phi4_multimodal import modeling_phi4_multimodal as modeling
+
+    from mmaupro_ext.models.hf.model import HFAudioLM
+
 
 RATE = 16_000
 NOISE = np.random.default_rng(0).normal(0, 0.1, 100 * RATE).astype(np.float32)
@@ -52,12 +60,12 @@ def question(lm, *sounds, text="Which?", continuations=()):
 # ---- the audio encoder ----------------------------------------------------------------------------
 
 
-@torch.no_grad()
 def encoded(model, prompt):
     """Return what the audio encoder makes of each clip of a prompt."""
     encoder = model.model.embed_tokens_extend.audio_embed.encoder
     features = prompt.tensors["audio_input_features"]
-    found = encoder(features, prompt.tensors.get("audio_attention_mask"))
+    with torch.no_grad():
+        found = encoder(features, prompt.tensors.get("audio_attention_mask"))
     sizes = prompt.tensors["audio_embed_sizes"].tolist()
     return [row[:size] for row, size in zip(found, sizes, strict=True)]
 

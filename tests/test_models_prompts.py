@@ -6,8 +6,15 @@ import pytest
 
 from mmaupro_ext.models import blocks, words
 from mmaupro_ext.models.families import FAMILIES, find_family
-from mmaupro_ext.models.hf import templates
 from mmaupro_ext.models.windows import Recording
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _heavy_imports():
+    """Import what takes seconds when the first test runs, not when tests are collected."""
+    global templates
+    from mmaupro_ext.models.hf import templates
+
 
 QWEN = FAMILIES["qwen2_audio"].writing
 RATE = 16_000

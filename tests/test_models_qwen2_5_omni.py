@@ -4,13 +4,28 @@ import json
 
 import numpy as np
 import pytest
-import torch
-from safetensors.torch import load_file, save_file
-from tiny import qwen2_5_omni
-from transformers import Qwen2_5OmniConfig, WhisperFeatureExtractor
 
-from mmaupro_ext.models.hf.model import HFAudioLM
 from mmaupro_ext.models.items import Question
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _heavy_imports():
+    """Import what takes seconds when the first test runs, not when tests are collected."""
+    global \
+        torch, \
+        load_file, \
+        save_file, \
+        qwen2_5_omni, \
+        Qwen2_5OmniConfig, \
+        WhisperFeatureExtractor, \
+        HFAudioLM
+    import torch
+    from safetensors.torch import load_file, save_file
+    from tiny import qwen2_5_omni
+    from transformers import Qwen2_5OmniConfig, WhisperFeatureExtractor
+
+    from mmaupro_ext.models.hf.model import HFAudioLM
+
 
 RATE = 16_000
 

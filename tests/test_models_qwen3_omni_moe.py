@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import pytest
-import torch
 
-from mmaupro_ext.models.hf import batching
-from mmaupro_ext.models.hf.model import HFAudioLM
 from mmaupro_ext.models.items import Question
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _heavy_imports():
+    """Import what takes seconds when the first test runs, not when tests are collected."""
+    global torch, batching, HFAudioLM
+    import torch
+
+    from mmaupro_ext.models.hf import batching
+    from mmaupro_ext.models.hf.model import HFAudioLM
+
 
 RATE = 16_000
 

@@ -4,10 +4,17 @@ import socket
 
 import numpy as np
 import pytest
-import torch
 
-from mmaupro_ext.models import tiny_random
 from mmaupro_ext.models.families import FAMILIES
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _heavy_imports():
+    """Import what takes seconds when the first test runs, not when tests are collected."""
+    global torch, tiny_random
+    import torch
+
+    from mmaupro_ext.models import tiny_random
 
 
 def answer(model, processor, samples, question="Which animal?"):

@@ -8,19 +8,35 @@ import sys
 import numpy as np
 import pytest
 import soundfile
-import vllm_standin
-from lm_eval.api.instance import Instance
-from lm_eval.api.model import CachingLM
 
 from mmaupro_ext import heard
 from mmaupro_ext.errors import ConfigError, ItemError
-from mmaupro_ext.models import tiny_random
-from mmaupro_ext.models.engines.vllm import VLLMAudioLM
-from mmaupro_ext.models.engines.vllm_engine import EngineDiedError
-from mmaupro_ext.models.engines.vllm_scoring import score_of
-from mmaupro_ext.models.hf.model import HFAudioLM
 from mmaupro_ext.models.items import Question
 from mmaupro_ext.replies import parse_error
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _heavy_imports():
+    """Import what takes seconds when the first test runs, not when tests are collected."""
+    global \
+        vllm_standin, \
+        Instance, \
+        CachingLM, \
+        tiny_random, \
+        VLLMAudioLM, \
+        EngineDiedError, \
+        score_of, \
+        HFAudioLM
+    import vllm_standin
+    from lm_eval.api.instance import Instance
+    from lm_eval.api.model import CachingLM
+
+    from mmaupro_ext.models import tiny_random
+    from mmaupro_ext.models.engines.vllm import VLLMAudioLM
+    from mmaupro_ext.models.engines.vllm_engine import EngineDiedError
+    from mmaupro_ext.models.engines.vllm_scoring import score_of
+    from mmaupro_ext.models.hf.model import HFAudioLM
+
 
 RATE = 16_000
 
@@ -343,10 +359,12 @@ def test_a_chat_that_vllm_does_not_give_back_as_text_is_an_error(make, clips):
         ([1, 2, 4], [None, {}, {}], "does not end with"),
         ([1, 2, 3], None, "0 of 3 tokens"),
         ([1, 2, 3], [None, {}], "2 of 3 tokens"),
-        ([1, 2, 3], [None, {}, {3: vllm_standin.Logprob(math.nan, 1)}], "no number"),
+        ([1, 2, 3], [None, {}, {3: math.nan}], "no number"),
     ],
 )
 def test_numbers_that_cannot_be_trusted_are_no_scores(tokens, table, message):
+    if table and table[-1]:
+        table = [None, {}, {3: vllm_standin.Logprob(table[-1][3], 1)}]
     output = vllm_standin.RequestOutput("text", tokens, table)
     with pytest.raises(ItemError, match=message):
         score_of(output, [3])

@@ -7,13 +7,21 @@ import os
 
 import numpy as np
 import pytest
-import torch
-from lm_eval.api.instance import Instance
-from tiny import voxtral as tiny
-from tiny.common import needed
 
-from mmaupro_ext.models.hf.model import HFAudioLM
 from mmaupro_ext.models.items import Question
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _heavy_imports():
+    """Import what takes seconds when the first test runs, not when tests are collected."""
+    global torch, Instance, tiny, needed, HFAudioLM
+    import torch
+    from lm_eval.api.instance import Instance
+    from tiny import voxtral as tiny
+    from tiny.common import needed
+
+    from mmaupro_ext.models.hf.model import HFAudioLM
+
 
 RATE = 16_000
 NOISE = np.random.default_rng(0).normal(0, 0.1, 40 * RATE).astype(np.float32)

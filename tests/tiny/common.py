@@ -5,7 +5,8 @@ from __future__ import annotations
 import importlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -75,8 +76,43 @@ def save_model(
                 parameter += noise * torch.randn_like(parameter)
         if unwritten:
             model.get_output_embeddings().weight[list(unwritten)] = 0.0
-    model.generation_config.eos_token_id = None  # replies are as long as they may be
+    # As with checkpoints whose generation_config says nothing: the tokenizer and the template do.
+    model.generation_config.eos_token_id = None
     model.save_pretrained(folder)
+
+
+@contextmanager
+def ending(model: Any, token: int) -> Iterator[None]:
+    """Let a model end each reply with a token, after one to seven others, by the length of its prompt.
+
+    So a row ends by itself, whatever stands beside it in a batch; once it has ended, it would go on.
+    """
+    parts = (part for part in model.modules() if hasattr(part, "get_output_embeddings"))
+    head = next(filter(None, (part.get_output_embeddings() for part in parts)))
+    generate, step, last_step = model.generate, 0, torch.zeros(0)
+
+    def count(**options: Any) -> Any:
+        nonlocal step, last_step
+        step, last_step = 0, 2 + options["attention_mask"].sum(dim=1) % 7
+        return generate(**options)
+
+    def end(_: Any, __: Any, logits: torch.Tensor) -> torch.Tensor:
+        nonlocal step
+        step += 1
+        logits = logits.clone()
+        due = torch.where(
+            (step == last_step)[:, None], logits.amax(dim=-1), logits.amin(dim=-1) - 2
+        )
+        logits[..., token] = due + 1
+        return logits
+
+    hook = head.register_forward_hook(end)
+    model.generate = count
+    try:
+        yield
+    finally:
+        hook.remove()
+        del model.generate
 
 
 def needed(package: str) -> Any:
