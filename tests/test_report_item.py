@@ -19,7 +19,7 @@ from mmaupro_ext.models.families import FAMILIES
 from mmaupro_ext.report import item, item_figure, item_text
 
 RATE = 16_000
-HEARING = item.Hearing("whisper", RATE, 30.0, 30.0)
+HEARING = item.hearing_of("qwen2_audio")
 
 
 def row(name, **changes):
@@ -122,14 +122,14 @@ def test_an_id_of_the_sample_names_the_option_that_was_forgotten(folder):
 @pytest.mark.parametrize(
     ("longest", "expected"),
     [
-        (None, [[0.0, 65.0]]),
+        (None, [[0.0, 21.6667], [21.6667, 43.3333], [43.3333, 65.0]]),
         (65.0, [[0.0, 65.0]]),
         (64.9, [[0.0, 32.5], [32.5, 65.0]]),
         (30.0, [[0.0, 21.6667], [21.6667, 43.3333], [43.3333, 65.0]]),
     ],
 )
 def test_windows_are_equal_and_cover_the_clip(folder, longest, expected):
-    hearing = item.Hearing("any", RATE, longest, longest)
+    hearing = item.hearing_of("qwen2_audio", longest)
     (clip,) = item.describe_clips(item.find_item("aaaa", folder), hearing)
     assert clip["windows"] == expected
 
@@ -137,9 +137,8 @@ def test_windows_are_equal_and_cover_the_clip(folder, longest, expected):
 @pytest.mark.parametrize("model", sorted(FAMILIES))
 def test_every_family_is_shown_as_it_hears(folder, model):
     shown = item.show("aaaa", folder, model=model)
-    family = FAMILIES[model]
-    writing = getattr(family, "writing", family)
-    assert shown.hearing.sampling_rate == writing.sampling_rate
+    writing = FAMILIES[model].writing
+    assert shown.hearing.writing is writing
     windows = shown.clips[0]["windows"]
     whole = writing.whole_s is None or writing.whole_s >= 65
     assert len(windows) == 1 if whole else max(end - start for start, end in windows) <= 30

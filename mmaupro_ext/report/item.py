@@ -12,34 +12,38 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mmaupro_ext.audio.windowing import balanced_spans
 from mmaupro_ext.data import text
 from mmaupro_ext.data.load import audio_root, load_category
 from mmaupro_ext.data.safe import stat_clip
 from mmaupro_ext.data.schema import CATEGORIES, Doc
 from mmaupro_ext.errors import AudioError, ConfigError, DataError
+from mmaupro_ext.models.families import FAMILIES
+from mmaupro_ext.models.families.family import Writing
+from mmaupro_ext.models.windows import NO_LIMIT, LongAudio, Recording
 
 
 @dataclass(frozen=True)
 class Hearing:
-    """How a family of models hears, as `models.families` says.
+    """How a family of models hears.
 
     Parameters
     ----------
     name : str
         `config.model_type` of the family.
-    sampling_rate : int
-        Hz.
-    whole_s : float or None
-        The longest clip in seconds that the model takes its own way; None without a limit.
-    window_s : float or None
-        The longest window in seconds that it is given; None for whole clips.
+    writing : Writing
+        What `models.families` says of it: `sampling_rate`, `whole_s`.
+    policy : LongAudio
+        What is done with clips that it does not take whole.
     """
 
     name: str
-    sampling_rate: int
-    whole_s: float | None
-    window_s: float | None
+    writing: Writing
+    policy: LongAudio
+
+    @property
+    def window_s(self) -> float | None:
+        """The longest window in seconds that it is given; None for whole clips."""
+        return self.writing.whole_s if self.policy.policy == "auto" else self.policy.window_s
 
 
 @dataclass(frozen=True)
@@ -202,18 +206,14 @@ def hearing_of(model: str, window_s: float | None = None) -> Hearing:
     ConfigError
         When no family of this name is described.
     """
-    from mmaupro_ext.models.families import FAMILIES
-
     if model not in FAMILIES:
         near = difflib.get_close_matches(model, list(FAMILIES), n=3) or sorted(FAMILIES)
         raise ConfigError(
             f"--model {model}: no family of this name is described. Use one of `mmaupro models`, "
             f"such as {', '.join(near)}."
         )
-    family = FAMILIES[model]
-    writing: Any = getattr(family, "writing", family)
-    longest = writing.whole_s if window_s is None else window_s
-    return Hearing(family.name, writing.sampling_rate, writing.whole_s, longest)
+    policy = LongAudio("auto") if window_s is None else LongAudio("windows", window_s)
+    return Hearing(FAMILIES[model].name, FAMILIES[model].writing, policy)
 
 
 def describe_clips(doc: Doc, hearing: Hearing) -> list[dict[str, Any]]:
@@ -251,10 +251,10 @@ def describe_clips(doc: Doc, hearing: Hearing) -> list[dict[str, Any]]:
 def _heard(path: Path, hearing: Hearing) -> dict[str, Any]:
     from mmaupro_ext import audio
 
-    rate = hearing.sampling_rate
+    rate = hearing.writing.sampling_rate
     decoded = audio.decode(path, sampling_rate=rate)
-    info, longest = decoded.info, hearing.window_s
-    spans = balanced_spans(len(decoded.samples), None if longest is None else round(longest * rate))
+    info, recording = decoded.info, Recording(len(decoded.samples), rate)
+    (planned,) = hearing.policy.plan([recording], hearing.writing, NO_LIMIT)
     return {
         "seconds": round(info.seconds, 4),
         "sampling_rate": info.sampling_rate,
@@ -262,5 +262,5 @@ def _heard(path: Path, hearing: Hearing) -> dict[str, Any]:
         "format": info.format,
         "subtype": info.subtype,
         "heard_channels": 1,
-        "windows": [[round(start / rate, 4), round(end / rate, 4)] for start, end in spans],
+        "windows": [[round(start / rate, 4), round(end / rate, 4)] for start, end in planned.spans],
     }

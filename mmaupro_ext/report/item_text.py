@@ -101,13 +101,13 @@ def _hearing_lines(item: Item) -> str:
     window = "whole clips"
     if hearing.window_s is not None:
         window = f"up to {hearing.window_s:g} s at once"
-    lines = [f"  {hearing.sampling_rate:,} Hz, one channel (the mean of all), {window}"]
+    lines = [f"  {hearing.writing.sampling_rate:,} Hz, one channel (the mean of all), {window}"]
     for number, clip in enumerate(item.clips, 1):
         if "problem" in clip:
             lines.append(f"  clip {number}: nothing; the item is counted as errored")
             continue
         lines.append(f"  clip {number}: {_heard_in_words(clip)}")
-        whole = hearing.whole_s
+        whole = hearing.writing.whole_s
         if whole is not None and clip["seconds"] > whole:
             beyond = clip["seconds"] - whole
             lines.append(
