@@ -122,34 +122,9 @@ def raise_unusable(samples: npt.NDArray[Any]) -> None:
     )
 
 
-def padded_features(
-    plan: Plan, samples: FloatArray, out: FloatArray, *, padded: int | None = None
-) -> None:
-    """Write the features of checked samples followed by zeros, which cost nothing.
-
-    Parameters
-    ----------
-    plan : Plan
-        With bands first and a span.
-    samples : numpy.ndarray
-        From :func:`as_samples`, at most ``padded``.
-    out : numpy.ndarray
-        C-contiguous float32 array of shape (n_mels, padded // hop), written.
-    padded : int, optional
-        Length of the buffer in samples. Default: the length of ``samples``.
-
-    Raises
-    ------
-    AudioError
-        If a sample is not finite, or too large for float32 energies; ``out`` is then worthless.
-    """
-    if not native.log_mel(plan, samples, samples.size if padded is None else padded, out):
-        raise_unusable(samples)
-
-
 def features(
     plan: Plan, samples: FloatArray, out: FloatArray, *, padded: int | None = None
-) -> float:
+) -> None:
     """Write the features of a plan for the first frames of checked samples.
 
     Parameters
@@ -159,25 +134,23 @@ def features(
     samples : numpy.ndarray
         From :func:`as_samples`.
     out : numpy.ndarray
-        C-contiguous float32 array of shape (frames, n_mels), written.
+        C-contiguous float32 array of shape (frames, n_mels), or (n_mels, frames) where the plan has bands
+        first. Written.
     padded : int, optional
         Length in samples of the buffer that holds ``samples`` followed by zeros, where ends are mirrored.
-        Default: the length of ``samples``.
-
-    Returns
-    -------
-    float
-        The largest feature; minus infinity if there is no frame.
+        With bands first the zeros cost nothing. Default: the length of ``samples``.
 
     Raises
     ------
     AudioError
         If a sample is not finite, or too large for float32 energies; ``out`` is then worthless.
     """
-    largest = native.stft_mel(plan, samples, out, padded=padded)
-    if math.isnan(largest):
+    if plan.bands_first:
+        usable = native.log_mel(plan, samples, samples.size if padded is None else padded, out)
+    else:
+        usable = not math.isnan(native.stft_mel(plan, samples, out, padded=padded))
+    if not usable:
         raise_unusable(samples)
-    return largest
 
 
 def normalize(plan: Plan, values: FloatArray, epsilon: float) -> None:

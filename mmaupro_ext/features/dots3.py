@@ -103,7 +103,7 @@ class NativeDots3(NativeExtractor):
         buffer = np.empty((plan.n_mels, length // HOP_LENGTH), np.float32)
         for chunk, rows in zip(self.native_chunks(wave), out, strict=True):
             try:
-                compute.padded_features(plan, chunk, buffer, padded=length)
+                compute.features(plan, chunk, buffer, padded=length)
             except AudioError:
                 compute.raise_unusable(wave)  # counts from the beginning of the signal
             rows[:] = buffer[:, :frames]

@@ -179,8 +179,8 @@ class NativeExtractor:
     def native_features(
         self, wave: compute.FloatArray, out: compute.FloatArray, padded: int | None = None
     ) -> None:
-        """Write the features of one audio, which where it matters is zero-padded to so many samples."""
-        compute.features(self.native_plan, wave, out)
+        """Write the features of one audio, which is zero-padded to so many samples where that matters."""
+        compute.features(self.native_plan, wave, out, padded=padded)
 
     # ---- What all share.
 

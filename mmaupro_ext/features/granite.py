@@ -142,9 +142,3 @@ class NativeGranite(NativeExtractor):
             "audio_embed_sizes": sizes,
             "input_features_mask": torch.arange(max(sizes)) < torch.tensor(sizes)[:, None],
         }
-
-    def native_features(
-        self: Any, wave: compute.FloatArray, out: compute.FloatArray, padded: int | None = None
-    ) -> None:
-        """Write the frames of one audio, zero-padded to ``padded`` samples."""
-        compute.features(self.native_plan, wave, out, padded=padded)

@@ -19,12 +19,10 @@ from mmaupro_ext.features import compute, mel
 from mmaupro_ext.features.drop_in import VIRTUAL_PADDING, NativeExtractor, one_length
 
 SAMPLING_RATE = 16000  # Hz
-N_FFT = (
-    400  # samples in a frame, 25 ms; periodic Hann window, and half as many mirrored at the ends
-)
+N_FFT = 400  # samples in a frame, 25 ms; periodic Hann window, half as many mirrored at either end
 HOP_LENGTH = 160  # samples, 10 ms
 SHORTEST = N_FFT // 2 + 1  # samples: what mirroring takes
-MELS_MAX = 256
+MELS_MAX = 256  # bands; there are 201 bins
 FLOOR = 1e-10  # v = log10(max(energy, FLOOR))
 RANGE = 8.0  # decades under the largest v that are kept: feature = (max(v, max(v) - RANGE) + 4) / 4
 
@@ -71,7 +69,7 @@ def log_mel(
     samples = compute.as_samples(x)
     padded = compute.buffer_length(samples.size, pad_to, SHORTEST)
     out = np.empty((plan.n_mels, padded // HOP_LENGTH), np.float32)
-    compute.padded_features(plan, samples, out, padded=padded)
+    compute.features(plan, samples, out, padded=padded)
     return out
 
 
@@ -190,7 +188,7 @@ class NativeWhisper(NativeExtractor):
         call["max_length"] = call["max_length"] or self.n_samples
         waves, lengths = self.native_padded(waves, call)
         length = compute.buffer_length(0, one_length(lengths), SHORTEST)
-        features = np.empty((len(waves), self.feature_size, length // HOP_LENGTH), np.float32)
+        features = np.empty((len(waves), self.native_plan.n_mels, length // HOP_LENGTH), np.float32)
         self.native_each(waves, features, length)
         data: dict[str, Any] = {"input_features": features}
         # The stock rule to the letter: False with do_normalize=None means "as configured", and
@@ -204,9 +202,3 @@ class NativeWhisper(NativeExtractor):
                 np.int32
             )
         return data
-
-    def native_features(
-        self: Any, wave: compute.FloatArray, out: compute.FloatArray, padded: int | None = None
-    ) -> None:
-        """Write the features of one audio, zero-padded to ``padded`` samples."""
-        compute.padded_features(self.native_plan, wave, out, padded=padded)
