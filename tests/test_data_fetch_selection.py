@@ -86,7 +86,7 @@ def test_a_limit_beyond_the_rows_takes_all(docs: list[dict]) -> None:
     assert len(ids(docs, categories=("sound_music_speech",), limit=100)) == 7
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
     counts=st.dictionaries(st.text(max_size=3), st.integers(1, 1500), min_size=1, max_size=12),
     limit=st.integers(1, 4000),

@@ -8,13 +8,16 @@ import logging
 import os
 import socket
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
+import soundfile
 
 from mmaupro_ext import data
 from mmaupro_ext.data import digests, load
-from mmaupro_ext.errors import DataError
+from mmaupro_ext.errors import AudioError, DataError
+from mmaupro_ext.models.media import AudioReader
 from mmaupro_ext.util import cache_dir
 
 
@@ -299,6 +302,18 @@ def test_a_link_out_of_the_dataset_is_not_opened_and_one_within_is(tmp_path):
     assert "a link out of the dataset" in out["problem"]
     assert within["sha256"] == hashlib.sha256(b"sound").hexdigest()
     assert "problem" not in within
+
+
+def test_a_model_does_not_open_what_must_not_be_opened(tmp_path):
+    folder = dataset(tmp_path / "d", [row(0)])
+    sound = folder / "data" / "sound.wav"
+    soundfile.write(sound, np.full(1600, 0.1), 16000)
+    sound.rename(tmp_path / "outside.wav")
+    (folder / "data" / "0.wav").symlink_to(tmp_path / "outside.wav")
+    (reference,) = data.audio_references(data.load_category("sound", folder)[0])
+    with pytest.raises(AudioError, match="is not opened: it is a link out of the dataset"):
+        AudioReader(16000, "native", 0).read(reference)
+    assert AudioReader(16000, "native", 0).read({"path": str(tmp_path / "outside.wav")})
 
 
 def test_the_folder_of_clips_may_itself_be_a_link(tmp_path):

@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from mmaupro_ext.data.archive import Member
 from mmaupro_ext.data.locate import ARCHIVE, DATA_DIR_VARIABLE, PARQUET
+from mmaupro_ext.data.safe import stat_regular
 from mmaupro_ext.data.text import visible
 from mmaupro_ext.errors import DataError
 from mmaupro_ext.store import Store
@@ -136,6 +137,7 @@ def only_one(root: Path) -> Iterator[None]:
         lock.acquire(timeout=0)
     except filelock.Timeout:
         try:
+            stat_regular(owner)
             by = json.loads(owner.read_text(encoding="utf-8"))
             who = f"process {by['pid']} on {by['host']}, since {by['since']}"
         except (OSError, ValueError, KeyError, TypeError):

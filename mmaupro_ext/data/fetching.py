@@ -68,7 +68,7 @@ class Fetch:
             with disk_errors(self.root):
                 self._sweep()
                 content = parquet(self.root, self.hub)
-                if not (self.root / PARQUET).exists():
+                if not (self.root / PARQUET).is_file():
                     check_space(self.root, len(content), PARQUET)
                     write_atomically(self.root / PARQUET, content)
             plan = make_plan(self.request, self.hub, self.screen, content)
