@@ -69,3 +69,12 @@ def score(*arguments) -> int:
 
 def result_of(folder: Path, name: str = "strict") -> dict:
     return json.loads((folder / f"scores_{name}.json").read_text(encoding="utf-8"))
+
+
+def edit(file: Path, change, line: int = 0) -> None:
+    """Change one line of a samples file, with its hash kept true to the document."""
+    lines = [json.loads(text) for text in file.read_text().splitlines()]
+    change(lines[line])
+    if isinstance(lines[line].get("doc"), dict):
+        lines[line]["doc_hash"] = document_hash(lines[line]["doc"])
+    write_lines(file, lines)

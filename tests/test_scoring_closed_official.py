@@ -8,11 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-import transformers
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from mmaupro_ext.offline.embedders import SentenceEmbedder
 from mmaupro_ext.replies import error_reply
@@ -141,6 +138,10 @@ WORDS = ["tea", "coffee", "milk", "dog", "cat", "rain", "the", "answer", "is", "
 
 @pytest.fixture(scope="module")
 def embedder(tmp_path_factory: pytest.TempPathFactory) -> SentenceEmbedder:
+    import torch
+    import transformers
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+
     folder: Path = tmp_path_factory.mktemp("model")
     vocabulary = {word: i for i, word in enumerate(["[PAD]", "[UNK]", "[CLS]", *WORDS])}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
@@ -177,7 +178,7 @@ def test_choice_is_that_of_one_item_at_a_time(embedder: SentenceEmbedder, drawn)
     matches = match_official(replies, choices, embedder)
     assert matches == match_official(replies, choices, embedder)
     for reply, own, match in zip(replies, choices, matches, strict=True):
-        alone = torch.cat([torch.from_numpy(embedder.encode([text])) for text in (reply, *own)])
+        alone = np.concatenate([embedder.encode([text]) for text in (reply, *own)])
         scores = 100 * (alone[:1] @ alone[1:].T)[0]
         assert match.scores == pytest.approx(scores.tolist(), abs=1e-3)
         # Choices that are equal up to rounding may be decided either way.

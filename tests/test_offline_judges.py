@@ -12,7 +12,6 @@ import textwrap
 import threading
 import time
 from pathlib import Path
-from types import MappingProxyType
 
 import pytest
 from chat_standin import StandIn, answer, without_proxy
@@ -282,12 +281,6 @@ def test_the_key_is_read_from_the_environment_and_is_not_part_of_the_identity(mo
     assert judge.identity()["url"] == "http://localhost/v1"
 
 
-def test_a_folder_is_named_without_its_place(tiny_model):
-    identity = local(tiny_model, "greedy").identity()
-    assert identity["model"] == tiny_model.name
-    assert str(tiny_model) not in json.dumps(identity)
-
-
 def test_an_address_that_is_no_url_is_named():
     judge = ServerJudge("http://[::1/v1", "m", "greedy", None, QUICK)
     with pytest.raises(ConfigError, match="is no URL"):
@@ -297,137 +290,3 @@ def test_an_address_that_is_no_url_is_named():
 def test_settings_that_cannot_work_are_refused():
     with pytest.raises(ConfigError, match="must be positive"):
         ServerSettings(concurrency=0)
-
-
-# --- local model ---------------------------------------------------------------------------------
-
-TEMPLATE = (
-    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
-    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-)
-
-
-@pytest.fixture(scope="module")
-def tiny_model(tmp_path_factory) -> Path:
-    import torch
-    from transformers import Qwen2Config, Qwen2ForCausalLM
-
-    from mmaupro_ext.models.tiny_random import byte_tokenizer
-
-    folder = tmp_path_factory.mktemp("judge")
-    tokenizer = byte_tokenizer()
-    tokenizer.chat_template = TEMPLATE
-    config = Qwen2Config(
-        vocab_size=len(tokenizer),
-        hidden_size=16,
-        intermediate_size=32,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-        eos_token_id=tokenizer.eos_token_id,
-        initializer_range=0.7,  # large weights, so that the prompt shows in the answer
-    )
-    torch.manual_seed(0)
-    model = Qwen2ForCausalLM(config)
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
-
-
-@pytest.fixture
-def _short(monkeypatch):
-    from mmaupro_ext.offline import local_judge
-
-    short = MappingProxyType({**local_judge.JUDGE_GENERATION, "max_new_tokens": 12})
-    monkeypatch.setattr(local_judge, "JUDGE_GENERATION", short)
-
-
-def local(folder, decoding, **options):
-    from mmaupro_ext.offline.local_judge import LocalJudge
-
-    return LocalJudge(str(folder), decoding, dtype="float32", device="cpu", **options)
-
-
-@pytest.mark.usefixtures("_short")
-@pytest.mark.parametrize("decoding", ["greedy", "sampled"])
-def test_a_local_judge_answers_alike_in_any_order(tiny_model, decoding):
-    judge = local(tiny_model, decoding)
-    forward = ask_all(judge, prompts(3))
-    backward = ask_all(judge, prompts(3)[::-1])
-    assert forward == backward[::-1]
-    assert len(set(forward)) > 1
-
-
-@pytest.mark.usefixtures("_short")
-def test_a_local_judge_continues_the_chat_that_it_is_given(tiny_model):
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
-    model = AutoModelForCausalLM.from_pretrained(tiny_model).eval()
-    chat = (
-        "<|im_start|>system\nBe fair.<|im_end|>\n<|im_start|>user\nquestion 0<|im_end|>\n"
-        "<|im_start|>assistant\n"
-    )
-    ids = tokenizer(chat, return_tensors="pt", add_special_tokens=False)["input_ids"]
-    with torch.no_grad():
-        for _ in range(12):
-            following = model(ids).logits[:, -1].argmax(-1, keepdim=True)
-            ids = torch.cat([ids, following], dim=1)
-            if following.item() == tokenizer.eos_token_id:
-                break
-    begin = len(tokenizer(chat, add_special_tokens=False)["input_ids"])
-    expected = tokenizer.decode(ids[0, begin:], skip_special_tokens=True)
-    assert ask_all(local(tiny_model, "greedy"), prompts(1)) == [expected]
-
-
-@pytest.mark.usefixtures("_short")
-def test_batches_of_a_local_judge_agree_with_single_prompts(tiny_model):
-    mixed = [Prompt(None, "a"), Prompt("Be fair.", "a much longer question"), Prompt(None, "b")]
-    one_by_one = ask_all(local(tiny_model, "greedy"), mixed)
-    assert ask_all(local(tiny_model, "greedy", batch_size=3), mixed) == one_by_one
-
-
-@pytest.mark.usefixtures("_short")
-def test_a_local_judge_is_cached_by_content_and_decoding(tiny_model, tmp_path):
-    judge = local(tiny_model, "greedy")
-    first = ask_all(CachedJudge(judge, tmp_path), prompts(2))
-    unloaded = local(tiny_model, "greedy")
-    assert ask_all(CachedJudge(unloaded, tmp_path), prompts(2)) == first
-    assert unloaded._loaded is None
-    assert local(tiny_model, "sampled").identity() != judge.identity()
-
-
-@pytest.mark.usefixtures("_short")
-def test_a_judge_that_runs_out_of_memory_gives_an_error_reply(tiny_model, monkeypatch):
-    import torch
-
-    judge = local(tiny_model, "greedy")
-
-    def exhausted(*arguments, **options):
-        raise torch.OutOfMemoryError("CUDA out of memory")
-
-    monkeypatch.setattr(judge, "_generate", exhausted)
-    (reply,) = ask_all(judge, prompts(1))
-    assert "out of memory" in parse_error(reply)["problem"]
-    assert "--judge-batch-size" in parse_error(reply)["fix"]
-
-
-def test_a_model_without_chat_template_is_refused(tiny_model, tmp_path):
-    import shutil
-
-    folder = tmp_path / "plain"
-    shutil.copytree(tiny_model, folder)
-    for file in folder.glob("chat_template*"):
-        file.unlink()
-    config = folder / "tokenizer_config.json"
-    settings = json.loads(config.read_text())
-    settings.pop("chat_template", None)
-    config.write_text(json.dumps(settings))
-    with pytest.raises(ConfigError, match="no chat template"):
-        ask_all(local(folder, "greedy"), prompts(1))
-
-
-def test_a_folder_that_is_no_model_is_named(tmp_path):
-    with pytest.raises(ConfigError, match="cannot be loaded"):
-        ask_all(local(tmp_path, "greedy"), prompts(1))
