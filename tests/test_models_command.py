@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from mmaupro_ext.commands import cli, models
+from mmaupro_ext.commands import cli
 from mmaupro_ext.models.families import FAMILIES, REFUSED
+from mmaupro_ext.report import model_list
 
 PAGE = Path(__file__).parents[1] / "docs" / "models.md"
 
@@ -36,7 +37,11 @@ def test_one_family_is_told_whole(capsys, model_type):
     code, said = run(capsys, model_type)
     assert code == 0
     family = FAMILIES[model_type]
-    for fact in (family.loading.loader, repr(family.writing.audio_block), models.row(family)[2]):
+    for fact in (
+        family.loading.loader,
+        repr(family.writing.audio_block),
+        model_list.row(family)[2],
+    ):
         assert fact in said.out
     assert said.out.count("\n  - ") == len(family.notes)
 

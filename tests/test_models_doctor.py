@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from mmaupro_ext.commands import cli
+from mmaupro_ext.commands import doctor as command
 from mmaupro_ext.models import blocks
 from mmaupro_ext.models.media import AudioReader
 from mmaupro_ext.models.windows import Recording
@@ -241,9 +242,17 @@ def test_a_failed_check_is_the_exit_status(capsys):
     [
         (["--model", "openai-audio"], "looks inside the model"),
         (["--model_args", "dtype=bfloat16"], "which model?"),
+        (["--model_args", '{"dtype": "bfloat16"}'], "which model?"),
+        (["--model_args", '{"pretrained": "a,b"'], "no JSON"),
     ],
 )
 def test_what_cannot_be_examined_is_said(capsys, arguments, message):
     code, said = run(capsys, *arguments)
     assert code == 2
     assert message in said.err
+
+
+def test_model_args_are_read_as_lm_eval_reads_them():
+    pairs, text = "pretrained=nano,seed=3,parallelize=True", '{"pretrained": "a,b", "seed": 3}'
+    assert command.model_args(pairs) == {"pretrained": "nano", "seed": 3, "parallelize": True}
+    assert command.model_args(text) == {"pretrained": "a,b", "seed": 3}

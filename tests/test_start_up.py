@@ -34,7 +34,7 @@ sys.stderr.write("\\n" + json.dumps(sorted(names)))
 """
 
 COMMANDS = [
-    "--version", "--help", "path", "hook", "info", "doctor --help",
+    "--version", "--help", "path", "hook", "info", "models", "doctor --help",
     "data --help", "data fetch --help", "data verify --help", "data info --help", "data show --help",
     "score --help", "score --explain official",
 ]  # fmt: skip
@@ -79,7 +79,7 @@ def test_a_dry_run_of_fetch_imports_nothing_heavy(tmp_path):
 
 LIGHT = """
 import sys
-for name in ("data", "scoring", "models", "report", "commands.cli", "compat"):
+for name in ("data", "scoring", "models", "models.families", "report", "commands.cli", "compat"):
     __import__(f"mmaupro_ext.{name}")
     heavy = [module for module in HEAVY if module in sys.modules]
     assert not heavy, f"mmaupro_ext.{name} imports {heavy}"

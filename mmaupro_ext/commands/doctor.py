@@ -5,11 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import time
-from pathlib import Path
 from typing import Any
 
-from mmaupro_ext import __version__
 from mmaupro_ext.errors import ConfigError
 
 DESCRIPTION = """\
@@ -32,8 +29,6 @@ largest change of a log-probability among the likely first tokens of the reply.
 exit status: 0; 1 when some verdict is NO; 2 when the model cannot be loaded.
 """
 
-_MARKS = {"yes": "yes ", "NO": "NO  ", "note": "note"}
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `mmaupro doctor`."""
@@ -44,7 +39,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--model_args",
         default="",
         metavar="KEY=VALUE,...",
-        help="as for lm_eval: pretrained=..., dtype=..., long_audio=..., ...",
+        help="as for lm_eval: pretrained=...,dtype=...,long_audio=..., or a JSON object, which a path "
+        "with a comma needs",
     )
     parser.add_argument("--batch_size", default="4", help="as for lm_eval (default: 4)")
     parser.add_argument("--device", help="as for lm_eval")
@@ -57,90 +53,38 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Load the model, print a verdict a line, and return the exit status."""
+    """Examine the model, and return the exit status."""
     if args.model != "hf-audio":
         raise ConfigError(
             f"the doctor looks inside the model, which --model {args.model} does not let it. Give "
             "--model hf-audio."
         )
-    from lm_eval.utils import simple_parse_args_string
-
-    from mmaupro_ext.models.doctor import BAD, Doctor
-    from mmaupro_ext.models.hf.model import HFAudioLM
-
-    options = simple_parse_args_string(args.model_args)
+    options = model_args(args.model_args)
     if not options.get("pretrained"):
         raise ConfigError("which model? Give --model_args pretrained=NAME_OR_PATH.")
-    start = time.perf_counter()
-    lm = HFAudioLM(
-        **{"batch_size": args.batch_size, "device": args.device} | options  # type: ignore[arg-type]
+    from mmaupro_ext import util
+    from mmaupro_ext.report import doctor
+
+    found = doctor.examine(
+        {"batch_size": args.batch_size, "device": args.device} | options,
+        args.apply_chat_template,
+        say=lambda line: print(line, flush=True),
     )
-    if lm.family is None:
-        raise ConfigError(
-            f"the model of type {lm.config.model_type!r} takes no audio: there is nothing to listen for."
-        )
-    doctor = Doctor(lm, use_template=args.apply_chat_template)
-    about = describe(lm, time.perf_counter() - start)
-    for line in about_lines(about):
-        print(line)
-    print()
-    findings = []
-    width = max(len(question) for question, _ in doctor.checks())
-    for finding in doctor.examine():
-        findings.append(finding)
-        print(
-            f"{_MARKS[finding.verdict]}  {finding.question:<{width}}  {finding.detail}", flush=True
-        )
-    bad = [finding for finding in findings if finding.verdict == BAD]
-    print()
-    print(conclusion(len(bad), len(findings), time.perf_counter() - start))
-    if not args.apply_chat_template and lm.has_chat_template:
-        print(
-            "The checkpoint has a chat template that was not used: if the run will, add "
-            "--apply_chat_template here, too."
-        )
     if args.json:
-        content = {"about": about, "findings": [finding.as_dict() for finding in findings]}
-        Path(args.json).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        util.write_json(args.json, found)
         print(f"Findings: {args.json}", file=sys.stderr)
-    return 1 if bad else 0
+    return 1 if doctor.failed(found) else 0
 
 
-def describe(lm: Any, load_s: float) -> dict[str, Any]:
-    """Return what was loaded."""
-    family = lm.family
-    return {
-        "mmaupro_ext": __version__,
-        "pretrained": str(lm.config.name_or_path or type(lm.model).__name__),
-        "class": type(lm.model).__name__,
-        "family": family.name,
-        "parameters": sum(parameter.numel() for parameter in lm.model.parameters()),
-        "dtype": str(lm.model.dtype).removeprefix("torch."),
-        "device": str(lm.device),
-        "max_length": lm.max_length,
-        "frontend": lm.frontend,
-        "channels": lm.channels,
-        "long_audio": lm.long_audio.policy,
-        "whole_s": family.writing.whole_s,
-        "window_s": family.writing.window_s,
-        "notes": list(family.notes),
-        "load_s": round(load_s, 2),
-    }
+def model_args(text: str) -> dict[str, Any]:
+    """Return model arguments that are written as lm_eval takes them: name=value pairs, or JSON."""
+    if not text.lstrip().startswith("{"):
+        from lm_eval.utils import simple_parse_args_string
 
-
-def about_lines(about: dict[str, Any]) -> list[str]:
-    """Return the head of the report."""
-    whole = "of any length" if about["whole_s"] is None else f"up to {about['whole_s']:g} s"
-    return [
-        f"{about['class']} ({about['family']}): {about['parameters']:,} weights, {about['dtype']} on "
-        f"{about['device']}, context {about['max_length']:,} tokens, loaded in {about['load_s']:.1f} s",
-        f"hears clips {whole} its own way; long_audio={about['long_audio']}, "
-        f"channels={about['channels']}, frontend={about['frontend']}",
-    ]
-
-
-def conclusion(bad: int, findings: int, seconds: float) -> str:
-    """Return the last line."""
-    if bad:
-        return f"{bad} of {findings} checks failed: read them before you start. ({seconds:.0f} s in all)"
-    return f"The audio gets through: nothing speaks against a run. ({seconds:.0f} s in all)"
+        return simple_parse_args_string(text)
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ConfigError(
+            f"--model_args is no JSON ({error}). Quote it for the shell: '{{...}}'."
+        ) from None

@@ -3,11 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import textwrap
-from collections.abc import Sequence
-
-from mmaupro_ext.errors import ConfigError
-from mmaupro_ext.models.families import FAMILIES, REFUSED, Family
 
 DESCRIPTION = """\
 List the families of audio models that --model hf-audio knows: how long a clip each hears its own
@@ -24,9 +19,6 @@ A model type that is not listed is served the generic way where its processor ta
 text; the results then carry a note. `mmaupro doctor` checks a checkpoint.
 """
 
-HEADER = ("model type", "hears whole", "tokens of 30 s", "needs beside torch")
-_HALF_MINUTE_S = 30
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `mmaupro models`."""
@@ -40,79 +32,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the list, or one family."""
+    from mmaupro_ext.report import model_list
+
     if args.name:
-        print(describe(find(args.name)))
-        return 0
-    rows = [row(family) for family in families()]
-    print(markdown(rows) if args.markdown else aligned([HEADER, *rows]))
-    if not args.markdown:
-        print(f"\nRefused, because they only transcribe: {', '.join(sorted(REFUSED))}.")
+        print(model_list.describe(model_list.find(args.name)))
+    else:
+        print(model_list.listing(args.markdown))
     return 0
-
-
-def families() -> list[Family]:
-    """Return each family once, by name."""
-    return sorted({id(f): f for f in FAMILIES.values()}.values(), key=lambda f: f.name)
-
-
-def find(name: str) -> Family:
-    """Return a family by one of its model types.
-
-    Raises
-    ------
-    ConfigError
-        When there is none, with the reason where the type is refused.
-    """
-    if name in FAMILIES:
-        return FAMILIES[name]
-    if name in REFUSED:
-        raise ConfigError(f"models of type {name!r} are refused: {REFUSED[name]}.")
-    raise ConfigError(
-        f"{name!r} is not described here; its processor may still serve the generic way. Described: "
-        f"{', '.join(sorted(FAMILIES))}."
-    )
-
-
-def row(family: Family) -> tuple[str, ...]:
-    """Return what the list says of a family."""
-    writing = family.writing
-    return (
-        ", ".join(family.model_types),
-        "any length" if writing.whole_s is None else f"{writing.whole_s:g} s",
-        str(writing.count_tokens([_HALF_MINUTE_S * writing.sampling_rate])[0]),
-        ", ".join(package for package, _ in family.loading.requires) or "nothing",
-    )
-
-
-def describe(family: Family) -> str:
-    """Return everything that is known of a family, as text."""
-    writing = family.writing
-    lines = [
-        f"{' / '.join(family.model_types)}: transformers.{family.loading.loader}",
-        f"  a clip in the prompt    {family.writing.audio_block!r}",
-        f"  its token               {family.writing.audio_token!r}, {row(family)[2]} for 30 s",
-        f"  hears whole             {row(family)[1]}; windows of {family.writing.window_s:g} s",
-        f"  shortest block          {1e3 * writing.min_samples / writing.sampling_rate:g} ms, silence added",
-        "  choices                 "
-        + ("scored on the prompt's cache" if family.loading.shared_prefix else "a whole pass each"),
-    ]
-    for package, why in family.loading.requires:
-        lines.append(f"  needs                   {package}: {why}")
-    for note in family.notes:
-        lines += textwrap.wrap(note, 100, initial_indent="  - ", subsequent_indent="    ")
-    return "\n".join(lines)
-
-
-def markdown(rows: Sequence[Sequence[str]]) -> str:
-    """Return the rows as a table of Markdown."""
-    lines = [HEADER, ("---", "---:", "---:", "---"), *rows]
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
-
-
-def aligned(rows: Sequence[Sequence[str]]) -> str:
-    """Return the rows as columns."""
-    widths = [max(len(cells[i]) for cells in rows) for i in range(len(rows[0]))]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip()
-        for cells in rows
-    )

@@ -12,6 +12,15 @@ HEADER = ("model type", "hears whole", "tokens of 30 s", "needs beside torch")
 _HALF_MINUTE_S = 30
 
 
+def listing(as_markdown: bool = False) -> str:
+    """Return the list: columns for a terminal, or a table for a page."""
+    rows = [row(family) for family in families()]
+    if as_markdown:
+        return markdown(rows)
+    refused = f"Refused, because they only transcribe: {', '.join(sorted(REFUSED))}."
+    return f"{aligned([HEADER, *rows])}\n\n{refused}"
+
+
 def families() -> list[Family]:
     """Return each family once, by name."""
     return sorted({id(f): f for f in FAMILIES.values()}.values(), key=lambda f: f.name)
@@ -37,26 +46,28 @@ def find(name: str) -> Family:
 
 def row(family: Family) -> tuple[str, ...]:
     """Return what the list says of a family."""
+    writing = family.writing
     return (
         ", ".join(family.model_types),
-        "any length" if family.whole_s is None else f"{family.whole_s:g} s",
-        str(family.count_tokens([_HALF_MINUTE_S * family.sampling_rate])[0]),
-        ", ".join(package for package, _ in family.requires) or "nothing",
+        "any length" if writing.whole_s is None else f"{writing.whole_s:g} s",
+        str(writing.count_tokens([_HALF_MINUTE_S * writing.sampling_rate])[0]),
+        ", ".join(package for package, _ in family.loading.requires) or "nothing",
     )
 
 
 def describe(family: Family) -> str:
     """Return everything that is known of a family, as text."""
+    writing = family.writing
     lines = [
-        f"{' / '.join(family.model_types)}: transformers.{family.loader}",
-        f"  a clip in the prompt    {family.audio_block!r}",
-        f"  its token               {family.audio_token!r}, {row(family)[2]} for 30 s",
-        f"  hears whole             {row(family)[1]}; windows of {family.window_s:g} s",
-        f"  shortest block          {1e3 * family.min_samples / family.sampling_rate:g} ms, silence added",
+        f"{' / '.join(family.model_types)}: transformers.{family.loading.loader}",
+        f"  a clip in the prompt    {family.writing.audio_block!r}",
+        f"  its token               {family.writing.audio_token!r}, {row(family)[2]} for 30 s",
+        f"  hears whole             {row(family)[1]}; windows of {family.writing.window_s:g} s",
+        f"  shortest block          {1e3 * writing.min_samples / writing.sampling_rate:g} ms, silence added",
         "  choices                 "
-        + ("scored on the prompt's cache" if family.shared_prefix else "a whole pass each"),
+        + ("scored on the prompt's cache" if family.loading.shared_prefix else "a whole pass each"),
     ]
-    for package, why in family.requires:
+    for package, why in family.loading.requires:
         lines.append(f"  needs                   {package}: {why}")
     for note in family.notes:
         lines += textwrap.wrap(note, 100, initial_indent="  - ", subsequent_indent="    ")
