@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import soundfile
 
+from mmaupro_ext.audio.media import PRIMING, FFmpegReader, kind_of
 from mmaupro_ext.audio.validate import valid_rate
 from mmaupro_ext.audio.whole import DamagedError, Pcm, Verdict
 from mmaupro_ext.audio.whole.chunks import of_chunks
@@ -135,8 +136,10 @@ class Clip:
             If the decoder fails or ends before the last sample.
         """
         info, done = self.info, 0
-        while done < info.frames:
-            wanted = buffer[: min(len(buffer), info.frames - done)]
+        # FFmpeg alone may know better than a header how much there is.
+        last = None if isinstance(self._decoder, FFmpegReader) else info.frames
+        while last is None or done < last:
+            wanted = buffer if last is None else buffer[: last - done]
             try:
                 block: npt.NDArray[Any] = self._decoder.read(out=wanted)
             except (soundfile.LibsndfileError, OSError) as error:
@@ -177,18 +180,20 @@ def open_clip(path: Any) -> Clip:
     name = regular_file(path)
     with contextlib.ExitStack() as cleanup:
         source = cleanup.enter_context(_File(name))
+        decoder: Any
         try:
             verdict = _judge(source)
+            if verdict.media is not None:
+                decoder = FFmpegReader(source, source.file, name, verdict.media)
         except DamagedError as error:
             raise AudioError(str(error), path=name, fix=GET_AGAIN) from None
         except OSError as error:
             raise AudioError(
                 f"cannot be read ({_reason(error)})", path=name, fix=GET_AGAIN
             ) from None
-        decoder: Any
         if verdict.pcm is not None and sys.byteorder == "little":
             decoder = PcmReader(source, verdict.pcm)
-        else:
+        elif verdict.media is None:
             decoder = _decoder(source, verdict)
         cleanup.push(decoder)
         info = _info(name, decoder, verdict)
@@ -271,6 +276,8 @@ def _judge(source: _File) -> Verdict:
     first = id3v2_end(head)
     if source.read(first, 4) == b"fLaC":
         return of_flac(source, first)
+    if (kind := kind_of(source.read(0, 16))) is not None:
+        return Verdict(media=kind, slack=PRIMING)
     if first or head[:8] == b"APETAGEX" or (head[0] == 0xFF and head[1:2] >= b"\xe0"):
         return of_mpeg(source.all())
     raise AudioError(

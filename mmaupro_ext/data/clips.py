@@ -29,7 +29,6 @@ FULL_SCALE_RUN = 3
 # Full scale of the types that a clip is decoded to.
 FULL_SCALES = {"int16": np.float32(2**15), "int32": np.float32(2**31), "float32": None}
 
-_DECODE_BLOCK = 1 << 17  # samples of all channels together; fits a core's cache
 _SAVE_EVERY_S = 5.0
 
 
@@ -59,7 +58,7 @@ def measure(path: Path, stop: threading.Event | None = None) -> Entry:
         and `rms` (1.0 is full scale, over all channels), `nonfinite` (number of NaN and infinite
         samples, which peak and rms leave out), `full_scale_share` (share of samples that lie in
         runs of at least three at full scale, the trace of clipping; runs are counted within
-        blocks of at most 131,072 samples), and for several channels `identical_channels`.
+        blocks of at most 262,144 samples), and for several channels `identical_channels`.
         `problem`, a sentence, is there when the clip is broken; keys that could not be
         determined are missing. No exception is raised for a broken or missing file.
     """
@@ -102,7 +101,7 @@ def _decode(clip: Clip, entry: Entry, stop: threading.Event | None) -> None:
     frames = nonfinite = at_full_scale = 0
     peak = energy = 0.0
     identical = True
-    buffer = np.empty((max(1, _DECODE_BLOCK // info.channels), info.channels), clip.dtype)
+    buffer = np.empty((min(clip.block_frames, info.frames), info.channels), clip.dtype)
     try:
         for decoded in clip.blocks(buffer):
             _heed(stop)

@@ -59,6 +59,8 @@ class Verdict:
         Samples of each channel, where counting did not need the decoder.
     slack : int
         Samples that the decoder may give less than it announces.
+    media : str or None
+        The kind of a file that FFmpeg decodes.
     """
 
     declared: int | None = None
@@ -68,3 +70,4 @@ class Verdict:
     mpeg: tuple[int, int] | None = None
     frames: int | None = None
     slack: int = 0
+    media: str | None = None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from mmaupro_ext.audio.whole import DamagedError, Source, Verdict
 
-BLOCK = 1 << 20  # bytes, read at a time
+BLOCK = 1 << 16  # bytes, read at a time: larger ones cost new pages
 
 
 def of_flac(source: Source, first: int = 0) -> Verdict:
