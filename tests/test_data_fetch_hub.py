@@ -32,7 +32,8 @@ from hub_standin import Request as Asked
 import fullsize
 from mmaupro_ext.data import archive, fetch_plan, fetching
 from mmaupro_ext.data import hub as remote
-from mmaupro_ext.data.fetch import Request, fetch
+from mmaupro_ext.data.fetch import fetch
+from mmaupro_ext.data.fetch_request import Request
 from mmaupro_ext.data.hub import Hub, Stopped
 from mmaupro_ext.data.selection import Criteria, read_selection, select
 from mmaupro_ext.errors import ConfigError, DataError

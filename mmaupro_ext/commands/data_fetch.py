@@ -6,7 +6,8 @@ import argparse
 import sys
 import textwrap
 
-from mmaupro_ext.data.fetch import PINNED_REVISION, REPO, Request, fetch
+from mmaupro_ext.data.fetch import fetch
+from mmaupro_ext.data.fetch_request import PINNED_REVISION, REPO, Request
 from mmaupro_ext.data.locate import DATA_DIR_VARIABLE, named_folder
 from mmaupro_ext.data.schema import CATEGORIES, LENGTH_TYPES
 from mmaupro_ext.data.selection import Criteria, parse_categories, parse_length_types, read_ids

@@ -24,7 +24,7 @@ from mmaupro_ext.errors import DataError
 if TYPE_CHECKING:
     from huggingface_hub.hf_api import RepoSibling
 
-    from mmaupro_ext.data.fetch import Request
+    from mmaupro_ext.data.fetch_request import Request
 
 PART_SUFFIX = ".mmaupro-part"  # of clips and archives that are still being written
 ATTEMPTS = 3  # for bytes that arrive and are wrong

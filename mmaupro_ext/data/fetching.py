@@ -42,7 +42,7 @@ from mmaupro_ext.util import write_atomically
 if TYPE_CHECKING:
     from huggingface_hub.hf_api import RepoSibling
 
-    from mmaupro_ext.data.fetch import Request
+    from mmaupro_ext.data.fetch_request import Request
     from mmaupro_ext.data.hub import Hub
 
 _SMALL_GAP = 256 << 10  # bytes; to read and drop them costs less than another request
