@@ -1,14 +1,20 @@
-"""Sound files in every format that is read, made in memory by soundfile and FFmpeg, and FFmpeg as referee."""
+"""Sound files in every format that is read, made in memory; FFmpeg as referee, and our own verdict."""
 
 from __future__ import annotations
 
 import functools
 import io
 import struct
+from pathlib import Path
 
 import av
 import numpy as np
+import pytest
 import soundfile
+
+from mmaupro_ext import audio
+from mmaupro_ext.data import clips
+from mmaupro_ext.errors import AudioError
 
 RATE = 44100
 SECONDS = 1.0
@@ -151,3 +157,25 @@ def wav(*chunks: bytes) -> bytes:
     """Return a WAV file of chunks."""
     body = b"WAVE" + b"".join(chunks)
     return b"RIFF" + struct.pack("<I", len(body)) + body
+
+
+def write(path: Path, content: bytes) -> Path:
+    path.write_bytes(content)
+    return path
+
+
+def verdict(path: Path, content: bytes | None = None) -> tuple[int, str]:
+    """Return how many frames of a file are played and what is wrong with it, by every judge of ours."""
+    if content is not None:
+        path.write_bytes(content)
+    problem = clips.measure(path).get("problem", "")
+    if problem:
+        for judge in (audio.decode, lambda path: list(audio.stream(path))):
+            with pytest.raises(AudioError) as caught:
+                judge(path)
+            assert (caught.value.path, caught.value.problem) == (str(path), problem)
+            assert caught.value.fix
+        return 0, problem
+    found = audio.decode(path, None, "keep")
+    assert found.info.frames == found.samples.shape[1] == clips.measure(path)["frames"]
+    return found.info.frames, ""

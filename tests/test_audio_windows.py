@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mmaupro_ext import audio
+from mmaupro_ext.audio.windowing import balanced_spans, spans
 from mmaupro_ext.errors import AudioError, ConfigError
 
 RATE = 16000
@@ -98,6 +99,41 @@ def test_windows_lie_where_they_should(n, length, hop, tail):
         last = len(found) - 1
         assert last * hop + length >= n
         assert last == 0 or (last - 1) * hop + length < n
+
+
+@given(samples=st.integers(1, 10**9), longest=st.integers(1, 10**9))
+def test_balanced_windows_are_the_whole_signal_in_as_few_equal_parts_as_fit(samples, longest):
+    longest = max(longest, samples // 1000)  # at most a thousand windows
+    found = balanced_spans(samples, longest)
+    assert [start for start, _ in found] == [0, *(end for _, end in found[:-1])]
+    assert found[-1][1] == samples
+    sizes = [end - start for start, end in found]
+    assert max(sizes) <= longest
+    assert max(sizes) - min(sizes) <= 1
+    assert (len(found) - 1) * longest < samples  # one window less would not do
+
+
+@pytest.mark.parametrize(
+    ("seconds", "longest_s", "expected"),
+    [
+        (30.0, 30, [30.0]),
+        (30.02, 30, [15.01, 15.01]),
+        (45.0, 30, [22.5, 22.5]),
+        (61.0, 30, [61 / 3] * 3),
+        (500.0, None, [500.0]),
+    ],
+)
+def test_a_sliver_is_not_a_window(seconds, longest_s, expected):
+    longest = None if longest_s is None else longest_s * RATE
+    found = balanced_spans(round(seconds * RATE), longest)
+    # Half a sample for each of the two ends that a part may be rounded at.
+    assert [(end - start) / RATE for start, end in found] == pytest.approx(expected, abs=1 / RATE)
+
+
+def test_windows_of_a_fixed_length_leave_the_rest_to_the_last():
+    assert spans(10, 4) == ((0, 4), (4, 8), (8, 10))
+    assert spans(10, 4, tail="pad") == ((0, 4), (4, 8), (8, 12))
+    assert spans(10, 4, tail="drop") == ((0, 4), (4, 8))
 
 
 @pytest.mark.parametrize("seconds", [0, -1.0, 0.00001, float("nan"), float("inf"), "30", True])

@@ -12,9 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from mmaupro_ext import native
-from mmaupro_ext.audio.opening import AudioInfo, Clip, open_clip, regular_file
+from mmaupro_ext.audio.opening import AudioInfo, Clip, open_clip
 from mmaupro_ext.audio.resampling import RESAMPLERS, SoxrStream, output_length, stream_for
-from mmaupro_ext.audio.validate import check_finite, valid_rate, valid_rates
+from mmaupro_ext.audio.validate import check_finite, regular_file, valid_rate, valid_rates
 from mmaupro_ext.audio.windowing import sample_count
 from mmaupro_ext.util import require_choice
 

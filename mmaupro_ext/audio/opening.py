@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import stat
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -20,7 +19,7 @@ import numpy.typing as npt
 import soundfile
 
 from mmaupro_ext.audio.media import PRIMING, FFmpegReader, kind_of
-from mmaupro_ext.audio.validate import valid_rate
+from mmaupro_ext.audio.validate import regular_file, valid_rate
 from mmaupro_ext.audio.whole import DamagedError, Pcm, Verdict
 from mmaupro_ext.audio.whole.chunks import of_chunks
 from mmaupro_ext.audio.whole.flac import of_flac
@@ -199,34 +198,6 @@ def open_clip(path: Any) -> Clip:
         info = _info(name, decoder, verdict)
         cleanup.pop_all()
     return Clip(info, source.size, decoder, verdict.slack)
-
-
-def regular_file(path: Any) -> str:
-    """Return the path as text, or raise AudioError where there is no file to read.
-
-    Pipes, devices and sockets are refused before they are opened, which could wait for ever.
-    """
-    try:
-        name = os.fspath(path)
-    except TypeError:
-        raise AudioError(f"{path!r} is not a path", fix="Give the name of an audio file.") from None
-    if isinstance(name, bytes):
-        name = os.fsdecode(name)
-    try:
-        found = os.stat(name)
-    except (OSError, ValueError):  # ValueError: a zero byte in the name
-        if "\0" in name or not os.path.lexists(name):
-            problem, fix = "no such file", "Check the path, or get the data again."
-        else:  # a link to nowhere, or a folder on the way that may not be entered
-            problem, fix = "is not a regular file", "Name an audio file."
-        raise AudioError(problem, path=name, fix=fix) from None
-    if stat.S_ISDIR(found.st_mode):
-        raise AudioError("is a directory", path=name, fix="Name an audio file in it.")
-    if not stat.S_ISREG(found.st_mode):
-        raise AudioError("is not a regular file", path=name, fix="Name an audio file.")
-    if found.st_size == 0:
-        raise AudioError("is empty (0 bytes)", path=name, fix="Get the file again.")
-    return name
 
 
 class _File:

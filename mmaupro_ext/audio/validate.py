@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,34 @@ from mmaupro_ext.errors import AudioError
 MAX_RATE = 768_000  # Hz; the highest that audio hardware records at
 MAX_QUOTIENT = 10_000  # of two rates; soxr may never return beyond
 MAX_CHANNELS = 1024  # libsndfile's limit; more rows than this are samples in the wrong place
+
+
+def regular_file(path: Any) -> str:
+    """Return the path as text, or raise AudioError where there is no file to read.
+
+    Pipes, devices and sockets are refused before they are opened, which could wait for ever.
+    """
+    try:
+        name = os.fspath(path)
+    except TypeError:
+        raise AudioError(f"{path!r} is not a path", fix="Give the name of an audio file.") from None
+    if isinstance(name, bytes):
+        name = os.fsdecode(name)
+    try:
+        found = os.stat(name)
+    except (OSError, ValueError):  # ValueError: a zero byte in the name
+        if "\0" in name or not os.path.lexists(name):
+            problem, fix = "no such file", "Check the path, or get the data again."
+        else:  # a link to nowhere, or a folder on the way that may not be entered
+            problem, fix = "is not a regular file", "Name an audio file."
+        raise AudioError(problem, path=name, fix=fix) from None
+    if stat.S_ISDIR(found.st_mode):
+        raise AudioError("is a directory", path=name, fix="Name an audio file in it.")
+    if not stat.S_ISREG(found.st_mode):
+        raise AudioError("is not a regular file", path=name, fix="Name an audio file.")
+    if found.st_size == 0:
+        raise AudioError("is empty (0 bytes)", path=name, fix="Get the file again.")
+    return name
 
 
 def valid_rate(rate: Any, name: str = "sampling_rate", *, path: str | None = None) -> int:

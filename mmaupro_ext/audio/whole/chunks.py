@@ -193,7 +193,7 @@ def _wav_data(source: Source, start: int, length: int, order: str, in_ds64: int 
         end = rest[-1][1] + rest[-1][2]
         if source.size in (end, end + 1):  # other chunks follow a chunk without samples
             return Verdict(0, 0)
-        if _is_plain(*rest[0][::2]) or rest[0][0] == b"data":
+        if sum(rest[0][1:]) <= source.size:  # a chunk, not samples that look like the name of one
             raise DamagedError("has chunks that cannot be followed")
     return _measured(source, start, length, start - 4, order + "I")
 
