@@ -143,16 +143,17 @@ class Fetch:
         # Short enough that every connection has work to the end, long enough to be worth a request.
         longest = min(64 << 20, max(4 << 20, amount // (4 * self.request.jobs)))
         queue = deque(zips.plan_runs(todo, longest, _SMALL_GAP))
+        traffic = sum(run[-1].stop - run[0].start for run in queue)  # with the gaps
         # Daemons: one that waits for a silent host must not keep a stopped command alive.
         workers = [
             threading.Thread(target=self._work, args=(queue,), daemon=True, name=f"fetch-{number}")
             for number in range(min(self.request.jobs, len(queue)))
         ]
         self.screen.say(
-            f"fetching {len(todo):,} clips, {readable(amount)}, over {len(workers)} connections "
-            f"into {self.root}"
+            f"fetching {len(todo):,} clips, {readable(amount)}, into {self.root} (connections: "
+            f"{len(workers)})"
         )
-        with self.screen.progress("fetch", amount), disk_errors(self.root, self._kept):
+        with self.screen.progress("fetch", traffic), disk_errors(self.root, self._kept):
             for worker in workers:
                 worker.start()
             try:
