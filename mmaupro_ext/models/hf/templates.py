@@ -155,17 +155,18 @@ class ChatTemplate:
         try:
             messages = self._messages(history) if self.processor is not None else history
             written = self._write(messages, self.writer is not None, False)
+            after = written.rpartition(_ANSWER)[2].lstrip()
+            ids = self.tokenizer.encode(after, add_special_tokens=False)
             vocabulary = self.tokenizer.get_vocab()
-            ids = self.tokenizer.encode(
-                written.rpartition(_ANSWER)[2].lstrip(), add_special_tokens=False
-            )
         except Exception as error:  # a template may raise anything
             logger.info("the chat template does not say how an answer ends: %s", error)
             return None
         # In the harmony format the end of a message is not that of a turn: thoughts are messages.
         if not ids or "<|channel|>" in vocabulary:
             return None
-        control = {*self.tokenizer.all_special_ids, *self.tokenizer.get_added_vocab().values()}
+        control = {*self.tokenizer.all_special_ids}
+        if hasattr(self.tokenizer, "get_added_vocab"):  # mistral-common's has none
+            control |= {*self.tokenizer.get_added_vocab().values()}
         return ids[0] if ids[0] in control else None
 
     def _takes_parts(self) -> bool:
