@@ -22,19 +22,12 @@ SOURCES := $(shell find csrc mmaupro_ext tasks -type f ! -name '*.so' ! -name '*
 .PHONY: help eval test test-core test-media test-all-levels lint bench sanitize clean
 .DEFAULT_GOAL := help
 
-help:
-	@echo 'make eval    set up, then run the embedded sample through lm_eval (no download of models or data)'
-	@echo 'make test    set up, then lint, type-check and test: test-core and test-media'
-	@echo 'make test-core   without the models that need torchvision and the like (saves a 7-GB environment)'
-	@echo 'make test-all-levels   test the frontend at every instruction-set level, not only at the best two'
-	@echo 'make lint    ruff and mypy only'
-	@echo 'make bench   time the frontend against its peers (slow; leave the machine alone)'
-	@echo 'make sanitize   the tests of the C core, compiled with the address and undefined-behaviour sanitizers (GCC)'
-	@echo 'make clean   remove the environment and everything built'
+help: ## this list
+	@awk -F ' *## ' '/^[a-z-]+:.*## / { sub(/:.*/, "", $$1); printf "make %-17s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo 'Variables: PYTHON (3.10 or newer), VENV, MEDIA_VENV, RESULTS, WORKERS, BENCHMARKS'
 
 # One thread: more only get in each other's way on a model this small.
-eval: $(VENV)/.installed
+eval: $(VENV)/.installed ## set up, then run the embedded sample through lm_eval (no download of models or data)
 	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/lm_eval --model hf-audio --model_args pretrained=nano \
 	    --tasks mmaupro-sample --batch_size 8 --output_path $(RESULTS) --log_samples
 	@echo
@@ -43,31 +36,31 @@ eval: $(VENV)/.installed
 	@echo "  $(BIN)/lm_eval --model hf-audio --model_args pretrained=Qwen/Qwen2-Audio-7B-Instruct,dtype=bfloat16 \\"
 	@echo "      --tasks 'mmaupro-sample_*' --apply_chat_template --output_path $(RESULTS) --log_samples"
 
-test: test-core test-media
+test: test-core test-media ## set up, then lint, type-check and test: test-core and test-media
 
-test-core: $(VENV)/.installed-dev lint
+test-core: $(VENV)/.installed-dev lint ## without the models that need torchvision and the like (saves a 7-GB environment)
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS)
 
 # Here a family whose packages are missing is a failure, not a case less.
-test-media: $(MEDIA_VENV)/.installed-dev
+test-media: $(MEDIA_VENV)/.installed-dev ## only the models that need torchvision and the like
 	OMP_NUM_THREADS=1 MMAUPRO_TEST_ALL_FAMILIES=1 $(MEDIA_VENV)/bin/pytest -n $(WORKERS) tests/test_models_families.py \
 	    tests/test_models_adapters.py tests/test_models_granite.py tests/test_models_phi4.py tests/test_models_voxtral.py
 
-test-all-levels: $(VENV)/.installed-dev
+test-all-levels: $(VENV)/.installed-dev ## test the frontend at every instruction-set level, not only at the best two
 	OMP_NUM_THREADS=1 MMAUPRO_TEST_ALL_LEVELS=1 $(BIN)/pytest -n $(WORKERS) tests/test_audio_*.py tests/test_features_*.py \
 	    tests/test_native_*.py
 
-lint: $(VENV)/.installed-dev
+lint: $(VENV)/.installed-dev ## ruff and mypy only
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(VENV)/.installed-dev
+bench: $(VENV)/.installed-dev ## time the frontend against its peers (slow; leave the machine alone)
 	$(PIP_INSTALL) -c constraints.txt --no-build-isolation '.[bench]'
 	$(BIN)/pytest $(BENCHMARKS) --benchmark-columns=min,median,rounds
 
 # A copy of the tree, so that the slow build takes no one's place.
-sanitize: $(VENV)/.installed-dev
+sanitize: $(VENV)/.installed-dev ## test the C core with the address and undefined-behaviour sanitizers (GCC)
 	rm -rf build/sanitized && mkdir -p build/sanitized
 	cp -r csrc mmaupro_ext tasks tests tools setup.py pyproject.toml MANIFEST.in README.md build/sanitized
 	find build/sanitized -name '*.so' -delete
@@ -75,8 +68,8 @@ sanitize: $(VENV)/.installed-dev
 	    LDFLAGS='-fsanitize=address,undefined' $(abspath $(BIN))/python setup.py -q build_ext --inplace
 	cd build/sanitized && PYTHONPATH=. OMP_NUM_THREADS=1 ASAN_OPTIONS=detect_leaks=0 \
 	    LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
-	    $(abspath $(BIN))/python -m pytest -q -k 'not numba and not twin' tests/test_native_logmel.py \
-	    tests/test_native_resample.py tests/test_features_families_plans.py tests/test_features_whisper.py
+	    $(abspath $(BIN))/python -m pytest -q -k 'not numba and not twin' tests/test_native_stft_mel.py \
+	    tests/test_native_resample.py tests/test_features_families.py tests/test_features_whisper.py
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
@@ -113,6 +106,6 @@ $(MEDIA_VENV)/.installed-dev: $(SOURCES) | $(BIN)/python
 	    '.[dev,models]'
 	@touch $@
 
-clean:
+clean: ## remove the environments and everything built
 	rm -rf $(VENV) $(MEDIA_VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
-	find mmaupro_ext/native -name '_*.c' -o -name '*.so' | xargs rm -f
+	rm -f mmaupro_ext/native/core.c mmaupro_ext/native/*.so
