@@ -280,6 +280,13 @@ def test_official_without_an_embedder_says_how_to_go_on(folder, tmp_path, capsys
     assert result["overall"]["categories"] == 1
 
 
+def test_an_errored_item_without_an_embedder_makes_no_score_of_its_category(folder):
+    edit(samples(folder, "sound"), lambda line: line.update(resps=[[error_reply("no clip")]]))
+    assert score(folder, "--preset", "official", "--embedder", "none") == 0
+    entry = result_of(folder, "official")["categories"]["sound"]
+    assert (entry["score"], entry["scored"], entry["counts"]["errored"]) == (None, 1, 1)
+
+
 def test_another_embedder_than_the_official_one_is_in_the_label(folder, monkeypatch):
     import numpy as np
 

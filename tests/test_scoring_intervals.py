@@ -45,6 +45,43 @@ def test_the_t_quantile_is_scipys(probability, freedom):
     assert t_quantile(probability, freedom) == pytest.approx(expected, rel=tolerance)
 
 
+def by_definition(groups):
+    """Return the bounds that the module defines, by numpy, scipy and the roots of a polynomial."""
+    from scipy import stats
+
+    mean, variances, freedoms = 0.0, [], []
+    for scores, clusters in groups:
+        scores = np.asarray(scores, dtype=np.float64)
+        sums = [np.sum(scores[clusters == c] - scores.mean()) for c in np.unique(clusters)]
+        count = len(sums)
+        variance = count / (count - 1) * np.sum(np.square(sums)) / len(scores) ** 2
+        drawn = (scores.mean() * count + 1) / (count + 2)
+        variances.append(((count - 1) * variance + drawn * (1 - drawn) / count) / count)
+        freedoms.append(count - 1)
+        mean += scores.mean() / len(groups)
+    total = np.sum(variances)
+    freedom = np.floor(total**2 / np.sum(np.square(variances) / np.array(freedoms)) + 1e-9)
+    effective = mean * (1 - mean) / (total / len(groups) ** 2)
+    ratio = stats.t.ppf(0.975, freedom) ** 2 / effective
+    # (mean - p)^2 = ratio * p (1 - p), solved for p
+    return np.sort(np.roots([1 + ratio, -2 * mean - ratio, mean**2]))
+
+
+@pytest.mark.parametrize(
+    "groups",
+    [
+        [([0.0, 0.25, 0.5, 0.75, 1.0], [0, 1, 2, 3, 4])],
+        [([1.0, 0.75, 1.0, 1.0, 0.5, 0.0], [0, 0, 1, 1, 2, 3])],
+        [([1.0, 0.0, 0.5], [0, 1, 2]), ([0.25, 0.75, 1.0, 1.0, 0.0], [0, 1, 1, 2, 3])],
+    ],
+)
+def test_the_bounds_are_those_of_the_definition(groups):
+    low, high = by_definition([(scores, np.array(clusters)) for scores, clusters in groups])
+    interval = stratified_interval(groups)
+    # The same numbers in another order of operations, and the root of a small difference.
+    assert (interval.low, interval.high) == pytest.approx((low, high), abs=1e-9)
+
+
 def test_independent_items_give_the_plain_standard_error():
     scores = np.random.default_rng(0).random(200)
     interval = clustered_interval(scores, range(200))

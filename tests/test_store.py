@@ -165,7 +165,9 @@ def test_a_forked_child_uses_a_connection_of_its_own(path):
     store.put("a", "parent", b"1")
     child = os.fork()
     if child == 0:
+        inherited = store._connection
         store.put("a", "child", b"2")
-        os._exit(0 if store.get("a", "parent") == b"1" else 1)
+        good = store.get("a", "parent") == b"1" and store._connection is not inherited
+        os._exit(0 if good else 1)
     assert os.waitpid(child, 0)[1] == 0
     assert store.get("a", "child") == b"2"
