@@ -41,7 +41,7 @@ _MARKERS = re.compile(
              | <pad> | <｜begin▁of▁sentence｜> | <｜Assistant｜> | \[\|assistant\|\] )
   | (?P<turn>  {_HEADER}(?:user|human|system)\b | <\|(?:user|system)\|> | <｜User｜> | \[\|user\|\]
              | ^[#>*\ \t]*(?:user|human|assistant)[\ \t*]*[:：] | ^(?:user|human|assistant)[\ \t]*$
-             | ^\#+[\ \t]*(?:instruction|input|user|human)s?\b
+             | ^\#+[\ \t]*(?:instruction|input|user|human|question)s?\b
              | (?:^|(?<=[.!?)\]]\ ))[#>*_\ \t]*(?:(?:next|new|another|second)\ )?question
                (?:\ \d{{1,3}})?[\ \t*_]*[:：]
              | ^[#>*\ \t]*Q\d{{0,3}}[\ \t*]*[:：] | ^(?:问题|問題)\s*\d*[:：] )
