@@ -110,7 +110,7 @@ def score(
     if text is None:
         return Verdict(nothing, "unparsed", details=_choices_of(doc) if kind == "closed" else {})
     if kind == "closed":
-        return _closed(doc, text, options, nearest)
+        return _closed(doc, text, options, nearest, finish)
     if kind == "instruction":
         return _instruction(doc, text, options)
     return _open(text, options, judge_text)
@@ -162,8 +162,10 @@ def _choices_of(doc: Doc, stated: int | None = None, chosen: int | None = None) 
     }
 
 
-def _closed(doc: Doc, text: str, options: Options, nearest: OfficialMatch | None) -> Verdict:
-    reading = closed.match(text, doc["choices"], mode="strict")
+def _closed(
+    doc: Doc, text: str, options: Options, nearest: OfficialMatch | None, finish: str | None
+) -> Verdict:
+    reading = closed.match(text, doc["choices"], mode="strict", finish=finish)
     index, unscored = reading.index, False
     evidence: dict[str, Any] = {}
     if options.closed == "embedding":
@@ -210,7 +212,7 @@ def embedding_text(
     if text is None or _is_nothing(text, options):
         return None
     if options.letters == "on":
-        reading = closed.match(text, doc["choices"], mode="strict")
+        reading = closed.match(text, doc["choices"], mode="strict", finish=finish)
         if reading.status == "letter":
             return choice_at(doc, reading.index)
     return text
