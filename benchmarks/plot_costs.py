@@ -21,13 +21,13 @@ from typing import Any
 import documenting
 import numpy as np
 import soundfile
+from mmaupro_ext.native.stft_mel import Plan
 
 from mmaupro_ext import audio
 from mmaupro_ext.features import log_mel, native_extractor
 from mmaupro_ext.native import resample as native
 from mmaupro_ext.native import select
 from mmaupro_ext.native.resample_plan import ResamplePlan, Transform, resample_plan
-from mmaupro_ext.native.stft_mel import Plan
 from mmaupro_ext.report import figures
 
 LENGTHS = (1, 3, 10, 30, 100, 600, 1800, 7200)  # seconds of audio
