@@ -223,20 +223,25 @@ def id3v2(length: int) -> bytes:
     return b"ID3\x03\0\0" + size + b"\xff\xfb\x90d" * (length // 4) + bytes(length % 4)
 
 
-APE = b"APETAGEX" + struct.pack("<IIII8x", 2000, 32, 1, 0xA0000000) + b"x" * 1968
-APE += b"APETAGEX" + struct.pack("<IIII8x", 2000, 32, 1, 0x80000000)
+APE = b"APETAGEX" + struct.pack("<IIII8x", 2000, 2000, 1, 0xA0000000) + b"x" * 1968
+APE += b"APETAGEX" + struct.pack("<IIII8x", 2000, 2000, 1, 0x80000000)
+LYRICS = b"LYRICSBEGININD0000200000015LYRICS200"
 ID3V1 = b"TAG" + b"title".ljust(125, b"\0")
 
 
-@pytest.mark.parametrize("before", [b"", id3v2(40), id3v2(200), id3v2(300_000)], ids=len)
-@pytest.mark.parametrize("after", [b"", ID3V1, APE, APE + ID3V1, bytes(500)], ids=len)
 @pytest.mark.parametrize("name", ["MP3", "MP3 counted", "MP3 VBR", "MP2"])
-def test_tags_cost_no_sound(tmp_path, name, before, after):
-    content = before + whole(name) + after
-    frames, problem = verdict(tmp_path / "a.mp3", content)
-    assert not problem
-    assert FRAMES <= frames <= FRAMES + 3 * 1152
-    assert frames >= heard_by_ffmpeg(content) - 1152
+def test_tags_cost_no_sound(tmp_path, name):
+    before = (b"", id3v2(40), id3v2(45), id3v2(300_000), id3v2(20) * 2, APE)
+    after = (b"", ID3V1, APE, APE + ID3V1, LYRICS + ID3V1, bytes(500))
+    for head, tail in [
+        *zip(before, after, strict=True),
+        *zip(before, reversed(after), strict=True),
+    ]:
+        content = head + whole(name) + tail
+        frames, problem = verdict(tmp_path / "a.mp3", content)
+        assert not problem, (len(head), tail[:8])
+        assert FRAMES <= frames <= FRAMES + 3 * 1152
+        assert frames >= heard_by_ffmpeg(content) - 1152
 
 
 def with_count(content: bytes, count: int) -> bytes:
@@ -256,6 +261,19 @@ def test_an_mp3_whose_count_is_wrong_is_played_by_its_frames(tmp_path, name):
         assert frames >= heard_by_ffmpeg(wrong) - 1152
         assert frames >= FRAMES
     assert CUT_SHORT in verdict(tmp_path / "a", content[: len(content) // 2])[1]
+
+
+def test_a_frame_with_fraunhofers_count_is_no_sound(tmp_path):
+    content = whole("MP3")
+    length = content.index(content[:2], 4)
+    for count in (0, 39, 40):
+        tag = b"VBRI" + struct.pack(">HHHII", 1, 0, 75, len(content), count)
+        tagged = (content[:4] + bytes(32) + tag).ljust(length, b"\0") + content
+        frames, problem = verdict(tmp_path / "a", tagged)
+        assert not problem
+        assert frames == verdict(tmp_path / "b", content)[0]
+        assert frames >= heard_by_ffmpeg(tagged) - 1152
+    assert CUT_SHORT in verdict(tmp_path / "a", tagged[: len(tagged) // 2])[1]
 
 
 def test_mp3s_one_after_the_other_are_all_played(tmp_path):

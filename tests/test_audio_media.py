@@ -21,6 +21,7 @@ KINDS = {
     "aac": ("aac", "adts", 44100),
     "webm": ("libopus", "webm", 48000),
     "wma": ("wmav2", "asf", 44100),
+    "oga": ("flac", "ogg", 44100),
     "mov": ("pcm_s16le", "mov", 44100),
 }
 # The longest frames of these codecs; encoders fill the last one, and begin with one of silence.

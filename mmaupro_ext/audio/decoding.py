@@ -48,7 +48,8 @@ def probe(path: str | os.PathLike[str]) -> AudioInfo:
     Parameters
     ----------
     path : path-like
-        WAV, RF64, W64, AIFF, AU, CAF, FLAC, OGG (Vorbis, Opus, FLAC) or MP3, whatever its name.
+        WAV, RF64, W64, AIFF, AU, CAF, FLAC, OGG (Vorbis, Opus) or MP3, whatever its name; and, with
+        the extra `media`, m4a, AAC, WebM, WMA and FLAC in Ogg.
 
     Returns
     -------
@@ -80,7 +81,8 @@ def load(
     Parameters
     ----------
     path : path-like
-        WAV, RF64, W64, AIFF, AU, CAF, FLAC, OGG (Vorbis, Opus, FLAC) or MP3, whatever its name.
+        WAV, RF64, W64, AIFF, AU, CAF, FLAC, OGG (Vorbis, Opus) or MP3, whatever its name; and, with
+        the extra `media`, m4a, AAC, WebM, WMA and FLAC in Ogg.
     sampling_rate : int or None, default 16000
         Rate of the result in Hz; None keeps the file's own.
     channels : {"mono", "keep", "apart"}

@@ -1,4 +1,4 @@
-"""m4a, AAC, WebM and WMA, which libsndfile does not read: by FFmpeg, with the extra ``media`` (PyAV)."""
+"""m4a, AAC, WebM, WMA and FLAC in Ogg, which libsndfile does not read: by FFmpeg (extra ``media``, PyAV)."""
 
 from __future__ import annotations
 
@@ -13,8 +13,6 @@ from mmaupro_ext.audio.whole import DamagedError, Source
 from mmaupro_ext.errors import AudioError
 
 INSTALL = "Install what reads it (pip install 'mmaupro-ext[media]'), or convert it to WAV, FLAC, OGG or MP3."
-# Encoders start with silence that players leave out, and fill the last frame: two long AAC frames.
-PRIMING = 4096  # samples
 # How far a stated duration may lie behind the end of the last packet: less than two frames of AAC.
 ROUNDING = 0.04  # seconds
 

@@ -18,9 +18,9 @@ import numpy as np
 import numpy.typing as npt
 import soundfile
 
-from mmaupro_ext.audio.media import PRIMING, FFmpegReader, kind_of
+from mmaupro_ext.audio.media import FFmpegReader, kind_of
 from mmaupro_ext.audio.validate import regular_file, valid_rate
-from mmaupro_ext.audio.whole import DamagedError, Pcm, Verdict
+from mmaupro_ext.audio.whole import PRIMING, DamagedError, Pcm, Verdict
 from mmaupro_ext.audio.whole.chunks import of_chunks
 from mmaupro_ext.audio.whole.flac import of_flac
 from mmaupro_ext.audio.whole.mpeg import id3v2_end, of_mpeg
@@ -163,7 +163,8 @@ def open_clip(path: Any) -> Clip:
     Parameters
     ----------
     path : path-like
-        WAV, RF64, W64, AIFF, AU, CAF, FLAC, OGG (Vorbis, Opus, FLAC) or MP3, whatever its name.
+        WAV, RF64, W64, AIFF, AU, CAF, FLAC, OGG (Vorbis, Opus) or MP3, whatever its name; and, with
+        the extra `media`, m4a, AAC, WebM, WMA and FLAC in Ogg.
 
     Returns
     -------

@@ -15,6 +15,8 @@ from typing import Protocol
 # A tail of other bytes up to this length is taken for what it nearly always is, a tag or filling; a
 # longer one may be sound that the header does not count.
 STRAY_BYTES = 256
+# Samples that FFmpeg may leave out: encoders start with silence and fill the last frame, of AAC say.
+PRIMING = 4096
 
 
 class Source(Protocol):

@@ -6,11 +6,12 @@ import struct
 import zlib
 from collections.abc import Iterator
 
-from mmaupro_ext.audio.whole import STRAY_BYTES, DamagedError, Verdict
+from mmaupro_ext.audio.whole import PRIMING, STRAY_BYTES, DamagedError, Verdict
 
 REVERSED_BITS = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 # First bytes of the first packet of an Ogg stream that is audio.
 OGG_AUDIO = (b"\x01vorbis", b"OpusHead", b"\x7fFLAC", b"Speex   ")
+LIBSNDFILES = OGG_AUDIO[:2]
 
 
 def of_ogg(content: bytes) -> Verdict:
@@ -32,7 +33,7 @@ def of_ogg(content: bytes) -> Verdict:
     ended: dict[int, bool] = {}
     granules: dict[int, int] = {}
     audio: list[int] = []
-    at = 0
+    at, by_ffmpeg = 0, False
     for number, (begin, segments, end) in enumerate(_ogg_pages(content)):
         head = content[begin : begin + 27]
         flags, granule, serial, page = struct.unpack_from("<5xBqII", head)
@@ -45,6 +46,7 @@ def of_ogg(content: bytes) -> Verdict:
         if flags & 2:
             if content.startswith(OGG_AUDIO, begin + 27 + segments):
                 audio.append(serial)
+                by_ffmpeg = not content.startswith(LIBSNDFILES, begin + 27 + segments)
             ended[serial], granules[serial] = False, -1
         elif serial not in pages or page != pages[serial] + 1 or ended[serial]:
             raise DamagedError(
@@ -62,7 +64,7 @@ def of_ogg(content: bytes) -> Verdict:
         raise DamagedError("is cut short: the last page of its Ogg stream is missing")
     if content.find(b"OggS", at) >= 0 or len(content) - at > STRAY_BYTES:
         raise DamagedError(f"has {len(content) - at} bytes after its last page")
-    return Verdict()
+    return Verdict(media="OGG" if by_ffmpeg else None, slack=PRIMING if by_ffmpeg else 0)
 
 
 def _ogg_pages(content: bytes) -> Iterator[tuple[int, int, int]]:
