@@ -61,7 +61,8 @@ def of_mpeg(content: bytes, first: int = 0, end: int | None = None) -> Verdict:
     start = runs[0][0]
     kind = content[start + 1] & 0xFE
     layer, samples = 4 - (kind >> 1 & 3), _samples_of(kind)
-    plain = first == 0 and len(runs) == 1
+    # Of what may stand before the frames, libsndfile knows one ID3 tag.
+    plain = len(runs) == 1 and start in (0, id3v2_end(content))
     if layer != 3:  # no way to state a count; libsndfile's guess is checked against this one
         return Verdict(pieces=None if plain else tuple(runs), frames=count * samples)
     length = _mpeg_lengths(kind, content[start + 2])[content[start + 2]]
