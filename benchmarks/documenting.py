@@ -1,4 +1,4 @@
-"""What the scripts that make docs/performance.md share: the machine, the clock, the page."""
+"""What the scripts that write benchmarks/RESULTS.md share: the machine, the clock, the page."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
-PAGE = DOCS / "performance.md"
+PAGE = Path(__file__).with_name("RESULTS.md")
 FIGURES = DOCS / "figures"
 
 

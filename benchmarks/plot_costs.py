@@ -1,33 +1,25 @@
-"""Cost against length and threads, and the share of the machine's bound; figures and tables.
+"""Cost against length, and gain by threads over files: a figure, and tables of benchmarks/RESULTS.md.
 
 Run: ``python benchmarks/plot_costs.py`` (three minutes, 5 GB of memory, 1.3 GB of disk; leave the
-machine alone).
-``--quick`` stops at 100 s of audio. Needs a C compiler for the bound: `peak.c` measures the clock
-and the multiply-adds a second; without one the table says so.
+machine alone). ``--quick`` stops at 100 s of audio.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-import subprocess
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import documenting
 import numpy as np
 import soundfile
-from mmaupro_ext.native.stft_mel import Plan
-
-from mmaupro_ext import audio
-from mmaupro_ext.features import log_mel, native_extractor
-from mmaupro_ext.native import resample as native
-from mmaupro_ext.native import select
-from mmaupro_ext.native.resample_plan import ResamplePlan, Transform, resample_plan
+from mmaupro_ext import audio, native
+from mmaupro_ext.features import log_mel
+from mmaupro_ext.native.resample_plan import resample_plan
 from mmaupro_ext.report import figures
 
 LENGTHS = (1, 3, 10, 30, 100, 600, 1800, 7200)  # seconds of audio
@@ -37,7 +29,6 @@ WORKS = {
     "resample 44.1k → 16k, mono": figures.ORANGE,
     "44.1k stereo WAV → features": figures.GREEN,
 }
-FLAGS = {"sse2": (16, ["-mfma"]), "avx2": (32, ["-mavx2", "-mfma"]), "avx512": (64, ["-mavx512f"])}
 
 
 def noise(samples: int) -> np.ndarray:
@@ -136,10 +127,8 @@ def length_table(taken: dict[str, list[list[float]]], lengths: tuple[int, ...]) 
 # --- threads -----------------------------------------------------------------------------------
 
 
-def cost_by_threads(folder: Path, seconds: int) -> dict[str, dict[int, list[float]]]:
-    """Time one clip shared by threads, and files on threads of their own, for 1, 2, 4, ... threads."""
-    plan = resample_plan(RATE, TARGET)
-    sampled = noise(RATE * seconds)
+def cost_by_threads(folder: Path) -> dict[str, dict[int, list[float]]]:
+    """Time many files, each on one of 1, 2, 4, ... threads."""
     files: dict[str, list[Path]] = {"wav": [], "flac": []}
     for suffix, paths in files.items():
         for number in range(32):
@@ -157,7 +146,6 @@ def cost_by_threads(folder: Path, seconds: int) -> dict[str, dict[int, list[floa
         return run
 
     works: dict[str, Callable[[int], Any]] = {
-        f"resample one clip of {seconds} s": lambda n: native.resample(plan, sampled, threads=n),
         "32 FLAC of 5 to 20 s → features, side by side": side_by_side("flac"),
         "32 WAV of 5 to 20 s → features, side by side": side_by_side("wav"),
     }
@@ -169,32 +157,6 @@ def cost_by_threads(folder: Path, seconds: int) -> dict[str, dict[int, list[floa
         functions = {str(n): lambda n=n, work=work: work(n) for n in counts}
         taken[name] = {int(n): v for n, v in documenting.times(functions, 6.0).items()}
     return taken
-
-
-def draw_threads(taken: dict[str, dict[int, list[float]]]) -> None:
-    counts = list(next(iter(taken.values())))
-    colours = (figures.BLUE, figures.ORANGE, figures.GREEN, figures.PURPLE)
-    with figures.canvas(documenting.FIGURES / "gain_by_threads.png", 9.0, 3.6, pad=0.12) as figure:
-        axis = figure.subplots()
-        width = 0.8 / (len(counts) - 1)
-        for place, (times, colour) in enumerate(zip(taken.values(), colours, strict=True)):
-            one = documenting.median(times[1])
-            for number, count in enumerate(counts[1:]):
-                gain, left = one / documenting.median(times[count]), place + number * width
-                axis.barh(left, gain, 0.9 * width, color=colour)
-                label = f"{gain:.2f}x" if len(counts) == 2 else f"{count} threads: {gain:.2f}x"
-                axis.text(
-                    gain - 0.03, left, label, va="center", ha="right", color="white", fontsize=9
-                )
-                axis.plot(
-                    [count] * 2, [left - width / 2, left + width / 2], color=figures.SOFT, lw=1
-                )
-        axis.set_yticks([place + 0.4 - width / 2 for place in range(len(taken))], list(taken))
-        axis.invert_yaxis()
-        axis.set_xlim(0, 1.15 * counts[-1])
-        axis.set_title("How many times faster with two threads" if len(counts) == 2 else "Gain")
-        axis.set_xlabel("times one thread, by the median (grey line: a core for each)")
-        axis.grid(axis="x")
 
 
 def thread_table(taken: dict[str, dict[int, list[float]]]) -> str:
@@ -216,147 +178,6 @@ def thread_table(taken: dict[str, dict[int, list[float]]]) -> str:
     return documenting.table([*header, "gain (of fastest)"], rows)
 
 
-# --- the machine's bound -----------------------------------------------------------------------
-
-# Additions and multiplications of the butterflies in csrc/resample.c, counted line by line.
-BUTTERFLY = {2: 4, 3: 16, 4: 16, 5: 48, 7: 96, 8: 54, 9: 120}
-TURN = 6  # a complex multiplication
-
-
-def transform_operations(transform: Transform) -> float:
-    """Return operations of one complex transform."""
-    total, parts, size = 0.0, 1, transform.points
-    for place, radix in enumerate(transform.radices):
-        size //= radix
-        twiddles = TURN * (radix - 1) if place < len(transform.radices) - 1 else 0
-        # An odd prime by its definition: (radix - 1)^2 multiply-adds on each part of the numbers.
-        butterfly = BUTTERFLY.get(radix, 2 * (radix - 1) ** 2 + 8 * radix)
-        total += parts * size * (butterfly + twiddles)
-        parts *= radix
-    return total
-
-
-def resample_operations(plan: ResamplePlan, seconds: float) -> float:
-    """Return operations for so many seconds of one channel: one pair of blocks is one transform."""
-    kept = int((plan.bin_row >= 0).sum())
-    pair = transform_operations(plan.forward) + transform_operations(plan.inverse) + TURN * kept
-    return pair * seconds * plan.target_sr / (2 * plan.hop_out)
-
-
-def log_mel_operations(n_mels: int, seconds: float) -> float:
-    """Return operations of csrc/logmel.c, counted by its stages."""
-    real5, turns, complex5 = 20, 8 * TURN, 48
-    dft25 = 16 * (25 + 5 * real5 + turns + real5 + 2 * complex5)  # window, inner, outer
-    turns16 = 6 + 4 + 6 + 4 + 0 + 4 + 6 + 4 + 6
-    dft16 = 12 * (8 * 16 + turns16 + 16 * 3) + 110  # the thirteenth has real input
-    mel = 4 * 201 + n_mels
-    logarithm = n_mels * 26  # degree 8, exponent, floor, minimum and maximum
-    return 100 * seconds * (dft25 + dft16 + mel + logarithm)
-
-
-def family_operations(plan: Plan, seconds: float) -> tuple[float, float]:
-    """Return operations of csrc/stft_mel.c in double and in float, for 512 points and 16 kHz."""
-    arrays = plan.arrays
-    rows, bands, hop = int(arrays["rows"]), plan.n_mels, plan.hop_length
-    assert (arrays["radix"], arrays["columns"], list(arrays["radices"][:1])) == (32, 16, [16])
-    # A DFT-4 of real samples b, b + 8, b + 16, b + 24: 6, less where the last ones are zero.
-    fours = sum({4: 6, 3: 4, 2: 2}[len(range(b, rows, 8))] for b in range(8))
-    zero = 2 * 6 + TURN + 6  # outputs 0, 4, 8, ... of 32
-    two = 3 * TURN + 16  # 2, 10, 18, 26: a DFT-4
-    one = 7 * TURN + 60  # 1, 5, 9, ...: a DFT-8
-    dft32 = 16 * (rows + fours + zero + two + one + 15 * TURN + 2)
-    dft16 = 17 * (8 * 16 + 8 * TURN + 16 * 3)  # and 16 powers
-    double = dft32 + dft16 + (2 * hop if plan.emphasis_kind else 0)
-    root = {True: 8, False: 0}[plan.magnitude]
-    mel = int(np.sum(arrays["segment_bins"])) * (4 + root) + bands
-    logarithm = bands * (2 + 6 + 2 * 7 + 1 + 5 + 1)  # degree 8, exponent, floor and maximum
-    float_ = 2 * hop + mel + logarithm  # the peak of the samples comes first
-    frames = seconds * 16000 / hop
-    return frames * double, frames * float_
-
-
-def peak(level: str, folder: Path) -> tuple[float, float] | None:
-    """Return clock (Hz) and vector multiply-adds a second, or None without compiler or level."""
-    if level not in FLAGS:
-        return None
-    size, flags = FLAGS[level]
-    program = folder / f"peak-{level}"
-    source = Path(__file__).with_name("peak.c")
-    compiler = os.environ.get("CC", "cc")
-    try:
-        subprocess.run(
-            [compiler, "-O2", f"-DBYTES={size}", *flags, "-o", program, source], check=True
-        )
-        answer = subprocess.run([program], check=True, capture_output=True, text=True).stdout
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    clock, rate = map(float, answer.split())
-    return clock, rate
-
-
-@contextmanager
-def at_level(level: str) -> Iterator[None]:
-    before = os.environ.get("MMAUPRO_SIMD")
-    os.environ["MMAUPRO_SIMD"] = level
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["MMAUPRO_SIMD"]
-        else:
-            os.environ["MMAUPRO_SIMD"] = before
-
-
-def gemma4_extractor() -> Any:
-    from transformers import Gemma4AudioFeatureExtractor
-
-    return native_extractor(Gemma4AudioFeatureExtractor())
-
-
-def bound_table(folder: Path) -> str:
-    seconds = 30
-    plan = resample_plan(RATE, TARGET)
-    heard, sampled = noise(TARGET * seconds), noise(RATE * seconds)
-    gemma4 = gemma4_extractor()
-    resampled = np.empty(plan.output_length(len(sampled)), np.float32)
-    works = {
-        "log-mel, 128 bands": (
-            (0.0, log_mel_operations(N_MELS, seconds)),
-            lambda: log_mel(heard, N_MELS),
-        ),
-        "resample 44.1k → 16k": (
-            (0.0, resample_operations(plan, seconds)),
-            lambda: native.resample(plan, sampled, out=resampled),
-        ),
-        "Gemma 4 log-mel": (
-            family_operations(gemma4.native_plan, seconds),
-            lambda: gemma4([heard]),
-        ),
-    }
-    rows = []
-    for level in select.levels():
-        if level not in FLAGS:
-            continue
-        measured = peak(level, folder)
-        lanes = FLAGS[level][0] // 4
-        with at_level(level):
-            taken = documenting.times({name: run for name, (_, run) in works.items()}, 4.0)
-        for name, ((in_double, in_float), _) in works.items():
-            best = min(taken[name])
-            counted = f"{in_float / 1e6:.1f}" + (in_double > 0) * f" + {in_double / 1e6:.1f} double"
-            row = [f"{name}, {level}", counted, f"{1e3 * best:.3f}"]
-            if measured is None:
-                rows.append([*row, "unavailable", "unavailable", "unavailable"])
-                continue
-            clock, rate = measured
-            bound = (in_float + 2 * in_double) / (lanes * rate)
-            row += [f"{clock / 1e9:.2f} GHz, {rate / 1e9:.1f} G/s", f"{1e3 * bound:.3f}"]
-            rows.append([*row, f"{100 * bound / best:.0f}%"])
-    header = ["kernel, 30 s of audio", "million operations", "fastest (ms)"]
-    header += ["clock, vector operations", "bound (ms)", "share of the bound"]
-    return documenting.table(header, rows)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="clips of up to 100 s only")
@@ -365,18 +186,15 @@ def main() -> None:
     before = documenting.load()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        bound = bound_table(folder)
         taken = cost_by_length(lengths, folder)
-        side_by_side = cost_by_threads(folder, 60 if quick else 600)
+        side_by_side = cost_by_threads(folder)
     draw_lengths(taken, lengths)
-    draw_threads(side_by_side)
-    documenting.put("bound", bound)
     documenting.put("length", length_table(taken, lengths))
     threads = thread_table(side_by_side)
     documenting.put("threads", threads)
     words = f"Measured on: {documenting.machine()}. Load average {before} at the start of the run, "
     documenting.put("machine", f"{words}{documenting.load()} at its end (the run itself makes 1).")
-    print(bound, length_table(taken, lengths), threads, sep="\n\n")
+    print(length_table(taken, lengths), threads, sep="\n\n")
 
 
 if __name__ == "__main__":

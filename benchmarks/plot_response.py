@@ -71,7 +71,9 @@ def main() -> None:
         axes[0][0].legend(loc="lower left")
     header = ("rate (Hz)", "ripple to 7,304 Hz (dB)", "soxr HQ", "-0.1 dB at (Hz)", "soxr HQ")
     header += ("-3 dB at (Hz)", "soxr HQ", "worst from 8,000 Hz on (dB)", "soxr HQ")
-    documenting.put("response", documenting.table(header, rows))
+    documenting.put(
+        "response", documenting.table(header, rows), documenting.DOCS / "performance.md"
+    )
     print(f"load {started}; wrote {target} and the table in {documenting.PAGE}")
 
 

@@ -40,16 +40,17 @@ def ours(x: np.ndarray, rate: int) -> Callable[[], Any]:
 
 
 def numba_twin(x: np.ndarray, rate: int) -> Callable[[], Any]:
-    from mmaupro_ext.native import resample_plan, twin_resample
+    from mmaupro_ext.native import twin_resample
+    from mmaupro_ext.native.resample_plan import resample_plan
 
-    plan = resample_plan.resample_plan(rate, TARGET)
-    twin = twin_resample.twin_plan(plan)
+    plan = resample_plan(rate, TARGET)
+    twin = twin_resample.resample_plan(plan)
     n_out = plan.output_length(x.shape[1])
 
     def run() -> np.ndarray:
         y = np.empty((len(x), n_out), np.float32)
         for channel, out in zip(x, y, strict=True):
-            twin_resample.blocks(twin, channel, 0, out, n_out, 0, plan.pairs(n_out))
+            twin_resample.blocks(twin, 0, channel, 0, out, n_out, 0, plan.pairs(n_out), None)
         return y
 
     run()  # compile

@@ -1,4 +1,4 @@
-"""What the frontend is to reach, and what it reaches: tables of docs/performance.md.
+"""What the frontend is to reach, and what it reaches: tables of benchmarks/RESULTS.md.
 
 Run: ``pytest benchmarks --benchmark-json=FILE`` once for each SIMD level (``MMAUPRO_SIMD``), all on one
 machine, then ``python benchmarks/write_targets.py FILE…``. Every figure is a ratio of medians of one run.

@@ -93,6 +93,25 @@ class _Writer:
         self.lines: list[str] = []
         self.constants: dict[str, np.float32] = {}  # as float32, or products with them were double
 
+    def loop(self, x: list[tuple[str, str]], put: Callable[[Any], None]) -> list[str]:
+        """Return a loop that puts the DFT of the places x."""
+        self.lines = []
+        put(self.dft([self.pair(*place) for place in x]))
+        return [
+            "    for v in range(LANES):",
+            "        at = np.uintp(v)",
+            *(f"        {line}" for line in self.lines),
+        ]
+
+    def put(
+        self, numbered: list[tuple[int, tuple[str, str]]], to: str, twiddled: bool = False
+    ) -> None:
+        """Write numbers to their rows of a buffer, turned by the twiddles on request."""
+        for q, (re, im) in numbered:
+            if q and twiddled:
+                re, im = f"{re} * c{q} - {im} * s{q}", f"{re} * s{q} + {im} * c{q}"
+            self.lines += [f"{to}[{q} * ROW + v] = {re}", f"{to}[{q} * ROW + LANES + v] = {im}"]
+
     def name(self, expression: str) -> str:
         self.lines.append(f"x{len(self.lines)} = {expression}")
         return f"x{len(self.lines) - 1}"
@@ -126,9 +145,7 @@ class _Writer:
         if n == 2:
             (a, b), (c, d) = x
             return [self.pair(f"{a} + {c}", f"{b} + {d}"), self.pair(f"{a} - {c}", f"{b} - {d}")]
-        if n % 2:
-            return self._dft_odd(x) if n != 9 else self._dft_product(x, 3)
-        return self._dft_product(x, n // 2)
+        return self._dft_odd(x) if n % 2 else self._dft_product(x, n // 2)
 
     def _dft_product(self, x: list[tuple[str, str]], outer: int) -> list[tuple[str, str]]:
         """Inputs a inner + b to outputs c + outer d; outer transforms of inner ones."""
@@ -176,27 +193,33 @@ class _Writer:
 
 def _make_butterfly(radix: int) -> Callable[..., Any]:
     writer, count = _Writer(), range(radix)
-    # LLVM compares no more than eight pointers: a loop over more rows than that reads them from a copy.
-    copied = radix > 8
-    place = [f"a[{q} * ROW" if copied else f"rows[p{q}" for q in count]
-    part = ("{} + v]", "{} + LANES + v]") if copied else ("{} + at]", "{} + _LANES + at]")
-    # Read where they are needed, not all before: LLVM has fewer registers than that.
-    re, im = part
-    y = writer.dft([(re.format(place[q]), im.format(place[q])) for q in count])
-    for q, (re, im) in enumerate(y):
-        if q:
-            re, im = f"{re} * c{q} - {im} * s{q}", f"{re} * s{q} + {im} * c{q}"
-        writer.lines += [f"u[{q} * ROW + v] = {re}", f"u[{q} * ROW + LANES + v] = {im}"]
     lines = [
         f"def butterfly{radix}(rows, first, step, w, t, a, u):",
         *(f"    p{q} = first + np.uintp({q}) * step" for q in count),
         *(f"    c{q}, s{q} = w[t + {2 * q - 2}], w[t + {2 * q - 1}]" for q in count if q),
-        *(f"    _get(rows, p{q}, a, {q})" for q in count if copied),
-        "    for v in range(LANES):",
-        "        at = np.uintp(v)",
-        *(f"        {line}" for line in writer.lines),
-        *(f"    _put(u, {q}, rows, p{q})" for q in count),
     ]
+    rows = [(f"rows[p{q} + at]", f"rows[p{q} + _LANES + at]") for q in count]
+    if radix < 9:
+        lines += writer.loop(rows, lambda y: writer.put(list(enumerate(y)), "u", twiddled=True))
+    else:  # LLVM compares no more than eight pointers, so a loop must not read nine rows: 3 x 3, by way of a
+        for b in range(3):
+            lines += writer.loop(
+                rows[b::3],
+                lambda y, b=b: writer.put(
+                    [(b + 3 * c, writer.turned(z, b * c, radix)) for c, z in enumerate(y)], "a"
+                ),
+            )
+        for c in range(3):
+            column = [
+                (f"a[{q} * ROW + v]", f"a[{q} * ROW + LANES + v]") for q in range(3 * c, 3 * c + 3)
+            ]
+            lines += writer.loop(
+                column,
+                lambda y, c=c: writer.put(
+                    [(c + 3 * d, z) for d, z in enumerate(y)], "u", twiddled=True
+                ),
+            )
+    lines += [f"    _put(u, {q}, rows, p{q})" for q in count]
     space = {**globals(), **writer.constants}
     # The name of this file, so that Numba keeps what it compiles until the file changes.
     exec(compile("\n".join(lines), __file__, "exec"), space)
