@@ -142,6 +142,24 @@ def test_asking_for_a_core_that_is_not_there_is_refused(without_core, monkeypatc
         choose.level()
 
 
+def test_where_nothing_can_be_written_the_twin_compiles_without_its_cache_and_says_so_once():
+    """As in a container without a home: none of the places that Numba tries can be written."""
+    program = (
+        "import os, numba.core.caching as caching\n"
+        "for kind in caching.CacheImpl._locator_classes:\n"
+        "    kind.from_function = classmethod(lambda *_: None)\n"
+        "os.environ['MMAUPRO_NATIVE'] = 'numba'\n"
+        "import numpy, mmaupro_ext.native as n\n"
+        "print(n.peak(numpy.float32([1, -3, 2])))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], timeout=120, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "3.0"
+    assert done.stderr.count("no folder to keep what it compiles in") == 1
+    assert len(done.stderr.splitlines()) == 1
+
+
 def test_info_says_what_runs():
     assert native.info() == {
         "backend": "c",

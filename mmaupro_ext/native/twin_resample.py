@@ -32,7 +32,7 @@ _UNSIGNED = np.int32(0x7FFFFFFF)
 
 
 class TwinPlan(NamedTuple):
-    """A plan as flat arrays, so that one compiled function serves all plans."""
+    """A plan as flat arrays, so that the same compiled functions serve all plans."""
 
     radices_in: npt.NDArray[np.int64]
     twiddles_in: npt.NDArray[np.float32]
@@ -103,14 +103,12 @@ class _Writer:
             *(f"        {line}" for line in self.lines),
         ]
 
-    def put(
-        self, numbered: list[tuple[int, tuple[str, str]]], to: str, twiddled: bool = False
-    ) -> None:
-        """Write numbers to their rows of a buffer, turned by the twiddles on request."""
+    def put(self, numbered: list[tuple[int, tuple[str, str]]], twiddled: bool = False) -> None:
+        """Write numbers to their rows of u, turned by the twiddles on request."""
         for q, (re, im) in numbered:
             if q and twiddled:
                 re, im = f"{re} * c{q} - {im} * s{q}", f"{re} * s{q} + {im} * c{q}"
-            self.lines += [f"{to}[{q} * ROW + v] = {re}", f"{to}[{q} * ROW + LANES + v] = {im}"]
+            self.lines += [f"u[{q} * ROW + v] = {re}", f"u[{q} * ROW + LANES + v] = {im}"]
 
     def name(self, expression: str) -> str:
         self.lines.append(f"x{len(self.lines)} = {expression}")
@@ -194,30 +192,26 @@ class _Writer:
 def _make_butterfly(radix: int) -> Callable[..., Any]:
     writer, count = _Writer(), range(radix)
     lines = [
-        f"def butterfly{radix}(rows, first, step, w, t, a, u):",
+        f"def butterfly{radix}(rows, first, step, w, t, u):",
         *(f"    p{q} = first + np.uintp({q}) * step" for q in count),
         *(f"    c{q}, s{q} = w[t + {2 * q - 2}], w[t + {2 * q - 1}]" for q in count if q),
     ]
     rows = [(f"rows[p{q} + at]", f"rows[p{q} + _LANES + at]") for q in count]
     if radix < 9:
-        lines += writer.loop(rows, lambda y: writer.put(list(enumerate(y)), "u", twiddled=True))
-    else:  # LLVM compares no more than eight pointers, so a loop must not read nine rows: 3 x 3, by way of a
+        lines += writer.loop(rows, lambda y: writer.put(list(enumerate(y)), twiddled=True))
+    else:  # LLVM compares no more than eight pointers, so a loop must not read nine rows: 3 x 3, by way of u
         for b in range(3):
             lines += writer.loop(
                 rows[b::3],
                 lambda y, b=b: writer.put(
-                    [(b + 3 * c, writer.turned(z, b * c, radix)) for c, z in enumerate(y)], "a"
+                    [(9 + b + 3 * c, writer.turned(z, b * c, radix)) for c, z in enumerate(y)]
                 ),
             )
         for c in range(3):
-            column = [
-                (f"a[{q} * ROW + v]", f"a[{q} * ROW + LANES + v]") for q in range(3 * c, 3 * c + 3)
-            ]
+            column = [9 + 3 * c + b for b in range(3)]
             lines += writer.loop(
-                column,
-                lambda y, c=c: writer.put(
-                    [(c + 3 * d, z) for d, z in enumerate(y)], "u", twiddled=True
-                ),
+                [(f"u[{q} * ROW + v]", f"u[{q} * ROW + LANES + v]") for q in column],
+                lambda y, c=c: writer.put([(c + 3 * d, z) for d, z in enumerate(y)], twiddled=True),
             )
     lines += [f"    _put(u, {q}, rows, p{q})" for q in count]
     space = {**globals(), **writer.constants}
@@ -261,19 +255,19 @@ def _stage(radix, rows, n, w, t, a, u):
         for j in range(m):
             first, at = np.uintp((part + j) * ROW), t + 2 * j * (radix - 1)
             if radix == 8:
-                _butterfly8(rows, first, step, w, at, a, u)
+                _butterfly8(rows, first, step, w, at, u)
             elif radix == 4:
-                _butterfly4(rows, first, step, w, at, a, u)
+                _butterfly4(rows, first, step, w, at, u)
             elif radix == 7:
-                _butterfly7(rows, first, step, w, at, a, u)
+                _butterfly7(rows, first, step, w, at, u)
             elif radix == 5:
-                _butterfly5(rows, first, step, w, at, a, u)
+                _butterfly5(rows, first, step, w, at, u)
             elif radix == 3:
-                _butterfly3(rows, first, step, w, at, a, u)
+                _butterfly3(rows, first, step, w, at, u)
             elif radix == 2:
-                _butterfly2(rows, first, step, w, at, a, u)
+                _butterfly2(rows, first, step, w, at, u)
             elif radix == 9:
-                _butterfly9(rows, first, step, w, at, a, u)
+                _butterfly9(rows, first, step, w, at, u)
             else:
                 for q in range(radix):
                     _get(rows, first + np.uintp(q) * step, a, q)
@@ -348,32 +342,6 @@ def _filter(rows, bin_row, response, spectrum):
             spectrum[to + at], spectrum[to + _LANES + at] = re * s + im * c, re * c - im * s
 
 
-@jit
-def _blocks(plan, x, x_first, y, n_out, first_pair, last_pair):
-    points_in, points_out = len(plan.bin_row), 1
-    for radix in plan.radices_out:
-        points_out *= radix
-    rows = np.empty(points_in * ROW, np.float32)
-    spectrum = np.empty(points_out * ROW, np.float32)
-    y_first = 2 * first_pair * plan.hop_out
-
-    for pair in range(first_pair, last_pair, LANES):
-        pairs = min(LANES, last_pair - pair)
-        if pairs < LANES:
-            rows[:] = np.float32(0.0)
-        start = 2 * pair * plan.hop_in - plan.context - x_first
-        _load(x, start, plan.hop_in, pairs, rows)
-        _transform(rows, plan.radices_in, plan.twiddles_in)
-        for z in plan.zero_row:
-            spectrum[z * ROW : (z + 1) * ROW] = np.float32(0.0)
-        _filter(rows, plan.bin_row, plan.response, spectrum)
-        _transform(spectrum, plan.radices_out, plan.twiddles_out)
-
-        done = 2 * pair * plan.hop_out
-        end = min(n_out, done + 2 * pairs * plan.hop_out)
-        _store(spectrum, plan.out_row, pairs, y[done - y_first : end - y_first])
-
-
 # ---- csrc/mix.c
 
 
@@ -423,7 +391,25 @@ def blocks(
     scratch: np.ndarray,
 ) -> None:
     """Write the output of pairs ``first_pair`` to ``last_pair - 1`` to ``y``."""
-    _blocks(made, x, x_first, y, n_out, first_pair, last_pair)
+    # Not compiled as a whole: LLVM makes slower code of the stages where it puts them into one function.
+    rows = np.empty(len(made.bin_row) * ROW, np.float32)
+    spectrum = np.empty(math.prod(made.radices_out.tolist()) * ROW, np.float32)
+    x = x.view()
+    x.flags.writeable = False  # one type of array, or Numba compiles for either
+    y_first = 2 * first_pair * made.hop_out
+    for pair in range(first_pair, last_pair, LANES):
+        pairs = min(LANES, last_pair - pair)
+        if pairs < LANES:
+            rows[:] = 0
+        start = 2 * pair * made.hop_in - made.context - x_first
+        _load(x, start, made.hop_in, pairs, rows)
+        _transform(rows, made.radices_in, made.twiddles_in)
+        spectrum.reshape(-1, ROW)[made.zero_row] = 0
+        _filter(rows, made.bin_row, made.response, spectrum)
+        _transform(spectrum, made.radices_out, made.twiddles_out)
+        done = 2 * pair * made.hop_out
+        end = min(n_out, done + 2 * pairs * made.hop_out)
+        _store(spectrum, made.out_row, pairs, y[done - y_first : end - y_first])
 
 
 def mean(level: int, x: np.ndarray, y: np.ndarray) -> None:
