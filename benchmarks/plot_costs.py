@@ -17,6 +17,7 @@ from typing import Any
 import documenting
 import numpy as np
 import soundfile
+
 from mmaupro_ext import audio, native
 from mmaupro_ext.features import log_mel
 from mmaupro_ext.native.resample_plan import resample_plan
