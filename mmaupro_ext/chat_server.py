@@ -2,21 +2,23 @@
 
 Judges (`offline.judges`) and models behind a server (`models.engines.openai`) share it. It knows
 nothing of what is asked: callers bring the body of each request and read the answer.
+
+A little over 400 lines: what is tried again, what is an error and what ends everything is read together.
 """
 
 from __future__ import annotations
 
 import json
 import logging
-import queue
 import random
 import threading
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from mmaupro_ext import fan_out
 from mmaupro_ext.errors import ConfigError
+from mmaupro_ext.fan_out import Pace, StoppedError
 from mmaupro_ext.util import retry_after
 
 logger = logging.getLogger(__name__)
@@ -106,10 +108,6 @@ class RequestFailedError(Exception):
     def __init__(self, problem: str, status: int | None = None, text: str = "") -> None:
         super().__init__(problem)
         self.problem, self.status, self.text = problem, status, text
-
-
-class StoppedError(Exception):
-    """The session ended while a request waited for its turn."""
 
 
 class _PassingError(Exception):
@@ -231,7 +229,7 @@ class Session:
         settings = server.settings
         self.server = server
         self._stop = threading.Event()
-        self._pace = _Pace(settings.per_minute, self._stop)
+        self._pace = Pace(settings.per_minute, self._stop)
         self._client = http.Client(
             timeout=http.Timeout(
                 settings.timeout_s, connect=min(settings.timeout_s, CONNECT_TIMEOUT_S)
@@ -249,71 +247,19 @@ class Session:
         self._client.close()
 
     def each(self, count: int, work: Callable[[int], T], keep: Callable[[int, T], None]) -> None:
-        """Do a piece of work per item in several threads, and hand on what it returns.
+        """Do a piece of work per item in several threads; see `fan_out.each`.
 
-        Parameters
-        ----------
-        count : int
-            Number of items.
-        work : callable
-            Item number -> result, in a thread of its own; it calls `complete`. What it raises ends
-            everything, except `StoppedError`.
-        keep : callable
-            ``keep(number, result)`` as results arrive, one at a time, in the calling thread.
-
-        Raises
-        ------
-        Exception
-            What `work` raised.
-        KeyboardInterrupt
-            After the answers under way were given time to arrive.
+        `work` calls `complete`; after an interruption the answers under way are given time to arrive.
         """
-        waiting: queue.SimpleQueue[int] = queue.SimpleQueue()
-        for number in range(count):
-            waiting.put(number)
-        results: queue.SimpleQueue[tuple[int, T] | BaseException | None] = queue.SimpleQueue()
-
-        def run() -> None:
-            try:
-                while not self._stop.is_set():
-                    try:
-                        number = waiting.get_nowait()
-                    except queue.Empty:
-                        break
-                    results.put((number, work(number)))
-            except StoppedError:
-                pass
-            except BaseException as error:  # handed to the caller, whatever it is
-                results.put(error)
-            results.put(None)
-
-        # Daemons, so that a server that never answers cannot keep the program from ending.
-        workers = [
-            threading.Thread(target=run, daemon=True)
-            for _ in range(min(self.server.settings.concurrency, count))
-        ]
-        for worker in workers:
-            worker.start()
-        try:
-            _collect(results, len(workers), keep)
-        finally:
-            self._stop.set()
-            self._keep_late_results(workers, results, keep)
-
-    def _keep_late_results(
-        self,
-        workers: Sequence[threading.Thread],
-        results: queue.SimpleQueue[tuple[int, T] | BaseException | None],
-        keep: Callable[[int, T], None],
-    ) -> None:
-        """After an interruption, wait a little for what is under way and keep it."""
-        until = time.monotonic() + self.server.settings.grace_s
-        for worker in workers:
-            worker.join(max(0.0, until - time.monotonic()))
-        while not results.empty():
-            result = results.get()
-            if isinstance(result, tuple):
-                keep(*result)
+        settings = self.server.settings
+        fan_out.each(
+            count,
+            work,
+            keep,
+            threads=settings.concurrency,
+            stop=self._stop,
+            grace_s=settings.grace_s,
+        )
 
     def complete(
         self, parameters: Mapping[str, Any], read: Callable[[Any], T], tries: int | None = None
@@ -464,50 +410,6 @@ class Session:
             return [str(entry["id"]) for entry in response.json()["data"]]
         except (ValueError, KeyError, TypeError):
             return None
-
-
-class _Pace:
-    """Spreads the starts of requests evenly, and holds all of them back when a server asks."""
-
-    def __init__(self, per_minute: float | None, stop: threading.Event) -> None:
-        self._interval = 60.0 / per_minute if per_minute else 0.0
-        self._next, self._stop = 0.0, stop
-        self._lock = threading.Lock()
-
-    def wait(self) -> None:
-        """Return when a request may start, or when everything was stopped."""
-        while not self._stop.is_set():
-            with self._lock:
-                now = time.monotonic()
-                if now >= self._next:
-                    self._next = now + self._interval
-                    return
-                delay = self._next - now
-            self._stop.wait(delay)
-
-    def hold(self, seconds: float) -> None:
-        with self._lock:
-            self._next = max(self._next, time.monotonic() + seconds)
-
-
-def _collect(
-    results: queue.SimpleQueue[tuple[int, T] | BaseException | None],
-    workers: int,
-    keep: Callable[[int, T], None],
-) -> None:
-    """Hand on results until every worker has ended; raise what a worker raised."""
-    while workers:
-        try:
-            # A timeout, because Ctrl-C does not reach a wait without one on every system.
-            result = results.get(timeout=0.5)
-        except queue.Empty:
-            continue
-        if result is None:
-            workers -= 1
-        elif isinstance(result, BaseException):
-            raise result
-        else:
-            keep(*result)
 
 
 def _http() -> Any:
