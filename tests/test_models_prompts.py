@@ -1,6 +1,8 @@
 """Prompts of audio models: every clip in its place, and the reader told what belongs together."""
 
 import dataclasses
+import subprocess
+import sys
 
 import pytest
 
@@ -153,3 +155,12 @@ def test_typed_parts_keep_the_order_of_text_and_media():
 def test_an_unknown_model_type_has_no_family():
     assert find_family("qwen2") is None
     assert find_family(None) is None
+
+
+def test_what_is_known_of_families_and_windows_needs_no_framework():
+    code = (
+        "import sys, mmaupro_ext.models.families, mmaupro_ext.models.windows, mmaupro_ext.models.words\n"
+        "print([name for name in ('torch', 'transformers', 'lm_eval') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,225 @@
+"""hf-audio: what cannot be served costs its own item, and is asked again."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+
+import numpy as np
+import pytest
+import soundfile
+from hf_requests import RATE, generate, score
+
+from mmaupro_ext.errors import ConfigError
+from mmaupro_ext.models.items import Question
+from mmaupro_ext.replies import parse_error
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _heavy_imports():
+    """Import what takes seconds when the first test runs, not when tests are collected."""
+    global torch, Instance, CachingLM, HFAudioLM
+    import torch
+    from lm_eval.api.instance import Instance
+    from lm_eval.api.model import CachingLM
+
+    from mmaupro_ext.models.hf.model import HFAudioLM
+
+
+# ---- errors --------------------------------------------------------------------------------------
+def bad_files(tmp_path):
+    (tmp_path / "empty.wav").write_bytes(b"")
+    (tmp_path / "text.wav").write_text("this is not audio")
+    soundfile.write(tmp_path / "silent.wav", np.zeros(0), RATE)
+    return [str(tmp_path / name) for name in ("missing.wav", "empty.wav", "text.wav", "silent.wav")]
+
+
+def test_bad_files_cost_their_items_only(lm, clip, tmp_path, caplog):
+    good = [generate("<audio>\nWhat?", clip(f"{n}.wav", frequency=300 * n)) for n in (1, 2, 3)]
+    expected = lm.generate_until(good, disable_tqdm=True)
+    bad = bad_files(tmp_path)
+    requests = [good[0], *(generate("<audio>\nWhat?", path) for path in bad), good[1], good[2]]
+    with caplog.at_level(logging.ERROR):
+        replies = lm.generate_until(requests, disable_tqdm=True)
+    assert [replies[0], *replies[-2:]] == expected
+    for path, reply in zip(bad, replies[1:-2], strict=True):
+        error = parse_error(reply)
+        assert path in error["file"]
+        assert error["problem"]
+        assert error["fix"]
+        assert path in caplog.text
+    assert lm.get_model_info()["heard"]["errored_items"] == len(bad)
+
+
+def test_an_errored_item_is_named_by_task_and_id(lm, tmp_path, caplog):
+    request = generate("<audio>\nWhat?", str(tmp_path / "missing.wav"))
+    request.doc, request.task_name = {"id": "c93e3644"}, "mmaupro_sound"
+    with caplog.at_level(logging.ERROR):
+        (reply,) = lm.generate_until([request], disable_tqdm=True)
+    assert parse_error(reply)["item"] == "mmaupro_sound c93e3644"
+    assert "mmaupro_sound c93e3644, " in caplog.text
+
+
+def test_choices_about_a_bad_file_have_no_score(lm, clip, tmp_path):
+    missing = str(tmp_path / "missing.wav")
+    answers = lm.loglikelihood(
+        [score("<audio>\nWhat?", "A", missing), score("<audio>\nWhat?", "A", clip("a.wav"))],
+        disable_tqdm=True,
+    )
+    assert math.isnan(answers[0][0])
+    assert answers[0][1] is False
+    assert math.isfinite(answers[1][0])
+
+
+def test_a_prompt_beyond_the_context_is_an_error_not_a_cut(make, clip):
+    lm = make(max_length=300)
+    short, long = clip("short.wav"), clip("long.wav", seconds=20)
+    replies = lm.generate_until(
+        [generate("<audio>\nWhat?", long), generate("<audio>\nWhat?", short)], disable_tqdm=True
+    )
+    length = lm.prepare(Question("<audio>\nWhat?", {"audio": [long]})).length
+    error = parse_error(replies[0])
+    assert error["file"] == long
+    assert f"need {length + 8} tokens" in error["problem"]
+    assert "takes 300" in error["problem"]
+    assert "max_length" in error["fix"]
+    assert parse_error(replies[1]) is None
+
+
+def test_the_context_limit_is_exact(make, clip):
+    path = clip("a.wav")
+    length = make().prepare(Question("<audio>\nWhat?", {"audio": [path]})).length
+    fits = make(max_length=length + 8).generate_until([generate("<audio>\nWhat?", path)])
+    assert parse_error(fits[0]) is None
+    over = make(max_length=length + 7).generate_until([generate("<audio>\nWhat?", path)])
+    assert parse_error(over[0]) is not None
+    scored = make(max_length=length).loglikelihood([score("<audio>\nWhat?", "A", path)])
+    assert math.isfinite(scored[0][0])
+    over_by_one = make(max_length=length).loglikelihood([score("<audio>\nWhat?", "AB", path)])
+    assert math.isnan(over_by_one[0][0])
+
+
+@pytest.mark.parametrize("batch_size", [4, "auto"])
+def test_out_of_memory_halves_the_batch_and_loses_nothing(make, clip, monkeypatch, batch_size):
+    requests = [generate(f"<audio>\nQ{n}?", clip(f"{n}.wav", frequency=200 * n)) for n in (1, 2, 3)]
+    expected = make().generate_until(requests, disable_tqdm=True)
+    tried = []
+    generate_batch = HFAudioLM._generate
+
+    def too_small(self, batch, *arguments):
+        tried.append(len(batch))
+        if len(batch) > 1:
+            raise torch.cuda.OutOfMemoryError("out of memory")
+        return generate_batch(self, batch, *arguments)
+
+    monkeypatch.setattr(HFAudioLM, "_generate", too_small)
+    lm = make(batch_size=batch_size)
+    assert lm.generate_until(requests, disable_tqdm=True) == expected
+    assert tried == [3, 2, 1, 1, 1]
+
+
+def test_after_running_out_of_memory_shorter_items_go_together_again(make, clip, monkeypatch):
+    long = [clip(f"long{n}.wav", seconds=28 + n / 8, frequency=200 * n) for n in (1, 2, 3)]
+    short = [clip(f"{n}.wav", seconds=2 + n / 8, frequency=200 * n) for n in (1, 2, 3, 4)]
+    tried = []
+    generate_batch = HFAudioLM._generate
+
+    def too_small(self, batch, *arguments):
+        tried.append(len(batch))
+        if sum(prompt.length for prompt in batch) > 1000:  # one long clip takes some 700
+            raise torch.cuda.OutOfMemoryError("out of memory")
+        return generate_batch(self, batch, *arguments)
+
+    monkeypatch.setattr(HFAudioLM, "_generate", too_small)
+    requests = [generate("<audio>\nWhat?", path) for path in [*short, *long]]
+    replies = make(batch_size=4).generate_until(requests, disable_tqdm=True)
+    assert all(parse_error(reply) is None for reply in replies)
+    assert tried == [3, 2, 1, 1, 1, 4]
+
+
+def test_an_item_that_never_fits_is_errored_alone(lm, clip, monkeypatch):
+    big = clip("big.wav", seconds=31)
+    generate_batch = HFAudioLM._generate
+
+    def too_small(self, batch, *arguments):
+        if any(prompt.blocks == [2] for prompt in batch):
+            raise torch.cuda.OutOfMemoryError("out of memory")
+        return generate_batch(self, batch, *arguments)
+
+    monkeypatch.setattr(HFAudioLM, "_generate", too_small)
+    requests = [generate("<audio>\nWhat?", path) for path in (clip("a.wav"), big, clip("b.wav"))]
+    replies = lm.generate_until(requests, disable_tqdm=True)
+    assert [parse_error(reply) is None for reply in replies] == [True, False, True]
+    assert parse_error(replies[1])["file"] == big
+
+
+def test_programming_errors_are_not_swallowed(lm, clip, monkeypatch):
+    def broken(*_):
+        raise TypeError("a bug")
+
+    monkeypatch.setattr(HFAudioLM, "_generate", broken)
+    with pytest.raises(TypeError, match="a bug"):
+        lm.generate_until([generate("<audio>\nWhat?", clip("a.wav"))], disable_tqdm=True)
+
+
+def test_rolling_scores_of_audio_are_refused_and_of_text_are_given(lm, clip):
+    media = {"audio": [clip("a.wav")]}
+    with pytest.raises(ConfigError, match="text only"):
+        lm.loglikelihood_rolling([Instance("loglikelihood_rolling", {}, ("x", media), 0)])
+    (value,) = lm.loglikelihood_rolling([Instance("loglikelihood_rolling", {}, ("some text",), 0)])
+    assert math.isfinite(value)
+
+
+# ---- caches --------------------------------------------------------------------------------------
+def test_a_second_run_takes_every_answer_from_the_cache(make, clip, tmp_path, monkeypatch):
+    path = clip("a.wav")
+    asked = [generate("<audio>\nWhat?", path), generate("A text question:")]
+    scored = [score("<audio>\nWhat?", letter, path) for letter in "AB"] + [score("A text", " B")]
+    database = str(tmp_path / "cache.db")
+    first = CachingLM(make(), database)
+    replies, scores = first.generate_until(asked), first.loglikelihood(scored)
+    first.dbdict.close()
+
+    def not_again(*_, **__):
+        raise AssertionError("an answer was not taken from the cache")
+
+    second = CachingLM(make(), database)
+    monkeypatch.setattr(HFAudioLM, "_route", not_again)
+    assert second.generate_until(asked) == replies
+    assert second.loglikelihood(scored) == scores
+    second.dbdict.close()
+
+
+def test_answers_are_cached_as_they_come_under_the_key_that_is_looked_up(lm, clip):
+    class Hook:
+        def __init__(self):
+            self.dbdict = {}
+
+        def add_partial(self, attr, arguments, answer):
+            self.dbdict[json.dumps([attr, *arguments])] = answer
+
+    lm.set_cache_hook(Hook())
+    good = generate("<audio>\nWhat?", clip("a.wav"))
+    bad = generate("<audio>\nWhat?", "missing.wav")
+    reply, _ = lm.generate_until([good, bad], disable_tqdm=True)
+    assert lm.cache_hook.dbdict == {json.dumps(["generate_until", *good.args]): reply}
+
+
+def test_failed_items_are_tried_again_in_the_next_run(make, clip, tmp_path):
+    missing = str(tmp_path / "late.wav")
+    asked = [generate("<audio>\nWhat?", missing), generate("<audio>\nWhat?", clip("a.wav"))]
+    scored = [score("<audio>\nWhat?", "A", missing)]
+    database = str(tmp_path / "cache.db")
+    first = CachingLM(make(), database)
+    replies = first.generate_until(asked)
+    assert parse_error(replies[0]) is not None
+    assert math.isnan(first.loglikelihood(scored)[0][0])
+    first.dbdict.close()
+    clip("late.wav")
+    second = CachingLM(make(), database)
+    again = second.generate_until(asked)
+    assert parse_error(again[0]) is None
+    assert again[1] == replies[1]
+    assert math.isfinite(second.loglikelihood(scored)[0][0])
+    second.dbdict.close()
