@@ -376,38 +376,3 @@ def test_help_teaches_with_examples() -> None:
     output = parser.format_help()
     for text in ("examples:", "--limit 120 --seed 1", "HF_ENDPOINT", "the same command goes on"):
         assert text in output
-
-
-HEAVY = {"torch", "transformers", "lm_eval", "numba", "scipy", "matplotlib", "pyarrow", "soundfile"}
-
-
-@pytest.mark.parametrize(
-    ("arguments", "also"),
-    [
-        (["data", "fetch", "--help"], {"huggingface_hub", "tqdm", "numpy"}),
-        (["data", "verify", "--help"], {"numpy", "tqdm"}),
-        (["data", "info", "--help"], {"numpy"}),
-        (["data", "show", "--help"], {"numpy"}),
-        (["data", "fetch", "--dry-run", "--to", "nowhere"], set()),
-    ],
-)
-def test_nothing_heavy_is_imported_before_it_is_needed(
-    arguments: list[str], also: set[str], tmp_path: Path
-) -> None:
-    code = (
-        "import sys\n"
-        "from mmaupro_ext.commands.cli import main\n"
-        "try: main(sys.argv[1:])\n"
-        "except SystemExit: pass\n"
-        "print(*sys.modules, file=sys.stderr)"
-    )
-    env = {**os.environ, "PYTHONPATH": str(REPOSITORY), "HF_HUB_OFFLINE": "1"}
-    done = subprocess.run(
-        [sys.executable, "-c", code, *arguments],
-        env=env,
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert set(done.stderr.splitlines()[-1].split()) & (HEAVY | also) == set()

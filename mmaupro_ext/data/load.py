@@ -264,5 +264,5 @@ def audio_references(
             continue
         reference["sha256"] = digest = measured_digest(folder, relative) or file_sha256(path)
         if expected and digest and digest != expected:
-            logger.warning("%s: its bytes are not those of the manifest (item %s)", path, doc["id"])
+            logger.warning("%s: its bytes are not those of the manifest (item %r)", path, doc["id"])
     return references

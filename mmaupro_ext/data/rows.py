@@ -261,8 +261,8 @@ def _path_problem(path: Any) -> str | None:
     """Return why a path must not be opened, or None. Windows forms count on every system."""
     if not isinstance(path, str) or not path.strip():
         return "an empty path"
-    if "\0" in path:
-        return "a path with a null character"
+    if visible(path) != path:  # a null character, an escape of a terminal
+        return "a path with hidden characters"
     if PurePosixPath(path).is_absolute() or PureWindowsPath(path).drive or path.startswith("\\"):
         return "an absolute path"
     if ".." in re.split(r"[/\\]", path):
