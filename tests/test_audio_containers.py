@@ -241,7 +241,9 @@ def test_tags_cost_no_sound(tmp_path, name):
         frames, problem = verdict(tmp_path / "a.mp3", content)
         assert not problem, (len(head), tail[:8])
         assert FRAMES <= frames <= FRAMES + 3 * 1152
-        assert frames >= heard_by_ffmpeg(content) - 1152
+        # Behind an APE tag FFmpeg takes the frame with the count for sound.
+        known = heard_by_ffmpeg(content if head != APE else whole(name) + tail)
+        assert frames >= known - 1152
 
 
 def with_count(content: bytes, count: int) -> bytes:

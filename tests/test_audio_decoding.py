@@ -45,6 +45,7 @@ def test_samples_of_a_wav_are_exact(core, tmp_path, subtype, channels):
     mono = audio.load(path, None)
     if subtype == "DOUBLE":  # rounded to float32 before the mean
         exact = exact.astype(np.float32).astype(np.float64)
+    # Rounded once: half a unit in the last place, of the sum before it is divided where it is small.
     np.testing.assert_allclose(mono, exact.mean(axis=1), rtol=2**-23, atol=2**-26)
     assert mono.dtype == np.float32
 
@@ -80,6 +81,7 @@ def test_every_format_equals_librosa_with_the_same_resampler(tmp_path, name, opt
     expected, _ = librosa.load(path, sr=16000, mono=channels == "mono", res_type="soxr_hq")
     found = audio.load(path, channels=channels, resampler="soxr")
     assert found.shape == expected.shape
+    # Two roundings of half a unit in the last place of 1 (6e-8) on each side, through a filter of gain 1.
     np.testing.assert_allclose(found, expected, atol=3e-7)
 
 
