@@ -25,7 +25,7 @@ LEFT = shutil.ignore_patterns("*.so", "__pycache__", "core.c")
 PIP = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
 
 
-def run(command: list[str], *, cwd: Path, timeout: int = 300, **env: str):
+def run(command: list[str], *, cwd: Path, timeout: int = 1200, **env: str):
     """Run a command that must succeed, without what this process inherited of paths and switches."""
     clean = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "MMAUPRO_NO_HOOK")}
     done = subprocess.run(

@@ -125,7 +125,12 @@ def replies(samples):
     }
 
 
-def check(printed, results, samples, *, with_template):
+def prompts(samples):
+    entries = [entry for task in samples.values() for entry in task]
+    return [entry["arguments"]["gen_args_0"]["arg_0"] for entry in entries]
+
+
+def check(printed, results, samples):
     """Check one run of all tasks."""
     table = printed[printed.index("|") :]
     for name in ("multi", "voice_chat", "anatomy", "Music"):
@@ -140,22 +145,16 @@ def check(printed, results, samples, *, with_template):
         assert len(entry["heard"]["clips"]) > 1
         assert entry["heard"]["audio_tokens"] > 0
     assert all("heard" not in entry for entry in samples[MMLU])
-    entries = [entry for task in samples.values() for entry in task]
-    prompts = [entry["arguments"]["gen_args_0"]["arg_0"] for entry in entries]
-    assert all(("<|im_start|>" in prompt) == with_template for prompt in prompts)
-    assert all(("Be brief." in prompt) == with_template for prompt in prompts)
+    assert all("<|im_start|>" in prompt and "Be brief." in prompt for prompt in prompts(samples))
     assert len({str(reply) for reply in replies(samples)[MMMU]}) > 1  # they are seen
 
 
-def test_one_model_one_run_one_table_with_template_and_system_instruction(run):
-    check(*run("--apply_chat_template", "--system_instruction", "Be brief."), with_template=True)
-
-
-def test_a_second_run_takes_all_answers_from_the_cache_and_says_what_was_heard(run, tmp_path):
-    cache = ("--use_cache", str(tmp_path / "answers"))
-    printed, first, samples = run(*cache, out="first")
-    check(printed, first, samples, with_template=False)
-    _, second, cached = run(*cache, out="second")
+def test_one_model_one_run_one_table_and_a_second_run_answers_from_the_cache(run, tmp_path):
+    options = ("--apply_chat_template", "--system_instruction", "Be brief.")
+    options += ("--use_cache", str(tmp_path / "answers"))
+    printed, first, samples = run(*options, out="first")
+    check(printed, first, samples)
+    _, second, cached = run(*options, out="second")
     assert replies(cached) == replies(samples)
     assert second["results"] == first["results"]
     assert second["config"]["heard"] == first["config"]["heard"]
@@ -170,6 +169,7 @@ def test_options_reach_every_kind_and_what_was_left_out_is_said(run):
         *("--gen_kwargs", "max_gen_toks=2", "--predict_only"),
         model_args=",long_audio=truncate,window_s=1",
     )
+    assert not any("<|im_start|>" in prompt for prompt in prompts(samples))
     for task in set(samples) - {MMLU}:  # lm_eval gives choices no metric then
         assert results["results"][task]["bypass,none"] == 999
         # a token a byte, and what is no text is written in three
