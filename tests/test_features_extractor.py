@@ -1,4 +1,4 @@
-"""native_extractor: nobody can tell it from the stock WhisperFeatureExtractor."""
+"""native_extractor returns what the stock WhisperFeatureExtractor returns."""
 
 from __future__ import annotations
 
@@ -182,7 +182,8 @@ def test_each_audio_of_a_batch_is_limited_by_its_own_maximum(stock):
     native = native_extractor(stock)
     together = native([loud, quiet], sampling_rate=RATE).input_features
     np.testing.assert_array_equal(together[1], native(quiet, sampling_rate=RATE).input_features[0])
-    assert together[1].max() < together[0].max() - 1
+    # The quiet one lies 94 dB lower, which is 2.3 in a feature.
+    assert together[1].max() < together[0].max() - 2
 
 
 def test_device_and_unknown_arguments_are_ignored_as_in_stock(stock):

@@ -152,9 +152,7 @@ class NativeExtractor:
     """
 
     native_plan: Any
-    native_signature: (
-        inspect.Signature
-    )  # of the stock __call__: names and defaults of the arguments
+    native_signature: inspect.Signature  # of the stock __call__, for its names and defaults
     native_settings: Mapping[str, Any] = VIRTUAL_PADDING  # that the kernel has built in
     native_may_cut = True  # whether truncation may cut an audio
 
@@ -262,8 +260,8 @@ class NativeExtractor:
                 # The stock extractor keeps the lengths from before the cut: it normalises over, counts
                 # and masks frames that are not there.
                 error = AudioError(
-                    f"it has {whole.size} samples, and truncation to {wave.size} gives wrong features "
-                    "in this extractor",
+                    f"an audio has {whole.size} samples, and truncation to {wave.size} gives wrong "
+                    "features in this extractor",
                     fix="Cut the audio before the call, or leave truncation out",
                 )
                 raise _named(error, number, len(waves))
