@@ -73,29 +73,17 @@ class Journal:
             for name in (PARQUET, ARCHIVE)
         }
         origin = {"repo": hub.repo, "commit": hub.commit, "files": files}
-        if not path.is_file():
-            write_json(path, origin)
-            return
         try:
-            begun = json.loads(path.read_text(encoding="utf-8"))
-            same = begun["files"] == files
-            same_commit = (begun["repo"], begun["commit"]) == (hub.repo, hub.commit)
-        except (ValueError, KeyError, TypeError) as error:
-            raise DataError(
-                f"{path} cannot be read ({error!r}). Delete it and run the command again; clips "
-                "that are there are checked and kept."
-            ) from error
-        if not same:
+            begun = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        except ValueError:
+            begun = {}  # damaged; each clip is compared with the archive's CRC-32 all the same
+        if isinstance(begun, dict) and begun.get("files", files) != files:
             raise DataError(
                 f"{root} was begun with {begun}, and the host now states {origin}. Nothing was "
-                "touched. "
-                + (
-                    "Files changed under the same commit, which cannot happen on the original host: "
-                    "look at the mirror or proxy (HF_ENDPOINT)."
-                    if same_commit
-                    else "Name another folder with --to."
-                )
+                "touched. Name another folder with --to; if the commit is the same, look at the "
+                "mirror or proxy (HF_ENDPOINT): a commit cannot change on the original host."
             )
+        write_json(path, origin)
 
     def knows(self, member: Member, path: Path) -> bool:
         """Return whether a file is still the one that was finished."""

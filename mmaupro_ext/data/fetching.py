@@ -69,7 +69,6 @@ class Fetch:
                 self._sweep()
                 content = parquet(self.root, self.hub)
                 if not (self.root / PARQUET).is_file():
-                    check_space(self.root, len(content), PARQUET)
                     write_atomically(self.root / PARQUET, content)
             plan = make_plan(self.request, self.hub, self.screen, content)
             todo = self._check_present(plan.wanted)

@@ -100,8 +100,6 @@ class Hub:
         self._heard = threading.Event()  # the host has answered, be it with a refusal
         self._last_failure = "no answer"
         info = self._unless_silent(self._ask)
-        if not info.sha:
-            raise self._no_hub("without a commit")
         self.commit = str(info.sha)
         self.licence = getattr(info.card_data, "license", None)
         self.files: dict[str, RepoSibling] = {
@@ -123,7 +121,10 @@ class Hub:
         failures = 0
         while True:
             try:
-                return api.dataset_info(self.repo, **options)
+                info = api.dataset_info(self.repo, **options)
+                if info.sha:
+                    return info
+                raise ValueError("without a commit")
             except (errors.HTTPError, OSError) as error:
                 failures += 1
                 self._try_again(error, failures, f"the file list of {self.repo}")
@@ -132,7 +133,11 @@ class Hub:
                     f"{self.repo!r} is not the name of a repository: {error}"
                 ) from error
             except (ValueError, KeyError, TypeError, AttributeError) as error:
-                raise self._no_hub(f"{type(error).__name__}: {error}") from error
+                raise DataError(
+                    f"{self.endpoint} gave a file list of {self.repo} that is not a hub's "
+                    f"({type(error).__name__}: {error}). Check HF_ENDPOINT, which must name a hub or "
+                    "a full mirror of one, and the proxy settings."
+                ) from error
 
     def _unless_silent(self, work: Callable[[], Any]) -> Any:
         """Return what `work` returns, unless the host says nothing at all for some seconds.
@@ -327,12 +332,6 @@ class Hub:
         """Wait while a pause is on; raise `Stopped` when the fetch was told to stop."""
         if self.stop.wait(max(0.0, self._paused_until - time.monotonic())):
             raise Stopped
-
-    def _no_hub(self, what: str) -> DataError:
-        return DataError(
-            f"{self.endpoint} gave a file list of {self.repo} that is not a hub's ({what}). Check "
-            "HF_ENDPOINT, which must name a hub or a full mirror of one, and the proxy settings."
-        )
 
     def _refusal(self, error: Exception, status: int | None) -> DataError:
         where, page = f"{self.repo} on {self.endpoint}", f"{self.endpoint}/datasets/{self.repo}"
