@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 from concurrent.futures import ThreadPoolExecutor
 
@@ -92,7 +93,11 @@ def response_db(orig_sr: int, hz: np.ndarray, resampler: str = "native") -> np.n
     return np.array(levels)
 
 
-@pytest.mark.parametrize("orig_sr", [22050, 44100, 48000, 96000, 192000])
+# On every core a rate for each set of radices; that of every usual rate is computed from its plan below.
+SOME = (22050, 44100, 48000, 96000)
+
+
+@pytest.mark.parametrize("orig_sr", SOME)
 def test_pass_band_is_flat_within_1e4_db(core, orig_sr):
     hz = np.linspace(20, PASS_EDGE * TARGET / 2, 16)
     # 1e-4 dB is a factor of 1.2e-5: what the filter's design promises, far above rounding.
@@ -110,7 +115,7 @@ def test_response_of_every_usual_rate_by_its_plan(orig_sr, target_sr):
     assert response.alias_db <= -131
 
 
-@pytest.mark.parametrize("orig_sr", [rate for rate in USUAL if rate > TARGET])
+@pytest.mark.parametrize("orig_sr", SOME)
 def test_alias_is_below_130_db(core, orig_sr):
     """The filter stops at -135 dB; float32 leaves noise at -138 dB of the tone."""
     response = resampler_response(orig_sr, TARGET)
@@ -130,15 +135,16 @@ def test_transition_band_follows_soxr_hq():
     np.testing.assert_allclose(ours, soxr_hq, atol=0.5)
 
 
-@pytest.mark.parametrize("orig_sr", [rate for rate in USUAL if rate < TARGET])
-@pytest.mark.parametrize("part", [0.2, 0.75, 0.91])
-def test_images_of_up_sampling_are_below_130_db(core, orig_sr, part):
-    hz = part * orig_sr / 2
-    x = (0.5 * np.cos(2 * np.pi * hz / orig_sr * np.arange(orig_sr))).astype(np.float32)
-    y = audio.resample(x, orig_sr, TARGET).astype(np.float64)[1600:-1600]
-    t = 2 * np.pi * hz / TARGET * np.arange(1600, 1600 + len(y))
-    residue = y - 0.5 * np.cos(t)
-    assert 20 * np.log10(np.sqrt(2 * np.mean(residue**2)) / 0.5) <= -130
+@pytest.mark.parametrize("orig_sr", [8000, 12000])
+def test_images_of_up_sampling_are_below_130_db(core, orig_sr):
+    """As for aliases: the filter stops at -135 dB, and float32 leaves noise at -138 dB of the tone."""
+    for part in (0.2, 0.75, 0.91):
+        hz = part * orig_sr / 2
+        x = (0.5 * np.cos(2 * np.pi * hz / orig_sr * np.arange(orig_sr))).astype(np.float32)
+        y = audio.resample(x, orig_sr, TARGET).astype(np.float64)[1600:-1600]
+        t = 2 * np.pi * hz / TARGET * np.arange(1600, 1600 + len(y))
+        residue = y - 0.5 * np.cos(t)
+        assert 20 * np.log10(np.sqrt(2 * np.mean(residue**2)) / 0.5) <= -130
 
 
 # ---- Lengths and edges
@@ -160,10 +166,10 @@ def test_lengths_around_every_boundary(orig_sr, target_sr):
         np.testing.assert_allclose(y[:common], longer[:common], atol=ROUNDING)
 
 
-@pytest.mark.parametrize("n", [1, 2, 5])
-def test_the_shortest_signals_equal_the_reference(core, n):
-    x = noise(n)
-    for orig_sr, target_sr in [(44100, 16000), (48000, 16000), (8000, 16000)]:
+def test_the_shortest_signals_equal_the_reference(core):
+    rates = [(44100, 16000), (48000, 16000), (8000, 16000)]
+    for n, (orig_sr, target_sr) in itertools.product((1, 2, 5), rates):
+        x = noise(n)
         reference = resample_reference(x, orig_sr, target_sr)
         assert np.abs(audio.resample(x, orig_sr, target_sr) - reference).max() <= ROUNDING
 
@@ -238,9 +244,13 @@ def test_calls_from_many_threads_share_a_plan(core):
 
 
 @pytest.mark.parametrize("orig_sr", [8000, 22050, 44100, 48000])
-@pytest.mark.parametrize("n", [10_000, 10_001, 10_003])
-def test_soxr_is_soxr_hq_at_the_exact_length(orig_sr, n):
-    x = noise(n)
+def test_soxr_is_soxr_hq_at_the_exact_length(orig_sr):
+    for n in (10_000, 10_001, 10_003):
+        equals_soxr_hq(noise(n), orig_sr)
+
+
+def equals_soxr_hq(x: np.ndarray, orig_sr: int) -> None:
+    n = len(x)
     y = audio.resample(x, orig_sr, TARGET, resampler="soxr")
     expected = soxr.resample(x, orig_sr, TARGET, quality="HQ")
     assert len(y) == -(-n * TARGET // orig_sr)
