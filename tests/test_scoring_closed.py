@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmaupro_ext import data
+from mmaupro_ext.errors import ConfigError
 from mmaupro_ext.replies import error_reply
 from mmaupro_ext.scoring.closed import MODES, STATUSES, Match, match
 from mmaupro_ext.scoring.errors import ScoringError
@@ -396,7 +397,7 @@ def test_choices_that_are_no_list_of_strings_are_refused(choices):
 
 
 def test_unknown_mode_is_refused_with_the_known_ones():
-    with pytest.raises(ScoringError, match="'lenient' does not exist. Use one of 'strict'"):
+    with pytest.raises(ConfigError, match="mode='lenient' is unknown. Use one of: strict"):
         match("B", DRINKS, mode="lenient")
     assert MODES == ("strict",)
 

@@ -29,13 +29,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mmaupro_ext.replies import parse_error
-from mmaupro_ext.scoring.errors import ScoringError, require_mode
+from mmaupro_ext.scoring.errors import ScoringError
 from mmaupro_ext.scoring.final import final_answer
 from mmaupro_ext.scoring.reading.mentions import mentions
 from mmaupro_ext.scoring.reading.normalise import plain
 from mmaupro_ext.scoring.reading.options import Options, prepare
 from mmaupro_ext.scoring.reading.statements import Reading, Role, Sign, read
 from mmaupro_ext.scoring.reading.whole import abridged, exact
+from mmaupro_ext.util import require_choice
 
 MODES = ("strict",)
 STATUSES = ("letter", "text", "unparsed", "ambiguous", "empty", "errored")
@@ -88,7 +89,9 @@ def match(
     Raises
     ------
     ScoringError
-        When `reply` or a choice is not a string, or `mode` does not exist.
+        When `reply` or a choice is not a string.
+    ConfigError
+        When `mode` does not exist.
 
     Examples
     --------
@@ -97,7 +100,7 @@ def match(
     >>> match("B. Tea", ["Tea", "Coffee"]).status
     'ambiguous'
     """
-    require_mode(mode, MODES)
+    require_choice("mode", mode, MODES)
     if not isinstance(reply, str):
         raise ScoringError(f"a reply must be a string, not {type(reply).__name__} ({reply!r})")
     if isinstance(choices, str) or not all(isinstance(choice, str) for choice in choices):

@@ -40,6 +40,8 @@ such an item as errored. A missing reply is scored as the text "nan" or "None", 
 Identifiers that the evaluator does not know fail, as there. An error reply (`mmaupro_ext.replies`)
 is never scored in either mode.
 
+One file, although it is long: both readings of a check stand under the same name and are read side by side.
+
 Source: ``evaluate_mmau_pro_comprehensive.py`` of the MMAU-Pro authors (2025-09-25), behaviour only.
 """
 
@@ -54,7 +56,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from mmaupro_ext.replies import parse_error
-from mmaupro_ext.scoring.errors import ScoringError, require_mode
+from mmaupro_ext.scoring.errors import ScoringError
+from mmaupro_ext.util import require_choice
 
 MODES = ("official", "strict")
 
@@ -710,8 +713,10 @@ def check(
     ScoringError
         When the item cannot be checked: count it as errored. Its subclass `SentenceDataError`
         when official mode needs NLTK data that is not installed.
+    ConfigError
+        When `mode` does not exist.
     """
-    require_mode(mode, MODES)
+    require_choice("mode", mode, MODES)
     error = parse_error(response)
     if error is not None:
         raise ScoringError(f"the item was not served: {error['problem']}")
@@ -760,10 +765,10 @@ def evaluate(
 
     Raises
     ------
-    ScoringError
-        Only when `mode` does not exist.
+    ConfigError
+        When `mode` does not exist.
     """
-    require_mode(mode, MODES)
+    require_choice("mode", mode, MODES)
     try:
         passed = check(task_identifier, kwargs, response, question, mode)
     except SentenceDataError as missing:
