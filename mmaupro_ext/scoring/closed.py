@@ -133,12 +133,14 @@ def _read(answer: str, options: Options, cut: bool) -> Match:
     ]
     if stated:
         last = stated[-1]
-        if reading.retracts > last.sentence or (last.common and last.plain and reading.declines):
+        if reading.retracts > last.sentence or (last.common and last.plain and reading.undecided):
             return _UNPARSED  # "No, I cannot tell."
         for sign in reading.signs:
             later_claim = sign.role == Role.CLAIMED and sign.start > last.end
             if later_claim and not sign.indexes & last.indexes:
                 return Match(None, "ambiguous", text[last.start : sign.end])
+        if last.hedged and any(one.hedged and one.indexes != last.indexes for one in stated):
+            return Match(None, "ambiguous", text[stated[0].start : last.end])  # "Maybe A. Maybe B."
         return _verdict(text, last)
     if cut or reading.declines:
         return _UNPARSED
@@ -219,7 +221,7 @@ def _mentioned(text: str, reading: Reading, options: Options) -> Match | None:
 # --- JSON ----------------------------------------------------------------------------------------
 
 _PAIR = re.compile(
-    r"""["'](\w[\w ]*)["']\s*:\s*("(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|\[[^\]]*\]|[^,}\]\n"'\[]+)"""
+    r"""["'](\w[\w ]*)["']\s*:\s*("(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|\[[^\]]*\]|[^,{}\]\n"'\[]+)"""
 )
 _ANSWER_KEY = re.compile(
     r"(?:(?:final|correct|selected|chosen|predicted|my|best)[_ ]?)?"

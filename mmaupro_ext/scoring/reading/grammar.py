@@ -56,7 +56,7 @@ _CHOOSE = (
     "(?:choose|pick|select|say|go(?:ing)? (?:with|for|to (?:say|choose|pick|select|go with))|"
     "opt for|vote for|settle (?:on|for)|lean(?:ing)?(?: (?:towards?|to))?|think|believe|guess|"
     "suppose|bet on|"
-    "conclude|prefer|choosing|picking|selecting|chose|went with|stick(?:ing)? with|"
+    "answer|conclude|prefer|choosing|picking|selecting|chose|went with|stick(?:ing)? with|"
     "wähle|nehme|elijo|choisis|scelgo)(?: that)?"
 )
 _THINKING_AGAIN = (
@@ -106,7 +106,7 @@ CLAUSE_END = re.compile(
 TURN = re.compile(r";|\b(?:but|however|yet|so|therefore|thus|hence)\b")
 LINK = re.compile(
     r"(?:[.!?。]?[\"')\]]* ?(?=(?:and|or)\b)| ?[\"')\]]* ?)"
-    r"(?:,|/|&|\+|\||、|和|或|与|\b(?:and|or|und|oder|ou|et|y|o|e|vs\.?|versus)\b)?"
+    r"(?:,|/|&|\+|\||、|和|或|与|\b(?:and|or|und|oder|ou|et|y|o|e|vs\.?|versus|as well as|plus)\b)?"
     r"(?: ?\b(?:and|or|maybe|perhaps|possibly|also|both|option|choice|even|the|an?)\b)*"
     r" ?[\"'(\[]*",
     re.IGNORECASE,
@@ -115,12 +115,13 @@ LINK = re.compile(
 NEW_CLAUSE = re.compile(
     r"[\"')\]]*\s*(?:is|was|isn't|wasn't|seems|can't|cannot|would|could|might|may)\b"
 )
-_MARKS = r"[\s.,;:!?\"')\]}>|~。！）、…–—-]*"
+_MARKS = r"[\s.,;:!?\"')\]}>›|~/\\#@$%&\x00。！）、…–—-]*"
 _TRAIL = (
     "(?:,? ?(?:i (?:think|guess|believe|suppose|would say|reckon)|i'd say|probably|perhaps|maybe|"
-    r"in my opinion|for sure|definitely|please|though|then|instead|here)\b| ?(?:है|です|だ|입니다))?"
+    r"in my opinion|for sure|definitely|please|though|then|instead|here|"
+    r"final(?: answer)?)\b| ?(?:है|です|だ|입니다))?"
 )
-ALONE = _left(rf"^[ \"'(\[{{<>=|–—-]*(?:{_LEAD}\b[ ,:;.!–—-]*){{0,6}}{_FILL}")
+ALONE = _left(rf"^[ \"'(\[{{<‹>=|/\\#@$&∴–—-]*(?:{_LEAD}\b[ ,:;.!–—-]*){{0,6}}{_FILL}")
 UNSAID = _left(r"^\W*(?:(?:the|an?|options?|choices?)\b\W*)*")
 ENDS = re.compile(rf"{_MARKS}{_TRAIL}{_MARKS}$")
 CLOSES = re.compile(r"(?: [^\W\d_]+){0,3}[\"')\]]* ?(?:$|[.,;:!?()–—]|- )")
@@ -135,14 +136,14 @@ FORMULA = _left(
     rf"(?:(?:\b|_)(?:{_ANSWER})\b[\"')\]]*(?:[ ,]+(?!(?:{_BE})\b)[^\W\d_\ue000-\ue003][\w']*){{0,8}}?"
     rf"[ ,]*(?:\b(?:{_BE})\b|[:=]|[-–—]+>?|→) ?|"
     rf"(?:{_ANSWER_CJK})[^.。;!?\ue000-\ue003]{{0,14}}?|(?:^|[,，。; ])(?:应该|應該)?是|"
-    rf"\bc'est|\bes ist|\bhet is|\bodpowied[zź] to\b|\brichtig (?:ist|wäre)){_FILL}"
+    rf"\banswer's |\bc'est|\bes ist|\bhet is|\bodpowied[zź] to\b|\brichtig (?:ist|wäre)){_FILL}"
 )
 DIRECT = _left(
     r"\b(?:answer|ans|antwort|réponse|respuesta|resposta|risposta|antwoord|cevap|svar|"
     rf"odpowied[zź]|ответ|вариант|jawaban(?:nya)?|đáp án)\b[\]\"':* )]*{_FILL}"
 )
 CHOOSES = _left(
-    rf"(?:\bi(?:'d|'ll|'m| would| will| have to| am| must)? (?:\w+ )?|^|[,;:] ?|"
+    rf"(?:\bi(?:'d|'ll|'m| would| will| have to| am| must)? (?:have to |\w+ )?|^|[,;:] ?|"
     rf"\b(?:so|and|but|ich|yo|je|io) ){_CHOOSE}(?: it(?:'s| is))? {_FILL}"
 )
 SO = _left(
@@ -150,7 +151,7 @@ SO = _left(
     rf"[,:]? ?(?:it's |it (?:is|must be) )?{_FILL}"
 )
 CORRECTS = _left(
-    rf"(?:^|[,;:.!(–—-]|\b(?:but|and|or)\b) ?(?:(?:{_THINKING_AGAIN}|{_CONCLUDING}|"
+    rf"(?:^|[,;:.!(–—-]|{X}|\b(?:but|and|or)\b) ?(?:(?:{_THINKING_AGAIN}|{_CONCLUDING}|"
     rf"no(?= ?[,;:.!–—-]| wait))\b[ ,:;.!–—-]*){{1,4}}(?:it's |it is )?{_FILL}"
 )
 BUT = _left(rf"\bbut {_FILL}")
@@ -159,9 +160,12 @@ NOT_BUT = _left(
     rf"\bmais |, ?es |而是|[,，] ?是){_FILL}"
 )
 CHANGES_TO = _left(
-    rf"\b(?:chang|switch|revis|correct)\w*\b[^.;!?]{{0,40}}\bfrom {_FILL}{X} to {_FILL}"
+    rf"\b(?:chang|switch|revis|correct)\w*\b(?:[^.;!?]{{0,40}}\bfrom)? {_FILL}{X} to {_FILL}"
 )
-EQUALS = _left(r"\d ?= ?")
+EQUALS = _left(rf"(?:\d ?=|\b(?:makes?|equals?|totals?|total of|adds up to)) ?{_FILL}")
+CONTRARY = _left(
+    rf"^ ?(?:rather than|instead of|though|although|while|even if)\b[^,]{{0,80}}, ?{_FILL}"
+)
 GIVES = _left(rf"(?:[:;]|[-=]>|→|⇒) ?{_FILL}")
 GOES_THROUGH = re.compile(r"\b(?:options?|choices?|each|consider\w*|candidates?|possibilities)\b")
 AFTER_COMMA = _left(rf", ?(?:(?:but|so|and|then) )?{_FILL}")
@@ -175,14 +179,19 @@ VERDICT = _right(
     rf"sounds|remains|ist|es|est) (?:(?:{_ADVERB}|also|then) )*(?:the |my )?"
     rf"(?:(?:only|best|single|final) )?(?:(?:most|more) \w+|{_RIGHT_WORD})\b|"
     r" (?:fits|matches|describes|captures) (?:\w+ ){0,3}best\b| makes (?:the )?most sense\b|"
-    r" (?:fits|works|applies)(?: here)? ?$|"
+    r" (?:fits|works|applies)(?: here)? ?$| (?:is|fits|seems|matches) (?:\w+ )?better\b| is obvious\b|"
+    rf" beats {X}|"
     r" best (?:describes|fits|matches|explains|captures|represents)\b| is it\b| it is(?: ?[.,!;]|$)|"
     r" ?[:–—-]+ ?(?:[^.;!?]{0,40}[,–—-] ?)?(?:yes|correct|true|this (?:matches|fits|is (?:correct|"
     rf"right|it)))\b| ?[>≻] ?{X}| ?(?:选项|選項)? ?是?(?:正确|正確|对的|最)| ?が正解| ?(?:选项|選項)$"
 )
 IS = re.compile(r" is ?$")
+SURELY = re.compile(
+    r" (?:indeed|of course|absolutely|way|it (?:is|does|can|was|did|has)(?:n't| not)?) ?(?:[,.;!]|$)"
+)
+OTHERS_WRONG = re.compile(rf"{X} (?:is|are) (?:both |all )?(?:wrong|incorrect|not)\b")
 BOTH = re.compile(
-    r" (?:of (?:them|these|those)\b|(?:are|is|were|was) (?:true|correct|right|present|heard|valid)\b|"
+    r" (?:of (?:them|these|those|the \w+)\b|(?:are|is|were|was) (?:true|correct|right|present|heard|valid)\b|"
     r"(?:speak|talk|laugh|sing)s?\b)"
 )
 NOUN_BEFORE = _left(
@@ -199,7 +208,7 @@ COPULA = _left(
     r"be|(?:looks|sounds|seems|feels) like)|that's|that (?:is|would be)|this (?:is|must be)) "
     + _FILL
 )
-TRUTH = _left(rf"\b(?:(?:the|this|that) (?:\w+ )?|it )is {_FILL}")
+TRUTH = _left(rf"\b(?:(?:(?:the|this|that) (?:\w+ )?|it )is|it would be) {_FILL}")
 CONTRASTS = _left(rf"\bbut\b[^.;!?]{{0,60}}\b(?:is|are|was|were|sounds?|seems?) {_FILL}")
 TIMES = re.compile(
     r"\b(?:first|then|later|ends?|starts?|begins?|beginning|eventually|before|after|next|followed)\b"
@@ -207,8 +216,9 @@ TIMES = re.compile(
 HEDGED_LEFT = _left(rf"\b(?:might|may|could|can) (?:also |well |possibly )?be {_FILL}")
 HEDGED_RIGHT = _right(
     r" ?(?:(?:is|seems|looks|sounds|appears|remains) (?:\w+ )?(?:possible|plausible|conceivable|"
-    r"tempting|an option|a (?:possibility|candidate))|(?:might|could|may) (?:also )?be)\b"
+    r"an option|a (?:possibility|candidate))|(?:might|could|may) (?:also )?be)\b"
 )
+MAYBE = re.compile(r"\b(?:maybe|perhaps|possibly)\b")
 CONCEDES = re.compile(r"\b(?:although|though|whereas|even if|despite)\b")
 
 # --- what rejects --------------------------------------------------------------------------------
@@ -224,7 +234,10 @@ SUPPOSES = re.compile(
 )
 AT_FIRST = re.compile(r"\b(?:at first(?: glance)?|initially|originally)\b")
 ALL_BUT = _left(r"\b(?:anything|everything|anyone|all|any \w+) (?:but|except) (?:the |an? )?")
-OVER = _left(rf"(?:{X}[^.;,!?]{{0,20}} over|\bthan|\bless|\bleast) {_FILL}")
+BOUNDS = _left(r"\b(?:over|under|above|below) ")
+OVER = _left(
+    rf"(?:\b(?:at most|at least|minus|up to)|{X}[^.;,!?]{{0,20}} over|\bthan|\bless|\bleast) {_FILL}"
+)
 RULING_OUT = re.compile(
     r"\b(?:rul(?:e|es|ed|ing)|exclud\w+|eliminat\w+|discard\w*)\b[^.;!?\ue000-\ue003]*$"
 )
@@ -242,8 +255,10 @@ RULED_OUT = _right(
     r"(?:(?:is|are|was|were|can|could|would|may|does|do|did|seems?|looks?|sounds?|must|has|have) ?"
     r"(?:all |both )?(?:be )?(?:also |clearly |definitely |probably |simply )?"
     r"(?:not\b|n't|incorrect|wrong|(?:been )?(?:ruled|excluded|eliminated)|unlikely|impossible|"
-    r"out\b|less\b|the least|absent|false\b|inconsistent|incompatible)|"
+    r"out\b|less\b|the least|absent|false\b|inconsistent|incompatible|tempting)|"
     r"(?:can't|isn't|aren't|doesn't|don't|wouldn't|won't|wasn't|cannot|never)\b)|ではな|不是|不对|"
+    r" (?:dozen|hundred|thousand|million)\b|"
+    r"[^.;!?]{0,30}\bbut (?:it )?(?:isn't|is not|is wrong|it's not|i(?:'m| am) not convinced)\b|"
     r" ?[:–—-]+ ?(?:[^.;!?]{0,40}[,–—-] ?)?(?:no|wrong|incorrect|nope) ?(?:[,.;!)]|$)"
 )
 COUNTERFACTUAL = _right(
@@ -269,6 +284,7 @@ REFUSES = re.compile(
     r"\bplease\s+(?:provide|share|upload)\b|\bwould\s+not\s+say\b",
     re.IGNORECASE,
 )
+HEARS = re.compile(r"\b(?:hear|listen|identify)$", re.IGNORECASE)
 THINKS_ALOUD = re.compile(
     r"\s*(?:let me|let's|first(?:ly)?,|first of all|step 1|to (?:answer|determine|find|solve)|"
     r"we need|i (?:need|will|must)\b|okay,|alright|thinking|looking at|consider)"
@@ -283,7 +299,7 @@ RETRACTS = re.compile(
 )
 # Idioms with words that are options in some questions.
 IDIOM = re.compile(
-    r"\b(?:(?:you(?:'re|\s+are)|that's|all)\s+right|right\s+(?:now|after|before|away|at)|"
+    r"\b(?:(?:you(?:'re|\s+are)|that's|all)\s+right|right\s+(?:now|after|before|away|at|on)|"
     r"(?:happy|glad)\s+to|no\s+(?:problem|doubt|worries|question)|sounds?\s+good|other\s+than|"
     r"on\s+the\s+other|all\s+(?:in\s+all|of\s+a))\b",
     re.IGNORECASE,

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from mmaupro_ext.scoring.reading.normalise import ARTICLES, CJK, SKIPPED, Token, tokens
+from mmaupro_ext.scoring.reading.normalise import ARTICLES, CJK, SKIPPED, UNITS, Token, tokens
 from mmaupro_ext.scoring.reading.options import Name, Options
 
 # Stands for a letter that no option has: it contradicts every text beside it.
@@ -121,6 +121,8 @@ def _allowed(text: str, words: list[Token], position: int, end: int, name: Name)
         return False
     # A letter that is an option is looked for among the letters.
     if len(name.forms) == 1 and re.fullmatch(r"[A-Za-z]", name.forms[0]):
+        return False
+    if name.bare and end < len(words) and words[end].form in UNITS:
         return False
     if name.article:
         before = words[position - 1] if position else None

@@ -31,7 +31,8 @@ _MARKUP = tuple(
         (rf"<{_ANSWER_TAG}>\s*([^<>]*?)\s*(?:</{_ANSWER_TAG}>|$)", r" answer: \1. "),
         (r"<([biups])>([^<>]*)</\1>", r"\2"),
         (r"~~[^~\n]*~~", ""),
-        (r"</?[a-z]\w+>", " "),
+        (r"</?[a-z]\w+>|\[/?(?:answer|end)\]", " "),
+        (r"\b(option|choice|answer|opt)[-_]?(?=(?-i:[A-Z])\b)", r"\1 "),
         (r"\$([^$\s]+)\$", r"\1"),
         (r"\\[()\[\]]", ""),
         (r"[*`]", ""),
@@ -88,6 +89,7 @@ _AFTER_NUMBER = {
     **dict.fromkeys(("euro", "euros", "eur"), "€"),
     **{"hertz": "hz", "decibel": "db", "decibels": "db", "times": "times"},
 }
+UNITS = frozenset({*_AFTER_NUMBER.values(), "hour", "hours", "ms", "khz", "bpm", "db"})
 _NEGATIONS = {
     **{f"{verb}nt": verb for verb in ("is", "are", "was", "were", "do", "does", "did", "has", "have",
                                       "had", "could", "would", "should")},
@@ -104,7 +106,7 @@ _TOKEN = re.compile(
       (?P<sign>\ ?[#♯♭]|(?<=[A-G])b|(?<=[B-Gb-g])[-\ ](?:sharp|flat)
         |[-\ ](?:sharp|flat)(?=[-\ ](?:major|minor|maj|min)\b|[^\S\n]*(?:$|[.,;:!?)\n])))
       (?P<minor>m)?(?![\w#♯♭])
-  | (?P<money>[$€£])?(?P<number>(?<![\w.])-?\d+(?:[.,:/]\d+|[-–]\d+)*|(?<![\w.])-?\.\d+)
+  | (?P<money>[$€£])?(?P<number>(?<!\w)-?\d+(?:[.,:/]\d+|[-–]\d+)*|(?<!\w)-?\.\d+)
       (?P<ordinal>(?:st|nd|rd|th)\b)?(?P<percent>\s?%)?
   | (?P<cjk>[{CJK}])
   | (?P<word>[^\W\d_{CJK}{_MARKS}][^\W_{CJK}]*(?:[{_MARKS}]+[^\W_{CJK}]*)*
@@ -114,7 +116,10 @@ _TOKEN = re.compile(
     re.VERBOSE,
 )
 _MODE = re.compile(r"[ -](?:major|minor|maj|min)\b", re.IGNORECASE)
-_MODE_KEY = re.compile(r"[ -](?:major|minor)[ -]+[^\W\d_]", re.IGNORECASE)
+_MODE_KEY = re.compile(
+    r"[ -](?:major|minor)[ -]+(?!(?:is|was|because|since|and|or|not|would|fits|seems|it)\b)[^\W\d_]",
+    re.IGNORECASE,
+)
 _LABEL_FOLLOWS = re.compile(r"-|\s*(?:$|[^\w\s'-]|(?:and|or|only|is|was|&)\b)", re.IGNORECASE)
 _NOT_A_NUMBER = re.compile(
     r"\b(?:the(?:\s+[^\W\d_]+)?|this|that|which|no|any|some|every|each|other|1st|first|second|third|last|"

@@ -36,6 +36,7 @@ class Name:
     article: str = ""
     proper: bool = False
     common: bool = False
+    bare: bool = False  # a number without the unit that all options share
 
 
 @dataclass(frozen=True)
@@ -113,6 +114,8 @@ def _names(index: int, text: str, found: list[Token]) -> list[Name]:
         names.append(Name((joined,), index))
     if re.fullmatch(r"[b-g]♮ minor", " ".join(forms)):
         names.append(Name((forms[0][0] + "m",), index, proper=True))
+    if forms[-1] == "only" and len(forms) > 1:
+        names.append(Name(("only", *forms[:-1]), index))
     if forms[0] in _LEADING and len(forms) > 2 and not name.article:
         names.append(Name(forms[1:], index))
     head = re.match(r"(?:yes|no)(?=[,;:.] )|both(?= )|neither(?= )", text, re.IGNORECASE)
@@ -139,4 +142,4 @@ def _short_names(words: list[list[Token]]) -> list[Name]:
     all_numbers = all(re.fullmatch(r"-?\d+(?:\.\d+)?", number) for number in numbers)
     if len(forms) < 2 or len(units) != 1 or not all_numbers or units == {("",)}:
         return []
-    return [Name((number,), index) for index, number in enumerate(numbers)]
+    return [Name((number,), index, bare=True) for index, number in enumerate(numbers)]

@@ -84,7 +84,8 @@ def _linked(text: str, first: Mention, second: Mention, between: str) -> bool:
     after = _spaced(text[second.end : second.end + 40])
     if second.common and between.strip() == "," and not grammar.ENDS.match(after.split(".")[0]):
         return False
-    return not (between.strip() and grammar.NEW_CLAUSE.match(after))
+    clause = between.strip() and "or" not in between.lower().split()
+    return not (clause and grammar.NEW_CLAUSE.match(after))
 
 
 def sentences(skeleton: str) -> list[Sentence]:

@@ -59,6 +59,7 @@ class Sign:
     closed: bool  # whether something after it shows that the statement was over
     in_list: bool  # alone on its line
     enumerated: bool  # begins its sentence, as the items of a list do
+    hedged: bool  # "maybe X"
     plain: bool  # a statement by its place, without words that say so
 
 
@@ -71,6 +72,7 @@ class Reading:
     words: int
     finished: bool  # whether the last sentence ends with a full stop or the like
     declines: bool
+    undecided: bool  # whether it declines to judge, not just to hear
     retracts: int  # the last sentence that takes back what stood before, or -1
     thinks_aloud: bool
     listed: bool  # whether options are listed line by line
@@ -105,13 +107,15 @@ def read(text: str, found: list[Mention]) -> Reading:
     # "Cannot be determined" declines nothing where it is an option.
     options = [one for one in kept if " " in text[one.start : one.end]]
     inside = {at for one in options for at in range(one.start, one.end)}
+    refusals = [one.group() for one in grammar.REFUSES.finditer(text) if one.start() not in inside]
     first = polite.index(False) if False in polite else 0
     return Reading(
         signs=tuple(signs),
         sentences=polite.count(False),
         words=len(bones.split()),
         finished=bool(found_sentences and found_sentences[-1].mark.strip()),
-        declines=any(one.start() not in inside for one in grammar.REFUSES.finditer(text)),
+        declines=bool(refusals),
+        undecided=any(not grammar.HEARS.search(one) for one in refusals),
         retracts=retracts[-1] if retracts else -1,
         thinks_aloud=grammar.THINKS_ALOUD.match(bones) is not None,
         listed=listed,
@@ -213,6 +217,7 @@ def _signified(place: _Place, mention: Mention) -> Sign:
         and place.line
         and not re.search(r"\w", place.left.replace("option", "")),
         enumerated=not place.left.strip(" (\"'-") and (right + place.mark)[:1] in _ITEM,
+        hedged=place.alone and grammar.MAYBE.search(place.left) is not None,
         plain=place.alone or (place.led_in and not grammar.VERDICT.match(place.right)),
     )
 
@@ -261,6 +266,8 @@ def _rejected(place: _Place) -> bool:
     left, right, clause = place.left, place.right, place.clause
     if any(one.search(left) for one in (grammar.ALL_BUT, grammar.OVER, grammar.WRONG_ANSWER)):
         return True
+    if grammar.BOUNDS.search(left) and place.word[:1].isdigit():
+        return True
     if any(
         one.match(right) for one in (grammar.RULED_OUT, grammar.COUNTERFACTUAL, grammar.ONLY_IF)
     ):
@@ -295,7 +302,9 @@ def _stated(place: _Place) -> bool:
         return not (place.sign == LETTER and says(grammar.NOUN_BEFORE))
     if place.sign == COMMON and place.led_in and grammar.BOTH.match(right):
         return place.word in ("both", "neither")
-    if says(grammar.NOT_BUT, grammar.CHANGES_TO, grammar.EQUALS):
+    if says(grammar.NOT_BUT, grammar.CHANGES_TO):
+        return True
+    if ends and not place.trails and says(grammar.EQUALS, grammar.CONTRARY):
         return True
     if ends and (says(grammar.BUT) or (says(grammar.GIVES) and not says(grammar.GOES_THROUGH))):
         return True
@@ -323,12 +332,17 @@ def _opens(place: _Place) -> bool:
         return grammar.BECAUSE.match(right) is not None
     if grammar.REASONS.match(right):
         return True
+    if place.sign == COMMON and place.sentence == 0 and grammar.SURELY.match(right):
+        return True
     common = place.sign == COMMON
     return (
         place.sentence == 0
         and grammar.OPENS.match(right) is not None
         and not (place.letter and grammar.WOULD.search(right))
-        and not (_ANY_BUT_COMMON if common else _ANY).search(right)
+        and (
+            not (_ANY_BUT_COMMON if common else _ANY).search(right)
+            or grammar.OTHERS_WRONG.search(right) is not None
+        )
     )
 
 
