@@ -68,6 +68,15 @@ def test_a_cut_file_is_refused_unless_no_sound_is_missing(tmp_path, kind):
             assert caught.value.problem == problem
 
 
+def test_the_last_frame_of_aac_must_be_all_there(tmp_path):
+    (tmp_path / "a.aac").write_bytes(whole("aac")[:-5])
+    with pytest.raises(AudioError, match="ends inside AAC frame"):
+        audio.load(tmp_path / "a.aac")
+    (tmp_path / "a.aac").write_bytes(whole("aac") + b"x" * 50)
+    with pytest.raises(AudioError, match="50 bytes after AAC frame"):
+        audio.load(tmp_path / "a.aac")
+
+
 def test_without_pyav_the_extra_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "av", None)
     (tmp_path / "a.m4a").write_bytes(whole("m4a"))
