@@ -128,19 +128,20 @@ def _read(answer: str, options: Options, cut: bool) -> Match:
     if index is not None and not (cut and not re.search(r"[.!?。\n]\s*\Z", text)):
         return Match(index, "text", text.strip())
     reading = read(text, mentions(text, options))
-    stated = [
-        sign for sign in reading.signs if sign.role == Role.STATED and (sign.closed or not cut)
-    ]
-    if stated:
-        last = stated[-1]
+    stated = [sign for sign in reading.signs if sign.role == Role.STATED]
+    over = [sign for sign in stated if sign.closed or not cut]
+    if over:
+        last = over[-1]
+        if stated[-1].indexes != last.indexes:
+            return _UNPARSED  # another answer was on its way when the reply was cut
         if reading.retracts > last.sentence or (last.common and last.plain and reading.undecided):
             return _UNPARSED  # "No, I cannot tell."
         for sign in reading.signs:
             later_claim = sign.role == Role.CLAIMED and sign.start > last.end
             if later_claim and not sign.indexes & last.indexes:
                 return Match(None, "ambiguous", text[last.start : sign.end])
-        if last.hedged and any(one.hedged and one.indexes != last.indexes for one in stated):
-            return Match(None, "ambiguous", text[stated[0].start : last.end])  # "Maybe A. Maybe B."
+        if last.hedged and any(one.hedged and one.indexes != last.indexes for one in over):
+            return Match(None, "ambiguous", text[over[0].start : last.end])  # "Maybe A. Maybe B."
         return _verdict(text, last)
     if cut or reading.declines:
         return _UNPARSED

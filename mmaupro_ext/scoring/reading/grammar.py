@@ -27,7 +27,7 @@ def _right(pattern: str) -> re.Pattern[str]:
 # --- words ---------------------------------------------------------------------------------------
 
 _ANSWER = (
-    "answers?|choices?|options?|letter|response|selection|guess|prediction|solution|verdict|pick|"
+    "answers?|choice|option|letter|response|selection|guess|prediction|solution|verdict|pick|"
     "conclusion|result|ans|(?:best|closest)(?: (?:match|fit|candidate|one))?|"
     "(?:correct|right|the) one|antwort|lösung|respuesta|opción|solución|resposta|opção|risposta|"
     "opzione|réponse|antwoord|keuze|odpowied[zź]|cevap|svar(?:et)?|ответ|вариант|"
@@ -185,6 +185,7 @@ VERDICT = _right(
     r" ?[:–—-]+ ?(?:[^.;!?]{0,40}[,–—-] ?)?(?:yes|correct|true|this (?:matches|fits|is (?:correct|"
     rf"right|it)))\b| ?[>≻] ?{X}| ?(?:选项|選項)? ?是?(?:正确|正確|对的|最)| ?が正解| ?(?:选项|選項)$"
 )
+IS_X = _left(rf"(?<!options )(?<!choices )\b(?:is|are|was|were|be) {_FILL}")
 IS = re.compile(r" is ?$")
 SURELY = re.compile(
     r" (?:indeed|of course|absolutely|way|it (?:is|does|can|was|did|has)(?:n't| not)?) ?(?:[,.;!]|$)"
@@ -242,9 +243,12 @@ RULING_OUT = re.compile(
     r"\b(?:rul(?:e|es|ed|ing)|exclud\w+|eliminat\w+|discard\w*)\b[^.;!?\ue000-\ue003]*$"
 )
 WRONG_ANSWER = re.compile(
-    r"\b(?:wrong|incorrect|worst|false|bad|unlikely|least \w+) (?:answer|option|choice|guess|one)s?\b"
-    r"[^.;,!?]*$"
+    r"\b(?:(?:wrong|incorrect|worst|false|bad|unlikely|least \w+|possible|second|next|other|another|"
+    r"alternative|previous) (?:answer|option|choice|guess|one|candidate)s?|runner-?up|"
+    r"alternatives?|(?:close|distant|good) second)\b[^.;,!?]*$"
 )
+# "If it is a kettle, choose A."
+CONDITION = re.compile(r" ?if\b(?! (?:i|forced|pressed|you ask)\b)")
 # "A would need a rising pitch", "option A says that it is rising".
 SPEAKS_OF = re.compile(
     rf"{X} (?:(?:would|should) (?!be (?:the )?(?:correct|right|best))|(?:says|states|claims|reads|"

@@ -199,7 +199,9 @@ def _signs(bones: str, groups: list[Group], within: list[Sentence]) -> list[Sign
 
 def _signified(place: _Place, mention: Mention) -> Sign:
     right = place.right.lstrip()
-    worded = not place.led_in and (place.sign == SET_OFF or right[:1] in (",", ";"))
+    worded = not place.led_in and (
+        place.sign == SET_OFF or (right[:1] in (",", ";") and len(right) > 1)
+    )
     bare = place.alone and place.sign == LETTER
     return Sign(
         mention.start,
@@ -266,6 +268,8 @@ def _rejected(place: _Place) -> bool:
     left, right, clause = place.left, place.right, place.clause
     if any(one.search(left) for one in (grammar.ALL_BUT, grammar.OVER, grammar.WRONG_ANSWER)):
         return True
+    if grammar.CONDITION.match(left):
+        return True
     if grammar.BOUNDS.search(left) and place.word[:1].isdigit():
         return True
     if any(
@@ -314,6 +318,8 @@ def _stated(place: _Place) -> bool:
         return closes and says(grammar.TRUTH)
     if not letter:
         return False
+    if place.sign == SET_OFF and len(place.word) > 4 and closes and says(grammar.IS_X):
+        return True
     named_before = _ANY.search(left) is not None
     return (
         says(grammar.POINTS)
