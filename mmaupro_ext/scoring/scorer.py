@@ -106,11 +106,11 @@ def score(
     nothing = None if kind == "open" and judge_text is None else 0.0
     if problem is not None:
         return Verdict(nothing, "errored", details={"error": problem})
+    if kind == "closed":
+        return _closed(doc, reply, options, nearest, finish)
     text = _scored_text(reply, options, finish)
     if text is None:
-        return Verdict(nothing, "unparsed", details=_choices_of(doc) if kind == "closed" else {})
-    if kind == "closed":
-        return _closed(doc, text, options, nearest, finish)
+        return Verdict(nothing, "unparsed")
     if kind == "instruction":
         return _instruction(doc, text, options)
     return _open(text, options, judge_text)
@@ -154,26 +154,25 @@ def _is_nothing(text: str | None, options: Options) -> bool:
 # --- multiple choice -----------------------------------------------------------------------------
 
 
-def _choices_of(doc: Doc, stated: int | None = None, chosen: int | None = None) -> dict[str, Any]:
-    return {
-        "stated": choice_at(doc, stated),
-        "chosen": choice_at(doc, chosen),
-        "answer": doc["answer"],
-    }
-
-
 def _closed(
-    doc: Doc, text: str, options: Options, nearest: OfficialMatch | None, finish: str | None
+    doc: Doc, reply: str, options: Options, nearest: OfficialMatch | None, finish: str | None
 ) -> Verdict:
-    reading = closed.match(text, doc["choices"], mode="strict", finish=finish)
+    # The reader takes the final answer itself; what it reads is reported under every preset.
+    reading = closed.match(reply, doc["choices"], mode="strict", finish=finish)
     index, unscored = reading.index, False
     evidence: dict[str, Any] = {}
     if options.closed == "embedding":
         index, evidence = _nearest(nearest)
-        unscored = nearest is None and not _is_nothing(text, options)
+        nothing = _is_nothing(_scored_text(reply, options, finish), options)
+        unscored = nearest is None and not nothing
         if nearest is not None and nearest.status == "dropped":
             return Verdict(0.0, "errored", details={"error": "fewer than two choices"})
-    details = {**_choices_of(doc, reading.index, index), **evidence}
+    details = {
+        "stated": choice_at(doc, reading.index),
+        "chosen": choice_at(doc, index),
+        "answer": doc["answer"],
+        **evidence,
+    }
     points = None if unscored else float(is_right(doc, index, options.gold))
     return Verdict(points, reading.status, reading.index is not None, details)
 
@@ -212,7 +211,7 @@ def embedding_text(
     if text is None or _is_nothing(text, options):
         return None
     if options.letters == "on":
-        reading = closed.match(text, doc["choices"], mode="strict", finish=finish)
+        reading = closed.match(reply, doc["choices"], mode="strict", finish=finish)
         if reading.status == "letter":
             return choice_at(doc, reading.index)
     return text
