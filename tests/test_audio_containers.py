@@ -136,6 +136,7 @@ def test_chunks_before_and_after_the_samples_are_skipped(tmp_path):
         (wav(LAYOUT, LAYOUT, chunk(b"data", SAMPLES)), "two chunks that describe"),
         (wav(LAYOUT, chunk(b"data", SAMPLES[:100]) + SAMPLES), "header may be wrong"),
         (wav(LAYOUT, chunk(b"data", b""), chunk(b"LIST", b"abcd")), "holds no samples"),
+        (wav(LAYOUT, chunk(b"data", b""), chunk(b"chan", b"abcd")) + b"\1" * 300, "be followed"),
         (wav(LAYOUT, chunk(b"JUNK", SAMPLES)), "no chunk of samples"),
         # Behind such a chunk libsndfile loses its place.
         (wav(LAYOUT, chunk(b"acid", bytes(2)), chunk(b"data", SAMPLES)), "contradicts itself"),
