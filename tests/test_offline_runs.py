@@ -137,6 +137,17 @@ def test_the_other_reply_field_is_read_when_named(folder):
         read_runs([folder], reply_field="answer")
 
 
+def test_why_the_reply_ended_is_read_and_scored_with(folder):
+    def cut(line):
+        line.update(resps=[["The answer is A"]], finish="length")
+
+    edit(samples(folder, "sound"), cut)
+    (item,) = (item for item in read_runs([folder]).items if item.id == DOCS["sound"][0]["id"])
+    assert item.finish == "length"
+    assert score(folder) == 0
+    assert result_of(folder)["categories"]["sound"]["counts"]["unparsed"] == 1
+
+
 def test_a_file_that_was_cut_off_names_the_line(folder):
     file = samples(folder, "sound")
     file.write_text(file.read_text()[:-20])

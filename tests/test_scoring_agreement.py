@@ -3,38 +3,34 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from logged_runs import result_of, score
 
-from mmaupro_ext import data, plugin
+import mmaupro_ext
+from mmaupro_ext import data
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """Nano on the whole embedded sample, through lm_eval, saved as the command saves it."""
-    from lm_eval import simple_evaluate
-    from lm_eval.loggers import EvaluationTracker
-    from lm_eval.tasks import TaskManager
-
-    from mmaupro_ext.models.hf.model import HFAudioLM
-
+    """Nano on the whole embedded sample, by the command; its folder, and the numbers of its table."""
     folder = tmp_path_factory.mktemp("run")
-    results = simple_evaluate(
-        HFAudioLM(pretrained="nano", batch_size=8, device="cpu"),
-        tasks=["mmaupro-sample"],
-        task_manager=TaskManager(include_path=plugin.tasks_dir(), include_defaults=False),
-        log_samples=True,
-        bootstrap_iters=0,
+    command = (
+        "-m mmaupro_ext run --model hf-audio --model_args pretrained=nano --tasks mmaupro-sample "
+        f"--batch_size 8 --output_path {folder} --log_samples"
     )
-    tracker = EvaluationTracker(output_path=str(folder))
-    tracker.general_config_tracker.model_name_sanitized = "nano"
-    tracker.general_config_tracker.model_name = "nano"
-    logged = results.pop("samples")
-    tracker.save_results_aggregated(results=results, samples=logged)
-    for task, lines in logged.items():
-        tracker.save_results_samples(task_name=task, samples=lines)
-    return folder / "nano", results["results"]
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(Path(mmaupro_ext.__file__).parents[1]),
+        "HF_HUB_OFFLINE": "1",
+    }
+    subprocess.run([sys.executable, *command.split()], check=True, env=environment)
+    (results,) = folder.glob("*/results_*.json")
+    return results.parent, json.loads(results.read_text(encoding="utf-8"))["results"]
 
 
 def test_every_category_and_the_overall_row_agree_with_the_table(run, capsys):
@@ -69,6 +65,7 @@ def test_each_item_has_the_verdict_of_the_run(run, tmp_path):
     compared = 0
     for file in folder.glob("samples_*.jsonl"):
         for line in map(json.loads, file.read_text(encoding="utf-8").splitlines()):
+            assert line["finish"] in ("stop", "length")  # why it ended travels with the reply
             if "acc" in line:
                 assert ours[line["doc"]["id"]] == line["acc"]
                 compared += 1

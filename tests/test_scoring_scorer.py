@@ -170,6 +170,12 @@ def test_what_a_model_thought_counts_for_no_kind():
     assert "Model Response: a cat\n" in messages[1]
 
 
+def test_why_a_reply_ended_reaches_the_reader():
+    cut = "The answer is B"  # … or is it "Baritone"?
+    assert score(closed(), cut).parsed
+    assert not score(closed(), cut, finish="length").parsed
+
+
 def test_an_unknown_preset_is_named():
     with pytest.raises(ConfigError, match="preset='fair' is unknown"):
         score(closed(), "B", "fair")
