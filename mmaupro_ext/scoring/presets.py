@@ -172,7 +172,7 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
             (
                 "official",
                 _OFFICIAL,
-                "The released evaluator to the bug: the number that compares with the paper.",
+                "The released evaluator to the bug; made for replies that name an option by its text.",
             ),
             (
                 "strict",
