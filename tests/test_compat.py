@@ -27,7 +27,7 @@ def run_python(code: str, **env: str) -> subprocess.CompletedProcess[str]:
         env={**os.environ, "PYTHONPATH": PACKAGE_PARENT, "MMAUPRO_NO_HOOK": "", **env},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
         check=False,
     )
 
@@ -143,7 +143,7 @@ def start_python(folder: Path, code: str, **env: str) -> subprocess.CompletedPro
         env={"PATH": os.environ["PATH"], **env},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=600,
         check=False,
     )
 
@@ -253,7 +253,7 @@ def test_real_tasks_without_data_stop_before_the_model_is_loaded(tmp_path):
         # MMAUPRO_NO_HOOK is for the bare lm_eval command: `mmaupro run` asked for us by name.
         env={**os.environ, "PYTHONPATH": PACKAGE_PARENT, "XDG_CACHE_HOME": str(tmp_path),
              "MMAUPRO_DATA": "", "HF_HUB_OFFLINE": "1", "MMAUPRO_NO_HOOK": "1"},
-        capture_output=True, text=True, timeout=240, check=False,
+        capture_output=True, text=True, timeout=6000, check=False,
     )  # fmt: skip
     assert done.returncode == 2
     assert "a-model-that-does-not-exist" not in done.stderr.split("Selected Tasks")[-1]

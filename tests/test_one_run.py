@@ -104,7 +104,7 @@ def run(folder, tmp_path):
             capture_output=True,
             text=True,
             check=False,
-            timeout=300,
+            timeout=1200,
         )
         assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
         (results,) = (tmp_path / out).glob("**/results_*.json")

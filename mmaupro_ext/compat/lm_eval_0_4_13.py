@@ -22,15 +22,14 @@ built-in model or task, and runs that have nothing to do with us stay as they ar
 
 from __future__ import annotations
 
+import numbers
 import os
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 from mmaupro_ext import plugin
-
-REAL_PREFIXES = ("mmaupro_", "mmaupro-ll_")
-REAL_GROUP, LOGLIKELIHOOD_GROUP = "mmaupro", "mmaupro-ll"
 
 _PATCHED = "_mmaupro_ext"
 
@@ -40,14 +39,20 @@ _run: Any = None
 
 def discovers_plugins() -> bool:
     """Return whether the installed lm_eval reads the entry points `lm_eval.models` and `lm_eval.tasks`."""
+    from lm_eval.tasks import manager
+
+    return hasattr(manager, "discover_plugin_task_paths") or _reads_entry_points()
+
+
+def _reads_entry_points() -> bool:
     import inspect
 
     from lm_eval.api import registry
-    from lm_eval.tasks import manager
 
-    return hasattr(manager, "discover_plugin_task_paths") or "entry_points(" in inspect.getsource(
-        registry
-    )
+    try:
+        return "entry_points(" in inspect.getsource(registry)
+    except (OSError, TypeError):  # no source at hand: registering the same target twice is harmless
+        return False
 
 
 def _once(owner: Any) -> bool:
@@ -63,15 +68,10 @@ def _once(owner: Any) -> bool:
 
 def add_models(module: Any) -> None:
     """Let our model names join lm_eval's."""
-    import inspect
-
     from lm_eval.api import registry
 
-    try:
-        if "entry_points(" in inspect.getsource(registry):
-            return
-    except (OSError, TypeError):  # no source at hand: registering the same target twice is harmless
-        pass
+    if _reads_entry_points():
+        return
     for name, target in plugin.MODELS.items():
         if name not in registry.model_registry:
             registry.model_registry.register(name, target=target)
@@ -141,13 +141,13 @@ def real_categories(tasks: Any, known: Any) -> list[str]:
         task if isinstance(task, str) else str(task.get("task") or task.get("group") or "")
         for task in tasks
     ]
-    asked = {name.removeprefix(prefix) for name in names for prefix in REAL_PREFIXES}
+    asked = {name.removeprefix(prefix) for name in names for prefix in ("mmaupro_", "mmaupro-ll_")}
     return [
         name
         for name, category in known.items()
         if name in asked
-        or REAL_GROUP in names
-        or (LOGLIKELIHOOD_GROUP in names and category.kind == "closed")
+        or "mmaupro" in names
+        or ("mmaupro-ll" in names and category.kind == "closed")
     ]
 
 
@@ -256,8 +256,6 @@ def _no_reply(answer: Any) -> Any:
 
 
 def _wrong(name: str, value: Any, higher_is_better: dict[str, Any]) -> Any:
-    import numbers
-
     import numpy as np
 
     if name == "bypass" or not isinstance(value, (numbers.Number, np.bool_)):
@@ -314,10 +312,8 @@ def log_what_was_heard(module: Any) -> None:
     tracker.save_results_samples = save_results_samples
 
 
-def _results_file(tracker: Any) -> Any:
+def _results_file(tracker: Any) -> Path | None:
     """Return the path that lm_eval gave the results, or None where it did not get that far."""
-    from pathlib import Path
-
     if not tracker.output_path or tracker.date_id is None:
         return None
     path = Path(tracker.output_path)
