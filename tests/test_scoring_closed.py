@@ -190,6 +190,7 @@ def test_text_is_read(reply):
         ("constant", TREND, 2),
         ("Both", ["The man", "The woman", "Both the man and the woman"], 2),
         ("Beyonce", ["Beyoncé", "Adele"], 0),
+        ("AT THE ANSWERS", ["At the answers", "At the questions"], 0),
         ("Only statement 1", ["Statement 1 only", "Statement 2 only"], 0),
         ("Yes", ["Yes, because it rains", "No, because it is dry"], 0),
     ],

@@ -32,7 +32,7 @@ _MARKUP = tuple(
         (r"<([biups])>([^<>]*)</\1>", r"\2"),
         (r"~~[^~\n]*~~", ""),
         (r"</?[a-z]\w+>|\[/?(?:answer|end)\]", " "),
-        (r"\b(option|choice|answer|opt)[-_]?(?=(?-i:[A-Z])\b)", r"\1 "),
+        (r"\b((?-i:[Oo]ption|[Cc]hoice|[Aa]nswer|[Oo]pt))[-_]?(?=(?-i:[A-Z])\b)", r"\1 "),
         (r"\$([^$\s]+)\$", r"\1"),
         (r"\\[()\[\]]", ""),
         (r"[*`]", ""),
