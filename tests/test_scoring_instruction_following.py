@@ -1,4 +1,4 @@
-"""The 27 instruction checks: every known quirk of the official ones, and its repair."""
+"""The 27 instruction checks, in one file as they are: quirks of the official ones, and their repair."""
 
 from __future__ import annotations
 
