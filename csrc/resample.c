@@ -1,4 +1,5 @@
-/* Rational resampling by overlap-save FFT. See resample.h for the interface.
+/* Rational resampling by overlap-save FFT. See resample.h for the interface. 400 lines: one transform, with the butterflies
+ * of all its radices.
  *
  * The method. With down/up the ratio of the rates in lowest terms, a block of N_in = B*down input samples and a block of
  * N_out = B*up output samples last equally long, so bin k of both transforms is the same frequency. Resampling a block is

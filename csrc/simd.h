@@ -11,7 +11,7 @@
  *     neon         4      every arm64
  *
  * MM_LANES must equal the register width of the level: wider vectors than registers cost a factor of 2 to 4.
- * MM_NAME(f) gives a function its level's name, e.g. log_mel_frames_avx2, so that all levels link together.
+ * MM_NAME(f) gives a function its level's name, e.g. mm_mix_avx2, so that all levels link together.
  * With one lane `vf` is a plain float, so the arithmetic below is ordinary C.
  */
 #ifndef MM_SIMD_H

@@ -32,7 +32,7 @@
  *                      . exp(-2 pi i j q / n_fft)                         <-    ... of turned ...
  *                      . sum over a of y[columns a + j] exp(-2 pi i a q / radix)  <- 2: ... transforms of length `radix`
  *
- * Where the two factors are known to be coprime (radix 25 and even radices but 32, see transform in stft_plan.py), n =
+ * Where the two factors are known to be coprime (radix 25 and even radices but 32, see make_transform in stft_plan.py), n =
  * (columns a + radix j) mod n_fft, and k is the number that is q mod radix and r mod columns: then
  *
  *     exp(-2 pi i n k / n_fft) = exp(-2 pi i a q / radix) exp(-2 pi i j r / columns)

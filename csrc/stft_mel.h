@@ -38,7 +38,7 @@ typedef struct {
     const void *pass_turns; /* for each pass but the last: [points after the pass][its radix - 1][cos, sin] */
     const int32_t *bins;      /* [half + 1][columns]: the bin at each place after the last pass; n_fft / 2 + 1: none */
 
-    /* filters: see make_bank in stft_mel.py */
+    /* filters: see make_bank in stft_plan.py */
     int n_mels, first_bin, magnitude;
     float power_floor;
     const int32_t *segment_bins; /* [n_mels + 1] */

@@ -8,7 +8,6 @@ import pytest
 from mmaupro_ext import native
 from mmaupro_ext.native import choose, stream
 from mmaupro_ext.native import resample_plan as plans
-from mmaupro_ext.native.fallback import FULL_SCALE
 from mmaupro_ext.native.kernels import resample_pairs
 
 RATES = (44100, 48000, 8000, 11024)
@@ -228,7 +227,7 @@ def test_mean_and_split_are_rounded_once(core, dtype):
                 x = rng.integers(limits.min, limits.max, (frames, channels), dtype, endpoint=True)
                 x[0] = limits.min
             # float64 holds sums of 8 such samples exactly (float32: but for bits far below the result's).
-            exact = x.astype(np.float64) / FULL_SCALE[dtype]
+            exact = x.astype(np.float64) / plans.FULL_SCALE[dtype]
             mean = (exact.sum(axis=1) / channels).astype(np.float32)
             # The order of two divisions may move the last bit of a float64, and so that of a float32.
             last_bit = 2**-23 if channels & (channels - 1) else 0

@@ -1,6 +1,8 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False
 """The compiled core: arrays in, arrays out, without the GIL.
 
+One file of more than 400 lines, as it is one module: the declarations of all C headers come first.
+
 Arguments are checked by the callers in Python; here only what would let C read or write out of bounds
 is checked again. The functions have the signatures of the twin's and the fallback's.
 """

@@ -21,13 +21,12 @@ import numpy.typing as npt
 from scipy.fft import irfft, rfft
 from scipy.sparse import csr_array
 
-from mmaupro_ext.native.resample_plan import ResamplePlan, digit_reversed
+from mmaupro_ext.native.resample_plan import FULL_SCALE, ResamplePlan, digit_reversed
 from mmaupro_ext.native.stft_plan import Plan
 
 L = 16  # frames, or pairs of blocks, in a batch
 BLOCK = 16 * L  # frames
 FRAMES = 1 << 16  # of several channels, mixed at once
-FULL_SCALE = {"int16": 2.0**15, "int32": 2.0**31, "float32": 1.0}
 
 
 def lanes(level: int) -> int:

@@ -15,6 +15,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+# Full scale of the samples that decoders give: what resampling takes after mixing has a full scale of 1.
+FULL_SCALE = {"int16": 2.0**15, "int32": 2.0**31, "float32": 1.0}
+
 # Response of soxr HQ, the default of librosa, so that features stay where published numbers were
 # made. Edges in units of the lower of the two Nyquist frequencies; attenuation in dB.
 PASS_EDGE = 0.913

@@ -1,6 +1,6 @@
 """Numba twin of ``csrc/resample.c`` and ``csrc/mix.c``: the same plans, the same method.
 
-Read the C sources for the method; names are the same here. Two things differ. The stages run one
+A few lines more than 400, with the writer of the butterflies. Read the C sources for the method; names are the same here. Two things differ. The stages run one
 after the other over all rows instead of depth first. And the outputs of a butterfly go to a small
 buffer first: with constant offsets there, LLVM sees that the loop over lanes can be a vector operation.
 Places in the big buffer are unsigned: an index that might be negative, as one that Python counts from
@@ -21,13 +21,18 @@ import numpy as np
 import numpy.typing as npt
 
 from mmaupro_ext.native.jit import inline, jit
-from mmaupro_ext.native.resample_plan import CODELETS, MAX_RADIX, ResamplePlan, Transform
+from mmaupro_ext.native.resample_plan import (
+    CODELETS,
+    FULL_SCALE,
+    MAX_RADIX,
+    ResamplePlan,
+    Transform,
+)
 
 LANES = 16  # PAIRS_PER_BATCH of native/stream.py is a multiple of it
 ROW = 2 * LANES  # a row: LANES real parts, then LANES imaginary parts
 _LANES = np.uintp(LANES)
 AT_ONCE = 64  # rows
-FULL_SCALE = {"int16": 2.0**15, "int32": 2.0**31, "float32": 1.0}
 _UNSIGNED = np.int32(0x7FFFFFFF)
 
 
@@ -93,15 +98,15 @@ class _Writer:
         self.lines: list[str] = []
         self.constants: dict[str, np.float32] = {}  # as float32, or products with them were double
 
-    def loop(self, x: list[tuple[str, str]], put: Callable[[Any], None]) -> list[str]:
-        """Return a loop that puts the DFT of the places x."""
+    def begin(self, x: list[tuple[str, str]]) -> list[tuple[str, str]]:
+        """Begin a loop; return the DFT of the places x."""
         self.lines = []
-        put(self.dft([self.pair(*place) for place in x]))
-        return [
-            "    for v in range(LANES):",
-            "        at = np.uintp(v)",
-            *(f"        {line}" for line in self.lines),
-        ]
+        return self.dft([self.pair(*place) for place in x])
+
+    def end(self) -> list[str]:
+        """Return the loop."""
+        head = ["    for v in range(LANES):", "        at = np.uintp(v)"]
+        return [*head, *(f"        {line}" for line in self.lines)]
 
     def put(self, numbered: list[tuple[int, tuple[str, str]]], twiddled: bool = False) -> None:
         """Write numbers to their rows of u, turned by the twiddles on request."""
@@ -198,21 +203,18 @@ def _make_butterfly(radix: int) -> Callable[..., Any]:
     ]
     rows = [(f"rows[p{q} + at]", f"rows[p{q} + _LANES + at]") for q in count]
     if radix < 9:
-        lines += writer.loop(rows, lambda y: writer.put(list(enumerate(y)), twiddled=True))
+        writer.put(list(enumerate(writer.begin(rows))), twiddled=True)
+        lines += writer.end()
     else:  # LLVM compares no more than eight pointers, so a loop must not read nine rows: 3 x 3, by way of u
         for b in range(3):
-            lines += writer.loop(
-                rows[b::3],
-                lambda y, b=b: writer.put(
-                    [(9 + b + 3 * c, writer.turned(z, b * c, radix)) for c, z in enumerate(y)]
-                ),
-            )
+            y = writer.begin(rows[b::3])
+            writer.put([(9 + b + 3 * c, writer.turned(z, b * c, radix)) for c, z in enumerate(y)])
+            lines += writer.end()
         for c in range(3):
-            column = [9 + 3 * c + b for b in range(3)]
-            lines += writer.loop(
-                [(f"u[{q} * ROW + v]", f"u[{q} * ROW + LANES + v]") for q in column],
-                lambda y, c=c: writer.put([(c + 3 * d, z) for d, z in enumerate(y)], twiddled=True),
-            )
+            column = [f"u[{9 + 3 * c + b} * ROW" for b in range(3)]
+            y = writer.begin([(f"{row} + v]", f"{row} + LANES + v]") for row in column])
+            writer.put([(c + 3 * d, z) for d, z in enumerate(y)], twiddled=True)
+            lines += writer.end()
     lines += [f"    _put(u, {q}, rows, p{q})" for q in count]
     space = {**globals(), **writer.constants}
     # The name of this file, so that Numba keeps what it compiles until the file changes.
