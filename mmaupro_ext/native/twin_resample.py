@@ -1,6 +1,8 @@
 """Numba twin of ``csrc/resample.c`` and ``csrc/mix.c``: the same plans, the same method.
 
-A few lines more than 400, with the writer of the butterflies. Read the C sources for the method; names are the same here. Two things differ. The stages run one
+A few lines more than 400, with the writer of the butterflies.
+
+Read the C sources for the method; names are the same here. Two things differ. The stages run one
 after the other over all rows instead of depth first. And the outputs of a butterfly go to a small
 buffer first: with constant offsets there, LLVM sees that the loop over lanes can be a vector operation.
 Places in the big buffer are unsigned: an index that might be negative, as one that Python counts from
