@@ -148,6 +148,24 @@ def test_what_a_decoder_would_play_a_part_of_is_refused(tmp_path, content, probl
     assert verdict(tmp_path / "a.wav")[1]
 
 
+@pytest.mark.parametrize("container", ["W64", "CAF"])
+def test_a_second_chunk_of_samples_is_refused_in_wide_containers_too(tmp_path, container):
+    content = by_libsndfile(sound(), format=container, subtype="PCM_16")
+    again = content[content.index(b"data") :]
+    assert "two chunks of samples" in verdict(tmp_path / "a", content + again)[1]
+    assert "after its samples" in verdict(tmp_path / "a", content + b"\xff" * 300)[1]
+
+
+def test_endless_chunks_and_tags_are_given_up(tmp_path):
+    """A million of each: what would keep the judge busy for hours if the file were larger."""
+    for content, problem in (
+        (wav(b"abcd\0\0\0\0" * 10**6), "no chunk of samples"),
+        (b"caff\0\1\0\0" + (b"free" + bytes(8)) * 10**6, "no chunk of samples"),
+        (whole("MP3") + b"\xff" * 10**6, "no tag"),
+    ):
+        assert problem in verdict(tmp_path / "a", content)[1]
+
+
 @pytest.mark.parametrize("rate", [0, 768_001, 0x7FFFFFFF, 0xFFFFFFFF])
 def test_rates_that_nothing_records_at_are_refused_by_the_files_name(tmp_path, rate):
     layout = chunk(b"fmt ", struct.pack("<HHIIHH", 1, 1, rate, 2 * rate & 0xFFFFFFFF, 2, 16))
@@ -269,6 +287,14 @@ def test_an_mp3_whose_count_is_wrong_is_played_by_its_frames(tmp_path, name):
     last = content.rindex(b"\xff\xfb")
     for end in (len(content) // 2, last, len(content) - 1):
         assert CUT_SHORT in verdict(tmp_path / "a", content[:end])[1]
+
+
+def test_a_count_without_a_number_of_bytes_may_count_its_own_frame(tmp_path):
+    content = whole("MP3 counted")
+    at = max(content.find(b"Xing"), content.find(b"Info")) + 4
+    bare = content[:at] + struct.pack(">II", 1, 41) + content[at + 8 :]
+    assert verdict(tmp_path / "a", bare)[0] >= FRAMES
+    assert "holds 40 of 42" in verdict(tmp_path / "a", with_count(bare, 42))[1]
 
 
 def test_a_frame_with_fraunhofers_count_is_no_sound(tmp_path):

@@ -13,6 +13,8 @@ from dataclasses import replace
 
 from mmaupro_ext.audio.whole import STRAY_BYTES, DamagedError, Pcm, Source, Verdict
 
+Chunk = tuple[bytes, int, int]  # name, start and length
+MOST_CHUNKS = 10_000  # more are no sound file, but could keep us busy for hours
 W64_TAIL = bytes.fromhex("f3acd3118cd100c04f8edb8a")  # of every GUID but the first in a W64 file
 MPEG_TAGS = (0x50, 0x55)  # of a WAV's format: MPEG audio, layers I and II, and layer III
 PCM, EXTENSIBLE = 0x0001, 0xFFFE
@@ -100,10 +102,10 @@ def _measured(
     return Verdict(present, present, ((0, field), right, (field + len(right), source.size)))
 
 
-def _chunks(source: Source, at: int, order: str) -> list[tuple[bytes, int, int]]:
+def _chunks(source: Source, at: int, order: str) -> list[Chunk]:
     """Return name, start and length of the chunks from `at` on, as far as they can be followed."""
-    found = []
-    while len(header := source.read(at, 8)) == 8:
+    found: list[Chunk] = []
+    while len(found) < MOST_CHUNKS and len(header := source.read(at, 8)) == 8:
         name, length = header[:4], struct.unpack(order + "I", header[4:])[0]
         if not all(32 <= byte < 127 for byte in name):
             break
@@ -243,42 +245,44 @@ def _au(source: Source, order: str) -> Verdict:
 
 
 def _w64(source: Source) -> Verdict:
+    chunks: list[Chunk] = []
     at = 40  # GUID of the file, size, GUID of its kind
-    while len(header := source.read(at, 24)) == 24 and header[4:16] == W64_TAIL:
-        size = struct.unpack("<Q", header[16:])[0]
-        if header[:4] == b"data":
-            verdict = _measured(source, at + 24, size, at + 16, "<Q", extra=24)
-            if verdict.pieces is None:
-                at += size
-                while (after := source.read(at + -at % 8, 24))[4:16] == W64_TAIL:
-                    if after[:4] in (b"data", b"riff"):
-                        raise DamagedError("holds two chunks of samples")
-                    at += -at % 8 + max(24, struct.unpack("<Q", after[16:])[0])
-                _check_rest(source, at)
-            return verdict
+    while len(chunks) < MOST_CHUNKS and (header := source.read(at, 24))[4:16] == W64_TAIL:
+        size = int.from_bytes(header[16:], "little")  # counts the header
+        chunks.append((header[:4], at + 24, size))
         if size < 24:
             break
         at += size + -size % 8
-    raise DamagedError("has no chunk of samples that can be found")
+    return _of_wide_chunks(source, chunks, "<Q", extra=24, before=24)
 
 
 def _caf(source: Source) -> Verdict:
+    chunks: list[Chunk] = []
     at = 8
-    while len(header := source.read(at, 12)) == 12:
-        name, size = header[:4], struct.unpack(">q", header[4:])[0]
-        if name == b"data":  # a number of edits comes before the samples
-            verdict = _measured(source, at + 16, size, at + 4, ">q", extra=4)
-            if verdict.pieces is None:
-                at += 12 + size
-                while (after := source.read(at, 12))[4:5] == b"\0" and len(after) == 12:
-                    if after[:4] == b"data":
-                        raise DamagedError("holds two chunks of samples")
-                    if not all(32 <= byte < 127 for byte in after[:4]):
-                        break
-                    at += 12 + struct.unpack(">q", after[4:])[0]
-                _check_rest(source, at)
-            return verdict
+    while len(chunks) < MOST_CHUNKS and len(header := source.read(at, 12)) == 12:
+        size = struct.unpack(">q", header[4:])[0]
+        if not all(32 <= byte < 127 for byte in header[:4]):
+            break
+        chunks.append((header[:4], at + 12, size))
         if size < 0:
             break
         at += 12 + size
-    raise DamagedError("has no chunk of samples that can be found")
+    # A number of edits comes before the samples.
+    return _of_wide_chunks(source, chunks, ">q", extra=4, before=0)
+
+
+def _of_wide_chunks(
+    source: Source, chunks: list[Chunk], layout: str, extra: int, before: int
+) -> Verdict:
+    """Judge by chunks whose sizes have 64 bits, and count `before` bytes before the content."""
+    samples = [(start, size) for name, start, size in chunks if name == b"data"]
+    if not samples:
+        raise DamagedError("has no chunk of samples that can be found")
+    if len(samples) > 1:
+        raise DamagedError("holds two chunks of samples")
+    start, size = samples[0]
+    verdict = _measured(source, start + extra - before, size, start - 8, layout, extra)
+    if verdict.pieces is None:
+        _, start, size = chunks[-1]
+        _check_rest(source, start - before + size)
+    return verdict

@@ -7,12 +7,16 @@ given the frames with the right one.
 
 from __future__ import annotations
 
+import re
 import struct
 
 from mmaupro_ext.audio.whole import DamagedError, Verdict
 
 # An MPEG decoder may lack a frame at the start, whose bits stand in a frame before it.
 MPEG_FRAME = 1152  # samples
+ZEROS = re.compile(rb"\0+")
+# Bytes after the last frame in which another one is looked for; so many are an error in any case.
+SEARCHED = 1 << 16
 LONGEST_MPEG_FRAME = 2881  # bytes, 320 kbit/s at 32 kHz and more for layer II
 MPEG_RATES = {3: (44100, 48000, 32000), 2: (22050, 24000, 16000), 0: (11025, 12000, 8000)}
 # kbit/s by version (1, or 2 and 2.5) and layer.
@@ -75,8 +79,10 @@ def of_mpeg(content: bytes, first: int = 0, end: int | None = None) -> Verdict:
     if count == 0:
         raise DamagedError("holds no MPEG frame with sound")
     present = sum(b - a for a, b in runs)
-    missing = stated_bytes is None or stated_bytes > present
-    if stated > count + (stated_bytes is not None and stated_bytes <= present) and missing:
+    # The bytes, where they are stated, say whether it is the count that is wrong; where they are not,
+    # one frame may be missing, since some encoders count the frame with the tag.
+    missing = stated > count + 1 if stated_bytes is None else stated_bytes > present
+    if missing and stated > count:
         raise DamagedError(f"is cut short: it holds {count} of {stated} MPEG frames")
     if stated == count and plain and content[start + place : start + place + 4] != b"VBRI":
         return Verdict(slack=MPEG_FRAME)
@@ -158,8 +164,8 @@ def _check_mpeg_tail(
         raise DamagedError(
             f"holds 2 streams, one after the other: MPEG frame {count} is of another kind"
         )
-    sync = bytes((0xFF,))
-    place = content.find(sync, at, stop)
+    sync, far = bytes((0xFF,)), min(stop, at + SEARCHED)
+    place = content.find(sync, at, far)
     while 0 <= place < stop - 4:
         if (
             content[place + 1] & 0xFE == kind
@@ -167,7 +173,7 @@ def _check_mpeg_tail(
             and _is_frame(content, place, stop)
         ):
             raise DamagedError(f"has {place - at} bytes after MPEG frame {count} that are no frame")
-        place = content.find(sync, place + 1, stop)
+        place = content.find(sync, place + 1, far)
     if stop - at > LONGEST_MPEG_FRAME:
         raise DamagedError(f"has {stop - at} bytes after its last MPEG frame that are no tag")
     if stop - at < 4 and content[at] == 0xFF:
@@ -208,9 +214,8 @@ def _skip_tags(content: bytes, at: int, stop: int) -> int:
             if max(ends) < 0:
                 break
             at = min(end for end in ends if end >= 0) + 9
-        elif head[:1] == b"\0":
-            rest = content[at:stop].lstrip(b"\0")
-            at = stop - len(rest)
+        elif zeros := ZEROS.match(content, at, stop):
+            at = zeros.end()
         else:
             break
     return min(at, stop)
