@@ -190,6 +190,17 @@ def test_a_disk_that_fills_up_in_the_middle_of_a_file_is_noticed(
     assert "results_" in capsys.readouterr().err
 
 
+def test_a_save_that_ended_before_the_file_had_a_name_is_noticed(run, tmp_path, capsys):
+    results = found()
+    for sample in results["samples"]["mmaupro-sample_sound"]:
+        del sample["doc_hash"]  # lm_eval adds these up first
+    with pytest.raises(SystemExit) as stop:
+        run(*OURS, "--output_path", tmp_path, "--log_samples", results=results)
+    assert stop.value.code == 1
+    assert f"could not write {tmp_path};" in capsys.readouterr().err
+    assert not list(tmp_path.rglob("*.json*"))
+
+
 def test_samples_that_were_written_in_part_are_not_called_saved(tmp_path):
     record = after_run.Run()
     (tmp_path / "whole").write_text("{}\n{}\n")

@@ -292,7 +292,7 @@ def log_what_was_heard(module: Any) -> None:
         total = heard.totals_of_samples(samples or {})
         if total is not None:
             results.setdefault("config", {})["heard"] = total
-        self.date_id = None  # set anew when lm_eval gets as far as naming the file
+        vars(self).pop("date_id", None)  # set when lm_eval gets as far as naming the file
         save_results(self, results=results, samples=samples)
         if _run is not None:
             _run.saved_results(results, self.output_path, _results_file(self))
@@ -305,8 +305,9 @@ def log_what_was_heard(module: Any) -> None:
         save_samples(self, task_name=task_name, samples=samples)
         if _run is not None:
             file = _results_file(self)
-            name = f"samples_{task_name}_{self.date_id}.jsonl"
-            _run.saved_samples(file and file.with_name(name), len(samples))
+            if file is not None:
+                name = f"samples_{task_name}_{self.date_id}.jsonl"
+                _run.saved_samples(file.with_name(name), len(samples))
 
     tracker.save_results_aggregated = save_results_aggregated
     tracker.save_results_samples = save_results_samples
@@ -314,7 +315,7 @@ def log_what_was_heard(module: Any) -> None:
 
 def _results_file(tracker: Any) -> Path | None:
     """Return the path that lm_eval gave the results, or None where it did not get that far."""
-    if not tracker.output_path or tracker.date_id is None:
+    if not tracker.output_path or not hasattr(tracker, "date_id"):
         return None
     path = Path(tracker.output_path)
     if path.suffix == ".json":

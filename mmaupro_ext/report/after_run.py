@@ -58,10 +58,8 @@ class Run:
         else:
             self.unsaved.append(file or Path(output_path))
 
-    def saved_samples(self, file: Path | None, count: int) -> None:
+    def saved_samples(self, file: Path, count: int) -> None:
         """Note whether lm_eval wrote `count` samples to `file`."""
-        if file is None:  # the results were not written either, and that is noted
-            return
         (self.samples_files if _lines(file) == count else self.unsaved).append(file)
 
     def interrupted(self) -> str:
