@@ -85,7 +85,7 @@ def test_windows_may_be_asked_of_a_model_without_a_limit():
 
 
 def test_truncating_keeps_the_first_window_and_is_not_whole():
-    (entry,) = plan("truncate", 600.0, writing=WHOLE)
+    (entry,) = plan("truncate", 610.0, writing=WHOLE)  # no whole number of windows
     assert spans_s(entry) == [(0, 30)]
     assert not entry.is_whole
 
