@@ -137,6 +137,20 @@ def test_frames_do_not_depend_on_where_the_call_begins(core, options):
         )
 
 
+@pytest.mark.parametrize("options", [*OPTIONS, WHISPER], ids=str)
+def test_nothing_outside_the_samples_is_read(core, options):
+    # Frames begin two hops before the first sample, so that a batch of columns can begin with it.
+    shape = {"frame_length": 400, "hop_length": 160, "n_fft": 512, "offset": 320}
+    plan = plan_of(**{**shape, **options})
+    around = np.full(NOISE.size + 200, np.float32(1000))
+    around[100:-100] = NOISE
+    count = plan.frames(NOISE.size)
+    for first in range(18):
+        wanted = features(plan, NOISE.copy(), count - first, first)
+        found = features(plan, around[100:-100], count - first, first)
+        np.testing.assert_array_equal(found, wanted, err_msg=str(first))
+
+
 def test_nothing_outside_the_result_is_written(core):
     plan = plan_of(**WHISPER)
     out = np.full((plan.n_mels, 56), np.nan, np.float32)
