@@ -2,6 +2,7 @@
 
 A listener below gets the decoded clips and the choices, never the answer. It uses plain signal
 processing: levels, spectra, onsets, cross-correlation, and a matched filter for spoken words.
+One long file, because it is a list: one listener a skill.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ Three stages, on one CPU thread beside one process that makes sounds:
 
 Answers are the text of the option. Batch number k of a stage depends on the seed and on k only, so
 a run that is resumed sees what an unbroken run would have seen.
+Beyond 400 lines, because stages, state and resumption are one subject.
 """
 
 from __future__ import annotations

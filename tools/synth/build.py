@@ -10,6 +10,8 @@ samples. (On a machine whose numpy computes a sine differently in its last bit, 
 to the neighbouring value.) What is not guaranteed: the bytes of FLAC, OGG and MP3 files, which
 depend on the version of the encoder, and OGG streams carry a random serial number; so do the
 bytes of the parquet file, which depend on the version of pyarrow.
+
+Beyond 400 lines, because how items are chosen, stored and written is one subject, made in one pass.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ every option is equally likely, and nothing in the text tells which one is right
 then shuffles the options.
 
 The same functions make the embedded sample and training material: other seeds give other items.
+One long file, because it is a list: some forty skills, each read by itself, with what several share first.
 """
 
 from __future__ import annotations
