@@ -56,6 +56,8 @@ class Run:
         Where the items differ from the released dataset.
     notes : tuple of str
         What a reader should know besides.
+    asks_for : {"letter", "text"}
+        What the prompts of multiple-choice items asked for.
     """
 
     model: str
@@ -65,6 +67,7 @@ class Run:
     times: tuple[str, ...]
     deviations: tuple[str, ...] = ()
     notes: tuple[str, ...] = field(default=())
+    asks_for: str = "letter"
 
 
 def read_runs(

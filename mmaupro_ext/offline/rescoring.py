@@ -14,7 +14,7 @@ from mmaupro_ext.offline.judging import Judge, Prompt, ask_all
 from mmaupro_ext.offline.logged_items import Item
 from mmaupro_ext.offline.logged_runs import Run, clip_seconds
 from mmaupro_ext.offline.summary import LOST_LIMIT, summarise
-from mmaupro_ext.scoring.open_ended import JUDGE_MODEL
+from mmaupro_ext.scoring.open_ended import is_official_judge
 from mmaupro_ext.scoring.presets import Preset
 from mmaupro_ext.scoring.scorer import Verdict, embedding_text, judge_messages, score
 
@@ -135,6 +135,6 @@ def _label(preset: Preset, result: dict[str, Any]) -> str:
     embedder, judge = result["embedder"], result["judge"]
     if embedder is not None and not embedder.get("official"):
         label += f"+embedder={embedder['name']}"
-    if judge is not None and judge["model"] not in (JUDGE_MODEL, JUDGE_MODEL.split("/")[1]):
+    if judge is not None and not is_official_judge(judge["model"]):
         label += f"+judge={judge['model']}"
     return label

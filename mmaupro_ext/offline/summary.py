@@ -18,6 +18,7 @@ from typing import Any
 from mmaupro_ext import __version__
 from mmaupro_ext.data import CATEGORIES, CATEGORY_BY_VALUE
 from mmaupro_ext.data.schema import length_type_of
+from mmaupro_ext.offline.comparable import differences, reply_shares
 from mmaupro_ext.offline.kinds import instruction_readings, open_scales
 from mmaupro_ext.offline.logged_items import Item, digest
 from mmaupro_ext.offline.logged_runs import Run
@@ -28,10 +29,11 @@ from mmaupro_ext.scoring.intervals import (
     clustered_interval,
     stratified_interval,
 )
+from mmaupro_ext.scoring.open_ended import is_official_judge
 from mmaupro_ext.scoring.presets import Preset
 from mmaupro_ext.scoring.scorer import Verdict, gold_indexes
 
-SCHEME = 2
+SCHEME = 3
 """Raised whenever the same replies give other numbers or another layout."""
 
 LOST_LIMIT = 2.0
@@ -121,6 +123,8 @@ def summarise(
         value: _category(own, preset, lost_limit) for value, own in by_category.items() if own
     }
     missing = [value for value, own in by_category.items() if not own]
+    official_judge = judge is None or is_official_judge(judge["model"])
+    why = list(differences(run, preset, embedder, official_judge))
     result: dict[str, Any] = {
         "scorer": {"name": "mmaupro-ext", "version": __version__, "scheme": SCHEME},
         "unit": "per cent",
@@ -128,6 +132,9 @@ def summarise(
         "embedder": None if embedder is None else dict(embedder),
         "judge": None if judge is None else dict(judge),
         "model": run.model,
+        "asks_for": run.asks_for,
+        "comparable": not why,
+        "why": why,
         "dataset": {
             "name": run.dataset,
             "items": len(run.items),
@@ -143,6 +150,9 @@ def summarise(
         "errored": sorted(m.item.id for m in members if m.verdict.errored),
         "lost_limit": lost_limit,
     }
+    closed = [(m.item, m.verdict) for m in members if m.item.kind == "closed"]
+    if closed:
+        result["closed"] = {"items": len(closed), "shares": reply_shares(closed)}
     instruction = [m for m in members if m.item.kind == "instruction"]
     if instruction:
         pairs = [(m.item, m.verdict) for m in instruction]
@@ -253,6 +263,7 @@ def _category(members: Sequence[Scored], preset: Preset, lost_limit: float) -> d
     if kind == "closed":
         answerable = [m for m in members if _answerable(m, preset)]
         found["unanswerable"] = len(members) - len(answerable)
+        found["shares"] = reply_shares([(m.item, m.verdict) for m in members])
         if found["score"] is not None:
             found["without_unanswerable"] = percent(_mean(answerable))
     return found

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from mmaupro_ext.data import CATEGORY_BY_VALUE, text
 
+SHARE_COLUMNS = {"letter_only": "letter only", "unparsed": "unparsed", "truncated": "truncated"}
 GROUP_TITLES = {
     "perceptual_skills": "perceptual skill",
     "reasoning_skills": "reasoning skill",
@@ -95,7 +96,10 @@ def _category_table(result: Mapping[str, Any]) -> str:
     second = bool(result["unanswerable"])
     header = ["category", "items", "score", "interval", "of served"]
     header += ["answerable"] if second else []
-    header += ["unparsed", "ambiguous", "empty", "errored", "unscored"]
+    # Where every reply gets a choice, what share of them names none by its text says what that is worth.
+    shares = SHARE_COLUMNS if _is_nearest(result) else {}
+    statuses = ["ambiguous", "empty"] if shares else ["unparsed", "ambiguous", "empty"]
+    header += [*shares.values(), *statuses, "errored", "unscored"]
     rows: list[list[object]] = []
     for name in CATEGORY_BY_VALUE:
         entry = result["categories"].get(name)
@@ -105,18 +109,39 @@ def _category_table(result: Mapping[str, Any]) -> str:
         row: list[object] = [name, entry["items"], _score(entry), _interval(entry)]
         row += [_number(entry["served_score"])]
         row += [_number(entry.get("without_unanswerable"))] if second else []
-        row += [entry["counts"].get(key) for key in ("unparsed", "ambiguous", "empty")]
+        row += _shares(entry, shares)
+        row += [entry["counts"].get(key) for key in statuses]
         lost = entry["items"] - entry["served"]
         rows.append([*row, lost, entry["items"] - entry["scored"] or None])
     name = "overall" if overall["complete"] else "overall (partial)"
     weighted = _number(overall["weighted"]) + (" (errored, see below)" if overall["marked"] else "")
     row = [name, overall["items"], weighted, _interval(overall), _number(overall["served_score"])]
     row += [_number(overall.get("without_unanswerable"))] if second else []
+    row += _shares(result.get("closed", {}), shares)
     rows.append([*row, *["-"] * (len(header) - len(row))])
     row = ["macro mean", overall["items"], _number(overall["macro"])]
     row += [_interval(overall["macro_interval"])]
     rows.append([*row, *["-"] * (len(header) - len(row))])
     return text.table(header, rows)
+
+
+def _is_nearest(result: Mapping[str, Any]) -> bool:
+    """Whether multiple choice was scored by the nearest choice, as the released evaluator does."""
+    return result["preset"]["options"]["closed"] == "embedding" and "closed" in result
+
+
+def _shares(entry: Mapping[str, Any], names: Iterable[str]) -> list[str]:
+    values = [entry.get("shares", {}).get(name) for name in names]
+    return ["-" if value is None else f"{value:.1f} %" for value in values]
+
+
+def _comparable_remark(result: Mapping[str, Any]) -> str:
+    if not result["comparable"]:
+        return f"NOT comparable with the paper's scores: {'; '.join(result['why'])}."
+    return (
+        "Scored as the paper scores, over replies that were asked for as text. The paper's own prompts "
+        "are not published, so that they may differ."
+    )
 
 
 def _remarks(result: Mapping[str, Any]) -> list[str]:
@@ -132,6 +157,8 @@ def _remarks(result: Mapping[str, Any]) -> list[str]:
         remarks.append(
             f"{len(result['errored'])} item(s) were not served and count as wrong: listed in the file."
         )
+    if _is_nearest(result):
+        remarks.append(_comparable_remark(result))
     if result["embedder"] is not None:
         remarks.append(f"Multiple choice: {result['embedder']['label']}.")
     if "instruction" in result:

@@ -34,6 +34,12 @@ JUDGE_SYSTEM_PROMPT = "You are a helpful and objective evaluator."
 JUDGE_GENERATION = MappingProxyType({"max_new_tokens": 512, "do_sample": True, "temperature": 0.1})
 """Official settings. No seed is set there; the model's own top_p, top_k, … apply as well."""
 
+
+def is_official_judge(model: str) -> bool:
+    """Tell whether a judge's name is that of the released evaluator's, with or without its owner."""
+    return model in (JUDGE_MODEL, JUDGE_MODEL.split("/")[1])
+
+
 JUDGE_CONTEXT = "general open-ended question answering"
 
 # The space at the end of the RELEVANCE line is part of the official prompt.
