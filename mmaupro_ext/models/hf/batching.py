@@ -198,3 +198,12 @@ def _output_layer(model: Any) -> Any:
     """Return the layer that makes logits: the model's, or that of the language model inside it."""
     parts = (part for part in model.modules() if hasattr(part, "get_output_embeddings"))
     return next(filter(None, (part.get_output_embeddings() for part in parts)), None)
+
+
+def rope_deltas(model: Any) -> torch.Tensor:
+    """Return by how much the position after each prompt of the last pass differs from its length."""
+    return next(
+        module.rope_deltas
+        for module in model.modules()
+        if getattr(module, "rope_deltas", None) is not None
+    )

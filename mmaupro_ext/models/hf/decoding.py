@@ -1,0 +1,452 @@
+"""Greedy replies, written side by side: a reply that ends leaves, and the next prompt takes its place.
+
+`generate` of transformers runs a batch until its longest reply has ended. With MMAU-Pro's replies (half
+of them below 15 tokens, some of 512) that is 73,056 steps of 8 rows where 18,135 would do. Here the model
+is still transformers', and so are its logits processors; only the loop around `model.forward` is ours,
+and it gives the replies of `generate` alone, token for token, which the tests hold for every family.
+
+`generate` stays the way for what this loop does not know: sampling and beams, and cache layers without
+slots (`NoSlotsError`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+
+import torch
+from transformers import (
+    InfNanRemoveLogitsProcessor,
+    NoBadWordsLogitsProcessor,
+    NoRepeatNGramLogitsProcessor,
+    RepetitionPenaltyLogitsProcessor,
+    SuppressTokensLogitsProcessor,
+)
+
+from mmaupro_ext.models import batching
+from mmaupro_ext.models.hf.slots import BUCKET, NoSlotsError, Slots, bytes_of_token
+
+logger = logging.getLogger(__name__)
+
+Key = TypeVar("Key")
+
+# Processors that look at a row's ids and logits alone. Others count from where the prompt of a batch
+# ends, which is elsewhere for each row here.
+OF_OWN_IDS = (
+    InfNanRemoveLogitsProcessor,
+    NoBadWordsLogitsProcessor,
+    NoRepeatNGramLogitsProcessor,
+    RepetitionPenaltyLogitsProcessor,
+    SuppressTokensLogitsProcessor,
+)
+# Prompts are prefilled together once this share of the slots is free: few prefills, few idle slots.
+REFILL_SHARE = 8
+# Of the accelerator's free memory, what the slots may take; the rest is for prefills.
+MEMORY_SHARE = 0.5
+
+
+@dataclass(eq=False)
+class Row(Generic[Key]):
+    """One prompt on its way to a reply.
+
+    Parameters
+    ----------
+    key : object
+        The caller's, given back with the reply.
+    prompt : PreparedPrompt
+        Its `tensors`, `length` and `kinds` are read.
+    limit : int
+        Tokens that the reply may have.
+
+    Attributes
+    ----------
+    tokens : list of int
+        The reply so far, its end token included.
+    finish : {"stop", "length", "error", ""}
+        Why it ended; "" while it has not.
+    error : Exception or None
+        With "error".
+    """
+
+    key: Key
+    prompt: Any
+    limit: int
+    tokens: list[int] = field(default_factory=list)
+    finish: str = ""
+    error: Exception | None = None
+    keys_held: int = 0  # the last token is not among them
+    delta: int = 0  # next position minus length, for models that count positions on several axes
+
+    def start_again(self) -> None:
+        """Forget what was written."""
+        self.tokens.clear()
+        self.finish, self.error, self.keys_held, self.delta = "", None, 0, 0
+
+
+@dataclass
+class Counts:
+    """What was done: benchmarks count steps and shapes where clocks are noisy."""
+
+    steps: int = 0
+    rows_in_steps: int = 0
+    slots_in_steps: int = 0
+    prefills: int = 0
+    prefill_tokens: int = 0
+    shapes: set[tuple[int, int]] = field(default_factory=set)
+
+
+class Decoder:
+    """Write greedy replies to prepared prompts, in slots.
+
+    Parameters
+    ----------
+    model : transformers.PreTrainedModel
+        Decoder-only.
+    slots : int
+        Replies that are written side by side at most; fewer where memory holds fewer.
+    pad_token_id : int
+        Fills shorter prompts.
+    to_device : callable
+        Puts inputs where the model is, in its dtype.
+    before_forward : callable
+        Called with the kinds of media before every pass.
+    ends : frozenset of int
+        Tokens that end a reply.
+    stops : callable, optional
+        Tokens of a reply -> whether it holds a stop string.
+    family : Family, optional
+        How positions are counted and what may be padded.
+    pool_of : callable, optional
+        A row -> what rows must have in common to share a pass.
+    precision : callable
+        Makes the context of every pass.
+    free_memory : callable
+        Bytes that the accelerator has free; None where nobody can say (a CPU).
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        *,
+        slots: int,
+        pad_token_id: int,
+        to_device: Callable[[batching.Inputs], batching.Inputs],
+        before_forward: Callable[[frozenset[str]], None],
+        ends: frozenset[int],
+        stops: Callable[[list[int]], bool] | None = None,
+        family: Any = None,
+        pool_of: Callable[[Row[Any]], object] = lambda _: None,
+        precision: Callable[[], contextlib.AbstractContextManager[Any]] = contextlib.nullcontext,
+        free_memory: Callable[[], int | None] = lambda: None,
+    ) -> None:
+        self.model, self.wanted, self.pad_token_id = model, slots, pad_token_id
+        self.to_device, self.before_forward = to_device, before_forward
+        self.ends, self.stops, self.family = ends, stops, family
+        self.mrope = family is not None and family.positions == "mrope"
+        self._pool_of, self._precision, self._free_memory = pool_of, precision, free_memory
+        self.processors = _processors(model)
+        self.counts = Counts()
+        self._slots: Slots | None = None
+        self._rows: list[Row[Any] | None] = []
+
+    # ---- the loop -----------------------------------------------------------------------------
+
+    def run(self, rows: Iterator[Row[Key]]) -> Iterator[Row[Key]]:
+        """Yield each row once it has ended.
+
+        Parameters
+        ----------
+        rows : iterator of Row
+            Taken as slots become free, so that prompts can be prepared ahead within bounds; longest
+            first keeps padding small.
+
+        Raises
+        ------
+        NoSlotsError
+            At the first prompt, when the model's cache cannot be kept in slots.
+        """
+        waiting: deque[Row[Key]] = deque()
+        crowded = False
+
+        def fill(count: int) -> None:
+            while len(waiting) < count:
+                row = next(rows, None)
+                if row is None:
+                    return
+                waiting.append(row)
+
+        while True:
+            fill(1)
+            if not waiting and not self._active:
+                return
+            if waiting and not crowded and self._has_place_for(waiting[0]):
+                free = self._free_slots
+                fill(free)
+                if not self._active or free >= min(self._refill_at, len(waiting)):
+                    left = self._admit(self._next_group(waiting, free))
+                    waiting.extendleft(row for row in reversed(left) if not row.finish)
+                    yield from (row for row in left if row.finish)
+                    yield from self._ended()
+                    # What found no memory beside the others waits until one of them has ended.
+                    crowded = any(not row.finish for row in left) and bool(self._active)
+                    continue
+            before = len(self._active)
+            yield from self._step(waiting)
+            crowded = crowded and len(self._active) >= before
+
+    @contextlib.contextmanager
+    def _pass(self, *, decoding: bool = False) -> Iterator[None]:
+        # Never around a yield: these contexts would leak to whoever takes the rows.
+        faster = self.model._optimize_model_for_decode if decoding else contextlib.nullcontext
+        with (
+            torch.inference_mode(),
+            self._precision(),
+            batching.last_positions_only(self.model, 1),
+            faster(),
+        ):
+            yield
+
+    # ---- places -------------------------------------------------------------------------------
+
+    @property
+    def _active(self) -> list[int]:
+        return [slot for slot, row in enumerate(self._rows) if row is not None]
+
+    @property
+    def _free_slots(self) -> int:
+        return (self._slots.count if self._slots else self.wanted) - len(self._active)
+
+    @property
+    def _refill_at(self) -> int:
+        return max(1, (self._slots.count if self._slots else self.wanted) // REFILL_SHARE)
+
+    def _has_place_for(self, row: Row[Any]) -> bool:
+        """Tell whether a row may come in now; where it cannot, the others end first."""
+        active = self._active
+        if not active:
+            self._make_room_for(row)
+            return True
+        assert self._slots is not None
+        beside = self._rows[active[0]]
+        assert beside is not None
+        needed = row.prompt.length + row.limit
+        if self._pool_of(row) != self._pool_of(beside) or needed > self._slots.columns:
+            return False
+        # Where memory, not the user, bounds the slots, shorter rows get narrower and more of them.
+        narrow = self._slots.count < self.wanted and 2 * needed <= self._slots.columns
+        return not narrow and len(active) < self._slots.count
+
+    def _make_room_for(self, row: Row[Any]) -> None:
+        """Nothing is being written: let go of slots that do not fit the next row well."""
+        if self._slots is None:
+            return
+        needed = row.prompt.length + row.limit
+        narrow = self._slots.count < self.wanted and 2 * needed <= self._slots.columns
+        if needed > self._slots.columns or narrow:
+            self._slots, self._rows = None, []
+
+    def _next_group(self, waiting: deque[Row[Key]], free: int) -> list[Row[Key]]:
+        """Take the prompts that are prefilled together: alike in length, and of one pool."""
+        pool, columns = self._pool_of(waiting[0]), self._slots.columns if self._slots else None
+        fitting = []
+        for row in list(waiting)[:free]:
+            if self._pool_of(row) != pool:
+                break
+            if columns is not None and row.prompt.length + row.limit > columns:
+                break
+            fitting.append(row)
+        lengths = [max(1, row.prompt.length) for row in fitting]
+        count = batching.batch_length(lengths, len(lengths))
+        return [waiting.popleft() for _ in range(count)]
+
+    # ---- taking in ----------------------------------------------------------------------------
+
+    def _admit(self, group: list[Row[Key]]) -> list[Row[Key]]:
+        """Prefill prompts and give each a slot; return those that have ended already or must wait."""
+        try:
+            logits, cache = self._prefill(group)
+            slots = self._slots or self._new_slots(cache, group)
+        except NoSlotsError:
+            raise
+        except Exception as error:
+            # Memory, or one prompt that the model cannot take, or inputs that do not go together.
+            if len(group) > 1:
+                return [row for part in batching.halves(group) for row in self._admit(list(part))]
+            (row,) = group
+            row.start_again()
+            if self._active and isinstance(error, torch.OutOfMemoryError):
+                return group
+            row.finish, row.error = "error", error
+            return group
+        if len(self._active) + len(group) > slots.count:
+            # Fewer slots than were hoped for: the rest goes in when some are free.
+            later = group[slots.count - len(self._active) :]
+        else:
+            later = []
+        coming = group[: len(group) - len(later)]
+        for number, row in enumerate(coming):
+            slot = self._rows.index(None)
+            slots.take(slot, cache, number, row.keys_held)
+            self._rows[slot] = row
+        self._write(coming, logits[: len(coming)])
+        for row in later:
+            row.start_again()
+        return later
+
+    def _new_slots(self, cache: Any, group: Sequence[Row[Any]]) -> Slots:
+        columns = max(row.prompt.length + row.limit for row in group)
+        count = self.wanted
+        free = self._free_memory()
+        if free is not None:
+            room = int(MEMORY_SHARE * free) // max(1, bytes_of_token(cache) * (columns + BUCKET))
+            count = max(1, min(count, room))
+        while True:
+            try:
+                self._slots = Slots(cache, count, columns)
+                break
+            except torch.OutOfMemoryError:
+                if count == 1:
+                    raise
+                count //= 2
+        if count < self.wanted:
+            logger.info("%d replies of up to %d tokens go side by side", count, columns)
+        self._rows = [None] * count
+        return self._slots
+
+    def _prefill(self, rows: Sequence[Row[Any]]) -> tuple[torch.Tensor, Any]:
+        """Run prompts, aligned on the right; return the last logits and the cache."""
+        tensors = self.to_device(
+            batching.collate(
+                [row.prompt.tensors for row in rows], self.pad_token_id, family=self.family
+            )
+        )
+        self.before_forward(frozenset().union(*(row.prompt.kinds for row in rows)))
+        # With several axes the model itself works out where images and audio stand.
+        positions = (
+            None if self.mrope else (tensors["attention_mask"].cumsum(1) - 1).clamp(min=0)
+        )
+        with self._pass():
+            output = self.model(**tensors, position_ids=positions, use_cache=True)
+        deltas = batching.rope_deltas(self.model)[:, 0].tolist() if self.mrope else [0] * len(rows)
+        for row, delta in zip(rows, deltas, strict=True):
+            row.keys_held, row.delta = row.prompt.length, int(delta)
+        self.counts.prefills += 1
+        self.counts.prefill_tokens += tensors["input_ids"].numel()
+        return output.logits[:, -1], output.past_key_values
+
+    # ---- steps --------------------------------------------------------------------------------
+
+    def _step(self, waiting: deque[Row[Key]]) -> Iterator[Row[Key]]:
+        """Write one token of every row; yield the rows that end with it."""
+        assert self._slots is not None
+        count = self._slots.count if waiting else self._close_ranks()
+        rows = self._rows[:count]
+        try:
+            logits = self._forward(rows)
+        except Exception as error:
+            yield from self._give_up(waiting, error)
+            return
+        active = [row for row in rows if row is not None]
+        for row in active:
+            row.keys_held += 1
+        self._write(active, logits)
+        yield from self._ended()
+
+    def _forward(self, rows: Sequence[Row[Any] | None]) -> torch.Tensor:
+        """Run one token of every row; return the logits of the rows that are there."""
+        assert self._slots is not None
+        mask = self._slots.begin_step([row.keys_held if row else 0 for row in rows])
+        tokens = torch.tensor([[row.tokens[-1] if row else 0] for row in rows])
+        positions = torch.tensor([[row.keys_held + row.delta if row else 0] for row in rows])
+        if self.mrope:
+            positions = positions[None].expand(3, -1, -1)
+        there = [slot for slot, row in enumerate(rows) if row is not None]
+        self.before_forward(frozenset().union(*(row.prompt.kinds for row in rows if row)))
+        inputs = self.to_device(
+            {"input_ids": tokens, "attention_mask": mask, "position_ids": positions}
+        )
+        with self._pass(decoding=True):
+            logits = self.model(
+                **inputs, past_key_values=self._slots.cache, use_cache=True
+            ).logits[:, -1]
+        self.counts.steps += 1
+        self.counts.rows_in_steps += len(there)
+        self.counts.slots_in_steps += len(rows)
+        self.counts.shapes.add((len(rows), mask.shape[1]))
+        return logits if len(there) == len(rows) else logits[there]
+
+    def _write(self, rows: Sequence[Row[Any]], logits: torch.Tensor) -> None:
+        """Choose the next token of each row, and note which rows end with it."""
+        scores = logits.float()
+        if len(self.processors):  # they look at a row's own ids, without padding
+            scores = torch.cat(
+                [
+                    self.processors(self._ids_of(row), scores[number : number + 1])
+                    for number, row in enumerate(rows)
+                ]
+            )
+        for row, token in zip(rows, scores.argmax(-1).tolist(), strict=True):
+            row.tokens.append(token)
+            if token in self.ends or (self.stops is not None and self.stops(row.tokens)):
+                row.finish = "stop"
+            elif len(row.tokens) >= row.limit:
+                row.finish = "length"
+
+    def _ids_of(self, row: Row[Any]) -> torch.Tensor:
+        prompt = row.prompt.tensors["input_ids"]
+        written = torch.tensor([row.tokens], dtype=prompt.dtype)
+        return torch.cat([prompt, written], dim=1).to(self.model.device)
+
+    def _ended(self) -> Iterator[Row[Any]]:
+        for slot in self._active:
+            row = self._rows[slot]
+            if row is not None and row.finish:
+                self._rows[slot] = None
+                yield row
+
+    def _close_ranks(self) -> int:
+        """Nobody waits: move rows together, so that half of the slots or fewer are computed."""
+        assert self._slots is not None
+        if not self._slots.can_move:
+            return self._slots.count
+        active = self._active
+        count = min(self._slots.count, 1 << (len(active) - 1).bit_length())
+        for slot in [slot for slot in active if slot >= count]:
+            target = self._rows.index(None)
+            self._slots.move(slot, target)
+            self._rows[target], self._rows[slot] = self._rows[slot], None
+        return count
+
+    def _give_up(self, waiting: deque[Row[Key]], error: Exception) -> Iterator[Row[Key]]:
+        """A step failed: its rows start again in half the slots; a row that was alone has failed."""
+        rows = [row for row in self._rows if row is not None]
+        count = self._slots.count if self._slots else 1
+        self._slots, self._rows = None, []
+        if len(rows) == 1:
+            rows[0].finish, rows[0].error = "error", error
+            yield rows[0]
+            return
+        self.wanted = max(1, min(self.wanted, count) // 2)
+        logger.warning(
+            "%d replies side by side fail (%s): trying %d", len(rows), error, self.wanted
+        )
+        for row in reversed(rows):
+            row.start_again()
+            waiting.appendleft(row)
+
+
+def _processors(model: Any) -> Any:
+    """Return what the checkpoint's generation settings do to logits in greedy decoding."""
+    config, _ = model._prepare_generation_config(None, do_sample=False)
+    model._prepare_special_tokens(config, True, device=model.device)
+    processors = model._get_logits_processor(
+        generation_config=config, input_ids_seq_length=1, device=model.device
+    )
+    for processor in processors:
+        if not isinstance(processor, OF_OWN_IDS):
+            raise NoSlotsError(f"no slots with {type(processor).__name__}")
+    return processors

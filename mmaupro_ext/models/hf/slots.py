@@ -1,0 +1,204 @@
+"""A key-value cache with a fixed place, a slot, for each reply that is being written.
+
+transformers' own caches hold one batch: every row has the same number of columns, each step copies all
+keys to append one, and a row that has ended stays until the longest has. Here every layer is one buffer
+of shape `(slots, heads, columns, size)`. Token t of a row stands in column t of its slot, so each row
+writes at a column of its own: taking in a prompt copies the keys of that prompt alone, letting a row go
+copies nothing, and a step reads the first columns, rounded up to a bucket, so that shapes repeat.
+
+The layers are transformers' (`DynamicLayer` and its kin), read and written through their public face.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from transformers.cache_utils import (
+    Cache,
+    DynamicLayer,
+    DynamicSlidingWindowLayer,
+    LinearAttentionCacheLayerMixin,
+)
+
+# Keys read by a step are rounded up to a multiple of this: 38 shapes for all of MMAU-Pro, not 11,000.
+BUCKET = 256
+
+
+class NoSlotsError(TypeError):
+    """A kind of cache layer that cannot be kept in slots."""
+
+
+@dataclass(eq=False)
+class _Step:
+    """What all layers share while a step runs: the column of each row, and how much is read."""
+
+    columns: torch.Tensor  # int64, (slots,)
+    rows: int
+    keys: int = 1
+
+
+class _SlotLayer(DynamicLayer):
+    """One attention layer in slots; one with a sliding window is written round and round."""
+
+    def __init__(self, like: DynamicLayer, slots: int, columns: int, step: _Step) -> None:
+        super().__init__()
+        self.is_sliding = like.is_sliding
+        self.sliding_window = getattr(like, "sliding_window", None)
+        self.columns = min(columns, self.sliding_window or columns)
+        self._step = step
+        self.keys, self.values = (
+            part.new_zeros(slots, part.shape[1], self.columns, part.shape[3])
+            for part in (like.keys, like.values)
+        )
+        self.dtype, self.device, self.is_initialized = like.keys.dtype, like.keys.device, True
+
+    def take(self, slot: int, like: DynamicLayer, row: int, length: int) -> None:
+        """Copy the keys of one row of a prefilled layer, which is aligned on the right."""
+        kept = min(length, like.keys.shape[2], self.columns)
+        columns = torch.arange(length - kept, length, device=self.device) % self.columns
+        for mine, theirs in ((self.keys, like.keys), (self.values, like.values)):
+            mine[slot, :, columns] = theirs[row, :, theirs.shape[2] - kept :]
+
+    def move(self, source: int, target: int) -> None:
+        """Copy a row to another slot."""
+        for part in (self.keys, self.values):
+            part[target] = part[source]
+
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, *_: Any, **__: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Write one token of each row at its column, and return what the step reads."""
+        rows, used = self._step.rows, min(self._step.keys, self.columns)
+        slots = torch.arange(rows, device=self.device)
+        columns = self._step.columns[:rows] % self.columns
+        self.keys[slots, :, columns] = key_states[:, :, 0]
+        self.values[slots, :, columns] = value_states[:, :, 0]
+        return self.keys[:rows, :, :used], self.values[:rows, :, :used]
+
+    # transformers makes its masks from these. The query is said to stand behind all columns, so that
+    # the causal rule hides none, and the mask of each row alone decides.
+
+    def get_seq_length(self) -> int:
+        """Return how many keys stand before the query."""
+        return min(self._step.keys, self.columns) - 1
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        """Return how many keys a step reads, and where they begin."""
+        return min(self._step.keys, self.columns), 0
+
+
+class Slots:
+    """The cache of all rows that are being written.
+
+    Parameters
+    ----------
+    like : transformers.Cache
+        Of a prefilled prompt: what kinds of layers there are, of what shape and type, and where.
+    count : int
+        How many rows fit.
+    columns : int
+        Tokens that the longest row may come to, prompt and reply.
+
+    Attributes
+    ----------
+    cache : transformers.Cache
+        What the model is given in a step.
+
+    Raises
+    ------
+    NoSlotsError
+        For a kind of layer that is not known here.
+    """
+
+    def __init__(self, like: Cache, count: int, columns: int) -> None:
+        self.count = count
+        self.columns = -(-columns // BUCKET) * BUCKET
+        device = next(
+            layer.keys.device for layer in like.layers if getattr(layer, "keys", None) is not None
+        )
+        self._step = _Step(torch.zeros(count, dtype=torch.long, device=device), count)
+        self.cache = Cache(layers=[self._in_slots(layer) for layer in like.layers])
+        self.can_move = not any(map(_has_state, self.cache.layers))
+
+    def _in_slots(self, like: Any) -> Any:
+        if _has_state(like) and not isinstance(like, DynamicLayer):
+            mine = copy.deepcopy(like)
+            for states in (mine.conv_states, mine.recurrent_states):
+                for number, state in states.items():
+                    if state is not None:
+                        states[number] = state.new_zeros(self.count, *state.shape[1:])
+            return mine
+        if type(like) in (DynamicLayer, DynamicSlidingWindowLayer):
+            if like.keys is None:  # a layer that reads the keys of another one
+                return like
+            return _SlotLayer(like, self.count, self.columns, self._step)
+        if getattr(like, "keys", None) is None and not _has_state(like):
+            return copy.deepcopy(like)
+        raise NoSlotsError(f"no slots for a cache layer of type {type(like).__name__}")
+
+    def take(self, slot: int, cache: Cache, row: int, length: int) -> None:
+        """Take in one row of a prefilled cache.
+
+        Parameters
+        ----------
+        slot : int
+            A free one.
+        cache : transformers.Cache
+            As the model filled it.
+        row : int
+            Of `cache`.
+        length : int
+            Tokens of that row, without padding.
+        """
+        for mine, theirs in zip(self.cache.layers, cache.layers, strict=True):
+            if isinstance(mine, _SlotLayer):
+                mine.take(slot, theirs, row, length)
+            elif _has_state(mine):
+                for number in range(mine.number_of_states):
+                    for name in ("conv_states", "recurrent_states"):
+                        source = getattr(theirs, name)[number]
+                        if source is not None:
+                            getattr(mine, name)[number][slot] = source[row]
+
+    def move(self, source: int, target: int) -> None:
+        """Copy a row to another slot; only where `can_move`."""
+        for layer in self.cache.layers:
+            if isinstance(layer, _SlotLayer):
+                layer.move(source, target)
+
+    def begin_step(self, lengths: Sequence[int]) -> torch.Tensor:
+        """Say how many keys each of the first slots holds before a step.
+
+        Parameters
+        ----------
+        lengths : sequence of int
+            0 for a slot without a row.
+
+        Returns
+        -------
+        torch.Tensor
+            The mask of the step: int64 of shape `(rows, keys)`, on the CPU. A free slot sees its
+            first column, since a row that sees nothing is not a number.
+        """
+        held = torch.tensor(lengths)
+        keys = -(-int(held.max() + 1) // BUCKET) * BUCKET
+        self._step.rows, self._step.keys = len(lengths), keys
+        self._step.columns[: len(lengths)].copy_(held)
+        return (torch.arange(keys) <= held[:, None]).long()
+
+
+def bytes_of_token(cache: Cache) -> int:
+    """Return how many bytes one token of one row takes in all layers that grow with it."""
+    return sum(
+        2 * layer.keys.shape[1] * layer.keys.shape[3] * layer.keys.element_size()
+        for layer in cache.layers
+        if getattr(layer, "keys", None) is not None and not getattr(layer, "is_sliding", False)
+    )
+
+
+def _has_state(layer: Any) -> bool:
+    return isinstance(layer, LinearAttentionCacheLayerMixin)

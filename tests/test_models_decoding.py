@@ -1,0 +1,292 @@
+"""Replies written side by side in slots: those of `generate` alone, whatever goes wrong beside them."""
+
+from __future__ import annotations
+
+import itertools
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from mmaupro_ext.models import tiny_random
+from mmaupro_ext.models.hf import decoding
+from mmaupro_ext.models.hf.decoding import Decoder, Row
+from mmaupro_ext.models.hf.slots import BUCKET, Slots
+
+LIMIT = 20
+NONE = frozenset()
+
+
+@pytest.fixture(scope="module")
+def model():
+    made, _ = tiny_random.make(0)
+    for weights in made.parameters():  # as they come, one token wins everywhere
+        if weights.dim() > 1:
+            weights.data.mul_(6)
+    return made.eval()
+
+
+@pytest.fixture(scope="module")
+def prompts():
+    """Texts of different lengths; the numbers have no meaning."""
+    lengths = (40, 37, 31, 30, 22, 21, 16, 9, 8, 3)
+    generator = torch.Generator().manual_seed(3)
+    made = []
+    for length in lengths:
+        ids = torch.randint(300, 1000, (1, length), generator=generator) % 250
+        tensors = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+        made.append(SimpleNamespace(tensors=tensors, length=length, kinds=NONE))
+    return made
+
+
+@pytest.fixture(scope="module")
+def ends(model, prompts):
+    """Tokens at which replies end after very different times, as real ones do."""
+    free = [alone(model, prompt, NONE) for prompt in prompts]
+    written = sorted({token for reply in free for token in reply})
+
+    def different_lengths(chosen):
+        return len(
+            {next((i for i, t in enumerate(reply) if t in chosen), LIMIT) for reply in free}
+        )
+
+    sets = (some for size in (1, 2, 3) for some in itertools.combinations(written, size))
+    return frozenset(max(sets, key=different_lengths))
+
+
+@pytest.fixture(scope="module")
+def wanted(model, prompts, ends):
+    replies = [alone(model, prompt, ends) for prompt in prompts]
+    assert len({len(reply) for reply in replies}) >= 3  # else nothing is shown below
+    return replies
+
+
+def alone(model, prompt, ends):
+    """Return what `generate` writes after one prompt."""
+    with torch.inference_mode():
+        written = model.generate(
+            **prompt.tensors,
+            max_new_tokens=LIMIT,
+            do_sample=False,
+            eos_token_id=sorted(ends) or None,
+            pad_token_id=0,
+        )
+    return written[0, prompt.length :].tolist()
+
+
+def decoder(model, ends, slots, **options):
+    return Decoder(
+        model,
+        slots=slots,
+        pad_token_id=0,
+        to_device=lambda tensors: tensors,
+        before_forward=lambda kinds: None,
+        ends=ends,
+        **options,
+    )
+
+
+def rows_of(prompts, limit=LIMIT):
+    return [Row(number, prompt, limit) for number, prompt in enumerate(prompts)]
+
+
+def replies_of(made):
+    return [row.tokens for row in sorted(made, key=lambda row: row.key)]
+
+
+@pytest.mark.parametrize("slots", [1, 3, 8, 32])
+def test_replies_are_those_of_generate_alone(model, prompts, ends, wanted, slots):
+    made = list(decoder(model, ends, slots).run(iter(rows_of(prompts))))
+    assert replies_of(made) == wanted
+    for row in made:
+        assert row.finish == ("stop" if row.tokens[-1] in ends else "length")
+
+
+def test_finished_replies_leave_and_others_take_their_places(model, prompts, ends, wanted):
+    running = decoder(model, ends, 2)
+    list(running.run(iter(rows_of(prompts))))
+    # Two places and nobody idle: about half of all tokens but the first ones, which prefills write.
+    tokens = sum(len(reply) - 1 for reply in wanted)
+    assert running.counts.rows_in_steps == tokens
+    assert running.counts.steps <= tokens // 2 + LIMIT
+
+
+def test_prompts_are_taken_as_places_become_free(model, prompts, ends):
+    taken = []
+
+    def rows():
+        for row in rows_of(prompts):
+            taken.append(row.key)
+            yield row
+
+    made = decoder(model, ends, 2).run(rows())
+    next(made)
+    assert len(taken) <= 4
+
+
+def test_stop_strings_end_a_reply(model, prompts, wanted):
+    third = wanted[0][:3]
+    made = list(
+        decoder(model, NONE, 4, stops=lambda tokens: tokens[-3:] == third).run(
+            iter(rows_of(prompts[:1]))
+        )
+    )
+    assert made[0].tokens == third
+    assert made[0].finish == "stop"
+
+
+def test_penalties_of_the_checkpoint_count_as_in_generate(model, prompts, ends, monkeypatch):
+    monkeypatch.setattr(model.generation_config, "repetition_penalty", 1.4)
+    penalised = [alone(model, prompt, ends) for prompt in prompts]
+    made = list(decoder(model, ends, 4).run(iter(rows_of(prompts))))
+    assert replies_of(made) == penalised
+
+
+class Failing:
+    """Let a model's forward pass fail where a condition holds, some number of times."""
+
+    def __init__(self, model, monkeypatch, condition, error, times=1_000):
+        self.forward, self.condition, self.error, self.left = model.forward, condition, error, times
+        monkeypatch.setattr(model, "forward", self)
+
+    def __call__(self, **inputs):
+        if self.left and self.condition(inputs):
+            self.left -= 1
+            raise self.error
+        return self.forward(**inputs)
+
+
+def is_step(inputs):
+    return inputs["input_ids"].shape[1] == 1
+
+
+def test_a_step_that_fails_starts_again_with_fewer(model, prompts, ends, wanted, monkeypatch):
+    Failing(
+        model,
+        monkeypatch,
+        lambda inputs: is_step(inputs) and len(inputs["input_ids"]) > 3,
+        torch.OutOfMemoryError("no memory"),
+    )
+    running = decoder(model, ends, 8)
+    made = list(running.run(iter(rows_of(prompts))))
+    assert replies_of(made) == wanted
+    assert running.wanted == 2
+
+
+def test_prompts_too_large_together_are_read_one_after_the_other(
+    model, prompts, ends, wanted, monkeypatch
+):
+    Failing(
+        model,
+        monkeypatch,
+        lambda inputs: not is_step(inputs) and len(inputs["input_ids"]) > 1,
+        torch.OutOfMemoryError("no memory"),
+    )
+    made = list(decoder(model, ends, 4).run(iter(rows_of(prompts))))
+    assert replies_of(made) == wanted
+
+
+def test_a_prompt_without_memory_waits_for_the_others(model, prompts, ends, wanted, monkeypatch):
+    """Three replies side by side leave no memory for a prefill; when one has ended there is some."""
+    running = decoder(model, ends, 3)
+    Failing(
+        model,
+        monkeypatch,
+        lambda inputs: not is_step(inputs) and len(running._active) >= 1,
+        torch.OutOfMemoryError("no memory"),
+    )
+    made = list(running.run(iter(rows_of(prompts))))
+    assert replies_of(made) == wanted
+
+
+def test_a_prompt_that_the_model_cannot_take_costs_itself_alone(
+    model, prompts, ends, wanted, monkeypatch
+):
+    bad = prompts[4].tensors["input_ids"]
+    Failing(
+        model,
+        monkeypatch,
+        lambda inputs: any(
+            torch.equal(row[-bad.shape[1] :], bad[0])
+            for row in inputs["input_ids"]
+            if len(row) >= bad.shape[1]
+        ),
+        ValueError("a shape that it does not know"),
+    )
+    made = sorted(decoder(model, ends, 4).run(iter(rows_of(prompts))), key=lambda row: row.key)
+    assert [row.key for row in made] == list(range(len(prompts)))
+    assert made[4].finish == "error"
+    assert "does not know" in str(made[4].error)
+    del made[4]
+    assert [row.tokens for row in made] == wanted[:4] + wanted[5:]
+
+
+def test_a_step_that_fails_for_one_reply_alone_costs_that_reply(
+    model, prompts, ends, wanted, monkeypatch
+):
+    Failing(model, monkeypatch, is_step, ValueError("never again"))
+    made = list(decoder(model, ends, 4).run(iter(rows_of(prompts))))
+    assert len(made) == len(prompts)
+    for row in made:
+        # A reply of one token needs no step.
+        one = len(wanted[row.key]) == 1
+        assert row.finish == ("stop" if one else "error")
+
+
+def test_memory_bounds_the_slots_and_shorter_prompts_get_more(model, ends):
+    def prompt(length):
+        ids = torch.arange(length)[None] % 200
+        return SimpleNamespace(
+            tensors={"input_ids": ids, "attention_mask": torch.ones_like(ids)},
+            length=length,
+            kinds=NONE,
+        )
+
+    long, short = prompt(3 * BUCKET), prompt(20)
+    with torch.inference_mode():
+        cache = model(**short.tensors, use_cache=True).past_key_values
+    bytes_of_long = decoding.bytes_of_token(cache) * (long.length + LIMIT + BUCKET)
+    running = decoder(
+        model, NONE, 8, free_memory=lambda: int(2.5 * bytes_of_long / decoding.MEMORY_SHARE)
+    )
+    made = list(running.run(iter(rows_of([long] * 4 + [short] * 8))))
+    assert len(made) == 12
+    assert not any(row.error for row in made)
+    widths = {rows for rows, keys in running.counts.shapes if keys > BUCKET}
+    assert max(widths) == 2
+    assert (8, BUCKET) in running.counts.shapes
+
+
+def test_rows_that_may_not_share_a_pass_do_not(model, prompts, ends, wanted):
+    kinds = [frozenset({"audio"}) if number % 2 else NONE for number in range(len(prompts))]
+    mixed = [
+        SimpleNamespace(tensors=prompt.tensors, length=prompt.length, kinds=kind)
+        for prompt, kind in zip(prompts, kinds, strict=True)
+    ]
+    seen = []
+    running = decoder(model, ends, 4, pool_of=lambda row: row.prompt.kinds)
+    running.before_forward = seen.append
+    made = list(running.run(iter(rows_of(mixed))))
+    assert replies_of(made) == wanted
+    assert set(seen) == {NONE, frozenset({"audio"})}
+    # Never the union of two kinds: each pass had rows of one.
+    seen.clear()
+    running = decoder(model, ends, 4)
+    running.before_forward = seen.append
+    mixed[1].kinds, mixed[0].kinds = frozenset({"audio"}), frozenset({"visual"})
+    list(running.run(iter(rows_of(mixed))))
+    assert frozenset({"audio", "visual"}) in seen
+
+
+def test_cache_layers_without_slots_are_refused(model, prompts):
+    class Strange(torch.nn.Module):
+        keys = torch.zeros(1, 1, 1, 1)
+
+    with pytest.raises(decoding.NoSlotsError, match="Strange"):
+        Slots(SimpleNamespace(layers=[Strange()]), 2, 10)
+
+
+def test_settings_that_count_from_the_end_of_the_prompt_are_left_to_generate(model, monkeypatch):
+    monkeypatch.setattr(model.generation_config, "min_new_tokens", 5)
+    with pytest.raises(decoding.NoSlotsError, match="MinNewTokens"):
+        decoder(model, frozenset({1}), 4)
