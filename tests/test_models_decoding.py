@@ -9,8 +9,10 @@ import pytest
 import torch
 
 from mmaupro_ext.models import tiny_random
+from mmaupro_ext.models.families.family import Loading
 from mmaupro_ext.models.hf import decoding
 from mmaupro_ext.models.hf.decoding import Decoder, Row
+from mmaupro_ext.models.hf.passes import Passes
 from mmaupro_ext.models.hf.slots import BUCKET, Slots
 
 LIMIT = 20
@@ -46,9 +48,7 @@ def ends(model, prompts):
     written = sorted({token for reply in free for token in reply})
 
     def different_lengths(chosen):
-        return len(
-            {next((i for i, t in enumerate(reply) if t in chosen), LIMIT) for reply in free}
-        )
+        return len({next((i for i, t in enumerate(reply) if t in chosen), LIMIT) for reply in free})
 
     sets = (some for size in (1, 2, 3) for some in itertools.combinations(written, size))
     return frozenset(max(sets, key=different_lengths))
@@ -74,16 +74,9 @@ def alone(model, prompt, ends):
     return written[0, prompt.length :].tolist()
 
 
-def decoder(model, ends, slots, **options):
-    return Decoder(
-        model,
-        slots=slots,
-        pad_token_id=0,
-        to_device=lambda tensors: tensors,
-        before_forward=lambda kinds: None,
-        ends=ends,
-        **options,
-    )
+def decoder(model, ends, slots, loading=None, **options):
+    passes = Passes(model, torch.device("cpu"), 0, None, loading)
+    return Decoder(passes, slots, ends, **options)
 
 
 def rows_of(prompts, limit=LIMIT):
@@ -264,18 +257,25 @@ def test_rows_that_may_not_share_a_pass_do_not(model, prompts, ends, wanted):
         for prompt, kind in zip(prompts, kinds, strict=True)
     ]
     seen = []
-    running = decoder(model, ends, 4, pool_of=lambda row: row.prompt.kinds)
-    running.before_forward = seen.append
-    made = list(running.run(iter(rows_of(mixed))))
+    loading = Loading(loader="", before_forward=lambda _, kinds: seen.append(kinds))
+    made = list(decoder(model, ends, 4, loading).run(iter(rows_of(mixed))))
     assert replies_of(made) == wanted
+    # Adapters are switched for a pass as a whole: one kind of prompt in each.
     assert set(seen) == {NONE, frozenset({"audio"})}
-    # Never the union of two kinds: each pass had rows of one.
-    seen.clear()
-    running = decoder(model, ends, 4)
-    running.before_forward = seen.append
-    mixed[1].kinds, mixed[0].kinds = frozenset({"audio"}), frozenset({"visual"})
-    list(running.run(iter(rows_of(mixed))))
-    assert frozenset({"audio", "visual"}) in seen
+
+
+def test_rows_beyond_the_rope_limit_share_no_pass_with_others(model, prompts, ends, wanted):
+    limit = prompts[4].length
+    loading = Loading(loader="", rope_limit=lambda config: limit)
+    running = decoder(model, ends, 8, loading)
+    groups = []
+    forward = running._forward
+    running._forward = lambda rows: (
+        groups.append({row.prompt.length > limit for row in rows if row}) or forward(rows)
+    )
+    made = list(running.run(iter(rows_of(prompts))))
+    assert replies_of(made) == wanted
+    assert {frozenset(group) for group in groups} == {frozenset({True}), frozenset({False})}
 
 
 def test_cache_layers_without_slots_are_refused(model, prompts):

@@ -11,7 +11,6 @@ slots (`NoSlotsError`).
 
 from __future__ import annotations
 
-import contextlib
 import logging
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -27,7 +26,9 @@ from transformers import (
     SuppressTokensLogitsProcessor,
 )
 
-from mmaupro_ext.models import batching
+from mmaupro_ext.models.hf import batching
+from mmaupro_ext.models.hf.passes import Passes
+from mmaupro_ext.models.hf.preparing import PreparedPrompt
 from mmaupro_ext.models.hf.slots import BUCKET, NoSlotsError, Slots, bytes_of_token
 
 logger = logging.getLogger(__name__)
@@ -58,7 +59,7 @@ class Row(Generic[Key]):
     key : object
         The caller's, given back with the reply.
     prompt : PreparedPrompt
-        Its `tensors`, `length` and `kinds` are read.
+        With its media.
     limit : int
         Tokens that the reply may have.
 
@@ -73,7 +74,7 @@ class Row(Generic[Key]):
     """
 
     key: Key
-    prompt: Any
+    prompt: PreparedPrompt
     limit: int
     tokens: list[int] = field(default_factory=list)
     finish: str = ""
@@ -104,51 +105,39 @@ class Decoder:
 
     Parameters
     ----------
-    model : transformers.PreTrainedModel
-        Decoder-only.
+    passes : Passes
+        Of the model.
     slots : int
         Replies that are written side by side at most; fewer where memory holds fewer.
-    pad_token_id : int
-        Fills shorter prompts.
-    to_device : callable
-        Puts inputs where the model is, in its dtype.
-    before_forward : callable
-        Called with the kinds of media before every pass.
     ends : frozenset of int
         Tokens that end a reply.
     stops : callable, optional
         Tokens of a reply -> whether it holds a stop string.
-    family : Family, optional
-        How positions are counted and what may be padded.
-    pool_of : callable, optional
-        A row -> what rows must have in common to share a pass.
-    precision : callable
-        Makes the context of every pass.
     free_memory : callable
-        Bytes that the accelerator has free; None where nobody can say (a CPU).
+        Bytes that are free where the model is; None where that cannot be known.
+
+    Raises
+    ------
+    NoSlotsError
+        When the checkpoint's generation settings are not for rows of different lengths.
     """
 
     def __init__(
         self,
-        model: Any,
-        *,
+        passes: Passes,
         slots: int,
-        pad_token_id: int,
-        to_device: Callable[[batching.Inputs], batching.Inputs],
-        before_forward: Callable[[frozenset[str]], None],
         ends: frozenset[int],
         stops: Callable[[list[int]], bool] | None = None,
-        family: Any = None,
-        pool_of: Callable[[Row[Any]], object] = lambda _: None,
-        precision: Callable[[], contextlib.AbstractContextManager[Any]] = contextlib.nullcontext,
         free_memory: Callable[[], int | None] = lambda: None,
     ) -> None:
-        self.model, self.wanted, self.pad_token_id = model, slots, pad_token_id
-        self.to_device, self.before_forward = to_device, before_forward
-        self.ends, self.stops, self.family = ends, stops, family
-        self.mrope = family is not None and family.positions == "mrope"
-        self._pool_of, self._precision, self._free_memory = pool_of, precision, free_memory
-        self.processors = _processors(model)
+        self.passes, self.wanted, self.ends, self.stops = passes, slots, ends, stops
+        self._free_memory = free_memory
+        loading = passes.loading
+        self._mrope = loading is not None and loading.positions == "mrope"
+        self._switches = loading is not None and loading.before_forward is not None
+        limit = loading.rope_limit if loading is not None else None
+        self._rope_limit = limit(passes.model.config) if limit is not None else None
+        self._processors = _processors(passes.model)
         self.counts = Counts()
         self._slots: Slots | None = None
         self._rows: list[Row[Any] | None] = []
@@ -198,19 +187,12 @@ class Decoder:
             yield from self._step(waiting)
             crowded = crowded and len(self._active) >= before
 
-    @contextlib.contextmanager
-    def _pass(self, *, decoding: bool = False) -> Iterator[None]:
-        # Never around a yield: these contexts would leak to whoever takes the rows.
-        faster = self.model._optimize_model_for_decode if decoding else contextlib.nullcontext
-        with (
-            torch.inference_mode(),
-            self._precision(),
-            batching.last_positions_only(self.model, 1),
-            faster(),
-        ):
-            yield
-
     # ---- places -------------------------------------------------------------------------------
+
+    def _pool_of(self, row: Row[Any]) -> object:
+        """Return what rows must have in common to share a pass: adapters, and how positions turn."""
+        kinds = row.prompt.kinds if self._switches else None
+        return kinds, self._rope_limit is not None and row.prompt.length > self._rope_limit
 
     @property
     def _active(self) -> list[int]:
@@ -319,19 +301,17 @@ class Decoder:
 
     def _prefill(self, rows: Sequence[Row[Any]]) -> tuple[torch.Tensor, Any]:
         """Run prompts, aligned on the right; return the last logits and the cache."""
-        tensors = self.to_device(
+        passes, model = self.passes, self.passes.model
+        tensors = passes.to_device(
             batching.collate(
-                [row.prompt.tensors for row in rows], self.pad_token_id, family=self.family
+                [row.prompt.tensors for row in rows], passes.pad_token_id, loading=passes.loading
             )
         )
-        self.before_forward(frozenset().union(*(row.prompt.kinds for row in rows)))
         # With several axes the model itself works out where images and audio stand.
-        positions = (
-            None if self.mrope else (tensors["attention_mask"].cumsum(1) - 1).clamp(min=0)
-        )
-        with self._pass():
-            output = self.model(**tensors, position_ids=positions, use_cache=True)
-        deltas = batching.rope_deltas(self.model)[:, 0].tolist() if self.mrope else [0] * len(rows)
+        positions = None if self._mrope else (tensors["attention_mask"].cumsum(1) - 1).clamp(min=0)
+        with passes.over(_kinds(rows)), batching.last_positions_only(model, 1):
+            output = model(**tensors, position_ids=positions, use_cache=True)
+        deltas = batching.rope_deltas(model)[:, 0].tolist() if self._mrope else [0] * len(rows)
         for row, delta in zip(rows, deltas, strict=True):
             row.keys_held, row.delta = row.prompt.length, int(delta)
         self.counts.prefills += 1
@@ -362,17 +342,17 @@ class Decoder:
         mask = self._slots.begin_step([row.keys_held if row else 0 for row in rows])
         tokens = torch.tensor([[row.tokens[-1] if row else 0] for row in rows])
         positions = torch.tensor([[row.keys_held + row.delta if row else 0] for row in rows])
-        if self.mrope:
+        if self._mrope:
             positions = positions[None].expand(3, -1, -1)
         there = [slot for slot, row in enumerate(rows) if row is not None]
-        self.before_forward(frozenset().union(*(row.prompt.kinds for row in rows if row)))
-        inputs = self.to_device(
+        passes, model = self.passes, self.passes.model
+        inputs = passes.to_device(
             {"input_ids": tokens, "attention_mask": mask, "position_ids": positions}
         )
-        with self._pass(decoding=True):
-            logits = self.model(
-                **inputs, past_key_values=self._slots.cache, use_cache=True
-            ).logits[:, -1]
+        kinds = _kinds([row for row in rows if row is not None])
+        with passes.over(kinds), model._optimize_model_for_decode():
+            output = model(**inputs, past_key_values=self._slots.cache, use_cache=True)
+        logits = output.logits[:, -1]
         self.counts.steps += 1
         self.counts.rows_in_steps += len(there)
         self.counts.slots_in_steps += len(rows)
@@ -382,10 +362,10 @@ class Decoder:
     def _write(self, rows: Sequence[Row[Any]], logits: torch.Tensor) -> None:
         """Choose the next token of each row, and note which rows end with it."""
         scores = logits.float()
-        if len(self.processors):  # they look at a row's own ids, without padding
+        if len(self._processors):  # they look at a row's own ids, without padding
             scores = torch.cat(
                 [
-                    self.processors(self._ids_of(row), scores[number : number + 1])
+                    self._processors(self._ids_of(row), scores[number : number + 1])
                     for number, row in enumerate(rows)
                 ]
             )
@@ -399,7 +379,7 @@ class Decoder:
     def _ids_of(self, row: Row[Any]) -> torch.Tensor:
         prompt = row.prompt.tensors["input_ids"]
         written = torch.tensor([row.tokens], dtype=prompt.dtype)
-        return torch.cat([prompt, written], dim=1).to(self.model.device)
+        return torch.cat([prompt, written], dim=1).to(self.passes.device)
 
     def _ended(self) -> Iterator[Row[Any]]:
         for slot in self._active:
@@ -437,6 +417,25 @@ class Decoder:
         for row in reversed(rows):
             row.start_again()
             waiting.appendleft(row)
+
+
+def can_serve(passes: Passes) -> bool:
+    """Tell whether a model's cache can be kept in slots, by a pass over one token."""
+    model = passes.model
+    token = torch.tensor([[passes.pad_token_id]])
+    with passes.over(()), batching.last_positions_only(model, 1):
+        cache = model(**passes.to_device({"input_ids": token}), use_cache=True).past_key_values
+    try:
+        _processors(model)
+        Slots(cache, 1, 1)
+    except NoSlotsError as error:
+        logger.info("replies are written batch by batch: %s", error)
+        return False
+    return True
+
+
+def _kinds(rows: Sequence[Row[Any]]) -> frozenset[str]:
+    return frozenset().union(*(row.prompt.kinds for row in rows))
 
 
 def _processors(model: Any) -> Any:

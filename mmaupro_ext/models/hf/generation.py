@@ -1,18 +1,24 @@
-"""Replies: generated batch by batch, each of them ended where the model ended it."""
+"""Replies, each of them ended where the model ended it: in slots, or batch by batch."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import functools
+import os
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import torch
 from lm_eval.models.utils import postprocess_generated_text
 from lm_eval.models.utils_hf import stop_sequences_criteria
 
 from mmaupro_ext.heard import LENGTH, STOP, Reply
-from mmaupro_ext.models.hf import batching
+from mmaupro_ext.models.hf import batching, decoding
+from mmaupro_ext.models.hf.decoding import Decoder, Row
 from mmaupro_ext.models.hf.passes import Passes
 from mmaupro_ext.models.hf.preparing import PreparedPrompt
+from mmaupro_ext.models.hf.schedule import out_of_memory
 from mmaupro_ext.models.hf.templates import ChatTemplate
+from mmaupro_ext.models.items import Question, failure
 
 
 def set_end_tokens(model: Any, tokenizer: Any, template: ChatTemplate) -> list[int]:
@@ -67,6 +73,84 @@ class Generator:
     ) -> None:
         self.passes, self.tokenizer, self.decode = passes, tokenizer, decode
         self.ends, self.think_end = frozenset(ends), think_end
+
+    @functools.cached_property
+    def has_slots(self) -> bool:
+        """Whether replies to this model's prompts can be written in slots."""
+        return decoding.can_serve(self.passes)
+
+    def stream(
+        self,
+        prepared: Iterator[tuple[Question, PreparedPrompt]],
+        until: list[str],
+        max_gen_toks: int,
+        slots: int,
+    ) -> Iterator[tuple[Question, Reply]]:
+        """Yield greedy replies as they are finished; the next prompt takes the place of each.
+
+        Parameters
+        ----------
+        prepared : iterator
+            Questions with their prompts, longest first.
+        until : list of str
+            Stop strings.
+        max_gen_toks : int
+            How many tokens a reply may have.
+        slots : int
+            How many replies are written side by side at most.
+        """
+        aside: list[tuple[Question, Reply]] = []
+
+        def rows() -> Iterator[Row[Question]]:
+            for question, prompt in prepared:
+                if batching.refuse_to_cross(
+                    self.passes.model, self.passes.loading, [prompt.length], max_gen_toks
+                ):  # `generate` turns all positions anew where the reply passes the limit
+                    options = {"do_sample": False}
+                    (reply,) = self.generate([prompt], until, max_gen_toks, options)
+                    aside.append((question, reply))
+                else:
+                    yield Row(question, prompt, max_gen_toks)
+
+        decoder = Decoder(self.passes, slots, self.ends, self._stops(until), self._free_memory)
+        for row in decoder.run(rows()):
+            yield row.key, self._reply(row, until)
+            yield from aside
+            aside.clear()
+        yield from aside
+
+    def _reply(self, row: Row[Question], until: list[str]) -> Reply:
+        if isinstance(row.error, torch.OutOfMemoryError):
+            return out_of_memory(row.key)
+        if row.error is not None:
+            name, text = type(row.error).__name__, " ".join(str(row.error).split())
+            return failure(
+                row.key,
+                f"the model fails on this item ({name}: {text[:300]})",
+                "Other items are not concerned. `mmaupro doctor` tries the checkpoint on clips of its own.",
+            )
+        text, finish = self.read(row.tokens, until, row.limit)
+        return Reply(text, row.prompt.heard, finish)
+
+    def _stops(self, until: list[str]) -> Callable[[list[int]], bool] | None:
+        """Return what looks for stop strings in a reply; the model's own end is a token."""
+        ends = {self.tokenizer.decode([token]) for token in self.ends}
+        stops = [stop for stop in until if stop and stop not in ends]
+        if not stops:
+            return None
+        # A token is at least a byte, so that this many hold the longest stop string.
+        longest = max(len(stop.encode()) for stop in stops) + 1
+        return lambda tokens: any(stop in self.decode(tokens[-longest:]) for stop in stops)
+
+    def _free_memory(self) -> int | None:
+        device = self.passes.device
+        if device.type == "cuda":
+            free, _ = torch.cuda.mem_get_info(device)
+            kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+            return free + kept
+        if device.type == "cpu" and "SC_AVPHYS_PAGES" in os.sysconf_names:
+            return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        return None
 
     def generate(
         self,

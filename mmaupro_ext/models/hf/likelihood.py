@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from transformers.cache_utils import DynamicLayer
@@ -101,7 +100,7 @@ def score_shared(passes: Passes, batch: Sequence[Choices]) -> list[list[Score]]:
     can_crop = all(type(layer) is DynamicLayer for layer in cache.layers)
     after = lengths
     if several_axes:
-        after = lengths + _rope_deltas(model).to(lengths.device)
+        after = lengths + batching.rope_deltas(model).to(lengths.device)
     scores: list[list[Score]] = [[] for _ in batch]
     for turn in range(max(len(choices.continuations) for choices in batch)):
         # A prompt that has no more continuations repeats its last one, unrecorded.
@@ -130,15 +129,6 @@ def score_shared(passes: Passes, batch: Sequence[Choices]) -> list[list[Score]]:
             if turn < len(choices.continuations):
                 scores[row].append(_score(logprobs[row], current[row]))
     return scores
-
-
-def _rope_deltas(model: Any) -> torch.Tensor:
-    """Return by how much the position after each prompt of the last pass differs from its length."""
-    return next(
-        module.rope_deltas
-        for module in model.modules()
-        if getattr(module, "rope_deltas", None) is not None
-    )
 
 
 def score_full(passes: Passes, batch: Sequence[Choices]) -> list[list[Score]]:

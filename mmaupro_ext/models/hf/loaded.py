@@ -34,6 +34,8 @@ from mmaupro_ext.util import require_choice
 
 logger = logging.getLogger(__name__)
 
+DECODINGS = ("slots", "generate")
+
 
 def _leave_process_group() -> None:
     # After an error that nobody caught, the other processes may never come to this point, and leaving
@@ -82,6 +84,10 @@ class LoadedModel(HFLM):
         the number of processors.
     prefetch_mb : float
         Bound on items prepared ahead, in MiB.
+    decoding : {"slots", "generate"}
+        How greedy replies to requests with media are written: side by side, each leaving when it has
+        ended and the next prompt taking its place; or batch by batch by `generate` of transformers,
+        which also serves sampling, beams and models whose cache has no slots. Replies are the same.
     device : str, optional
         As in `HFLM`; without it CUDA where there is one, else the CPU.
     quantization_config : mapping or transformers.utils.quantization_config.QuantizationConfigMixin
@@ -115,14 +121,17 @@ class LoadedModel(HFLM):
         audio_cache_mb: float = 512,
         prefetch_workers: int | None = None,
         prefetch_mb: float = 512,
+        decoding: str = "slots",
         device: str | None = None,
         quantization_config: Any = None,
         **kwargs: Any,
     ) -> None:
         require_choice("frontend", frontend, RESAMPLERS)
         require_choice("multi_audio", multi_audio, MULTI_AUDIO)
+        require_choice("decoding", decoding, DECODINGS)
         self.long_audio = LongAudio.of(long_audio, window_s, max_audio_tokens)
         self.multi_audio = multi_audio
+        self.decoding = decoding
         self.family: Family | None = None
         self.processor: Any = None
         self.heard = heard.Totals()
@@ -319,6 +328,7 @@ class LoadedModel(HFLM):
         info["multi_audio"] = self.multi_audio
         info["audio_family"] = self.family.name if self.family else None
         info["end_tokens"] = self.end_tokens
+        info["decoding"] = self.decoding
         info["prefetch"] = {
             "workers": self.schedule.workers,
             "waited_s": round(self.schedule.waited_s, 3),

@@ -217,6 +217,20 @@ class HFAudioLM(LoadedModel):
             check_context(prompt, max_gen_toks, "reply", max_length)
             return prompt
 
+        if (
+            options == {"do_sample": False}
+            and self.decoding == "slots"
+            and self._generator.has_slots
+        ):
+            slots = self.media_batch_size
+
+            def stream(
+                prepared: Iterator[tuple[Question, PreparedPrompt]],
+            ) -> Iterator[tuple[Question, Reply]]:
+                return self._generator.stream(prepared, until, max_gen_toks, slots)
+
+            return self.schedule.stream(questions, prepare, stream)
+
         def forward(batch: list[PreparedPrompt]) -> list[Reply]:
             return self._generate(batch, until, max_gen_toks, options)
 

@@ -1,7 +1,8 @@
-"""Questions prepared ahead, put together by length, and answered batch by batch."""
+"""Questions prepared ahead, longest first, and answered batch by batch or as places become free."""
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
@@ -73,6 +74,71 @@ class Schedule:
         batch_size : int
             At most so many questions go together.
         """
+        fitting: int | None = None  # tokens, padding included, that went through after one did not
+        with self._prepared(questions, prepare) as (lengths, prefetcher):
+            start = 0
+            while start < len(lengths):
+                longest = lengths[start]
+                count = batching.batch_length(
+                    lengths[start : start + batch_size], batch_size, fitting
+                )
+                start += count
+                ready: list[tuple[Question, T]] = []
+                for question, prepared in prefetcher.take(count):
+                    if isinstance(prepared, Reply):
+                        yield question, on_failure(prepared)
+                    else:
+                        ready.append((question, prepared))
+                if not ready:
+                    continue
+                answers, together = _forward_or_halve([entry for _, entry in ready], forward)
+                if together < len(ready):
+                    fitting = together * longest
+                for (question, _), answer in zip(ready, answers, strict=True):
+                    if answer is None:
+                        yield question, on_failure(out_of_memory(question))
+                    else:
+                        yield question, answer
+
+    def stream(
+        self,
+        questions: Sequence[Question],
+        prepare: Callable[[Preparer, Question], T],
+        answer: Callable[[Iterator[tuple[Question, T]]], Iterator[tuple[Question, Reply]]],
+    ) -> Iterator[tuple[Question, Reply]]:
+        """Yield each question with its reply, as replies are finished; longest audio goes in first.
+
+        Parameters
+        ----------
+        questions : sequence of Question
+            In any order.
+        prepare : callable
+            As in `answer`.
+        answer : callable
+            Prepared questions, to be taken when there is a place for the next one -> replies in any
+            order.
+        """
+        failed: list[tuple[Question, Reply]] = []
+
+        def ready() -> Iterator[tuple[Question, T]]:
+            for question, prepared in prefetcher.take(len(lengths)):
+                if isinstance(prepared, Reply):
+                    failed.append((question, prepared))
+                else:
+                    yield question, prepared
+
+        with self._prepared(questions, prepare) as (lengths, prefetcher):
+            for answered in answer(ready()):
+                yield answered
+                yield from failed
+                failed.clear()
+            yield from failed
+
+    @contextlib.contextmanager
+    def _prepared(
+        self, questions: Sequence[Question], prepare: Callable[[Preparer, Question], T]
+    ) -> Iterator[tuple[list[int], Prefetcher[Question, Preparer, T | Reply]]]:
+        """Prepare questions ahead, longest first; with the estimated tokens of each."""
         sizes = {id(question): self._size_of(question) for question in questions}
         ordered = sorted(
             questions,
@@ -82,8 +148,6 @@ class Schedule:
                 question.context,
             ),
         )
-        lengths = [sizes[id(question)] for question in ordered]
-        fitting: int | None = None  # tokens, padding included, that went through after one did not
         prefetcher = Prefetcher(
             ordered,
             self.preparer.clone if self.workers else lambda: self.preparer,
@@ -94,29 +158,7 @@ class Schedule:
         )
         try:
             with prefetcher:
-                start = 0
-                while start < len(ordered):
-                    longest = lengths[start]
-                    count = batching.batch_length(
-                        lengths[start : start + batch_size], batch_size, fitting
-                    )
-                    start += count
-                    ready: list[tuple[Question, T]] = []
-                    for question, prepared in prefetcher.take(count):
-                        if isinstance(prepared, Reply):
-                            yield question, on_failure(prepared)
-                        else:
-                            ready.append((question, prepared))
-                    if not ready:
-                        continue
-                    answers, together = _forward_or_halve([entry for _, entry in ready], forward)
-                    if together < len(ready):
-                        fitting = together * longest
-                    for (question, _), answer in zip(ready, answers, strict=True):
-                        if answer is None:
-                            yield question, on_failure(_out_of_memory(question))
-                        else:
-                            yield question, answer
+                yield [sizes[id(question)] for question in ordered], prefetcher
         finally:
             self.waited_s += prefetcher.waited_s
             self.prepared_s += prefetcher.prepared_s
@@ -162,7 +204,8 @@ def _forward_or_halve(
     return answers, together
 
 
-def _out_of_memory(question: Question) -> Reply:
+def out_of_memory(question: Question) -> Reply:
+    """Return the error reply of an item that does not fit into memory by itself."""
     return failure(
         question,
         "out of memory, with this item alone in its batch",
