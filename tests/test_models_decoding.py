@@ -11,9 +11,10 @@ import torch
 from mmaupro_ext.models import tiny_random
 from mmaupro_ext.models.families.family import Loading
 from mmaupro_ext.models.hf import decoding
-from mmaupro_ext.models.hf.decoding import Decoder, Row
+from mmaupro_ext.models.hf.decoding import Decoder
 from mmaupro_ext.models.hf.passes import Passes
-from mmaupro_ext.models.hf.slots import BUCKET, Slots
+from mmaupro_ext.models.hf.row import Row
+from mmaupro_ext.models.hf.slots import BUCKET, NoSlotsError, Slots, bytes_of_token
 
 LIMIT = 20
 NONE = frozenset()
@@ -238,7 +239,7 @@ def test_memory_bounds_the_slots_and_shorter_prompts_get_more(model, ends):
     long, short = prompt(3 * BUCKET), prompt(20)
     with torch.inference_mode():
         cache = model(**short.tensors, use_cache=True).past_key_values
-    bytes_of_long = decoding.bytes_of_token(cache) * (long.length + LIMIT + BUCKET)
+    bytes_of_long = bytes_of_token(cache) * (long.length + LIMIT + BUCKET)
     running = decoder(
         model, NONE, 8, free_memory=lambda: int(2.5 * bytes_of_long / decoding.MEMORY_SHARE)
     )
@@ -282,11 +283,11 @@ def test_cache_layers_without_slots_are_refused(model, prompts):
     class Strange(torch.nn.Module):
         keys = torch.zeros(1, 1, 1, 1)
 
-    with pytest.raises(decoding.NoSlotsError, match="Strange"):
+    with pytest.raises(NoSlotsError, match="Strange"):
         Slots(SimpleNamespace(layers=[Strange()]), 2, 10)
 
 
 def test_settings_that_count_from_the_end_of_the_prompt_are_left_to_generate(model, monkeypatch):
     monkeypatch.setattr(model.generation_config, "min_new_tokens", 5)
-    with pytest.raises(decoding.NoSlotsError, match="MinNewTokens"):
+    with pytest.raises(NoSlotsError, match="MinNewTokens"):
         decoder(model, frozenset({1}), 4)

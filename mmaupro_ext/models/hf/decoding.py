@@ -14,90 +14,23 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
 import torch
-from transformers import (
-    InfNanRemoveLogitsProcessor,
-    NoBadWordsLogitsProcessor,
-    NoRepeatNGramLogitsProcessor,
-    RepetitionPenaltyLogitsProcessor,
-    SuppressTokensLogitsProcessor,
-)
 
 from mmaupro_ext.models.hf import batching
 from mmaupro_ext.models.hf.passes import Passes
-from mmaupro_ext.models.hf.preparing import PreparedPrompt
+from mmaupro_ext.models.hf.row import Counts, Row, processors_of
 from mmaupro_ext.models.hf.slots import BUCKET, NoSlotsError, Slots, bytes_of_token
 
 logger = logging.getLogger(__name__)
 
 Key = TypeVar("Key")
 
-# Processors that look at a row's ids and logits alone. Others count from where the prompt of a batch
-# ends, which is elsewhere for each row here.
-OF_OWN_IDS = (
-    InfNanRemoveLogitsProcessor,
-    NoBadWordsLogitsProcessor,
-    NoRepeatNGramLogitsProcessor,
-    RepetitionPenaltyLogitsProcessor,
-    SuppressTokensLogitsProcessor,
-)
 # Prompts are prefilled together once this share of the slots is free: few prefills, few idle slots.
 REFILL_SHARE = 8
 # Of the accelerator's free memory, what the slots may take; the rest is for prefills.
 MEMORY_SHARE = 0.5
-
-
-@dataclass(eq=False)
-class Row(Generic[Key]):
-    """One prompt on its way to a reply.
-
-    Parameters
-    ----------
-    key : object
-        The caller's, given back with the reply.
-    prompt : PreparedPrompt
-        With its media.
-    limit : int
-        Tokens that the reply may have.
-
-    Attributes
-    ----------
-    tokens : list of int
-        The reply so far, its end token included.
-    finish : {"stop", "length", "error", ""}
-        Why it ended; "" while it has not.
-    error : Exception or None
-        With "error".
-    """
-
-    key: Key
-    prompt: PreparedPrompt
-    limit: int
-    tokens: list[int] = field(default_factory=list)
-    finish: str = ""
-    error: Exception | None = None
-    keys_held: int = 0  # the last token is not among them
-    delta: int = 0  # next position minus length, for models that count positions on several axes
-
-    def start_again(self) -> None:
-        """Forget what was written."""
-        self.tokens.clear()
-        self.finish, self.error, self.keys_held, self.delta = "", None, 0, 0
-
-
-@dataclass
-class Counts:
-    """What was done: benchmarks count steps and shapes where clocks are noisy."""
-
-    steps: int = 0
-    rows_in_steps: int = 0
-    slots_in_steps: int = 0
-    prefills: int = 0
-    prefill_tokens: int = 0
-    shapes: set[tuple[int, int]] = field(default_factory=set)
 
 
 class Decoder:
@@ -137,7 +70,7 @@ class Decoder:
         self._switches = loading is not None and loading.before_forward is not None
         limit = loading.rope_limit if loading is not None else None
         self._rope_limit = limit(passes.model.config) if limit is not None else None
-        self._processors = _processors(passes.model)
+        self._processors = processors_of(passes.model)
         self.counts = Counts()
         self._slots: Slots | None = None
         self._rows: list[Row[Any] | None] = []
@@ -426,7 +359,7 @@ def can_serve(passes: Passes) -> bool:
     with passes.over(()), batching.last_positions_only(model, 1):
         cache = model(**passes.to_device({"input_ids": token}), use_cache=True).past_key_values
     try:
-        _processors(model)
+        processors_of(model)
         Slots(cache, 1, 1)
     except NoSlotsError as error:
         logger.info("replies are written batch by batch: %s", error)
@@ -436,16 +369,3 @@ def can_serve(passes: Passes) -> bool:
 
 def _kinds(rows: Sequence[Row[Any]]) -> frozenset[str]:
     return frozenset().union(*(row.prompt.kinds for row in rows))
-
-
-def _processors(model: Any) -> Any:
-    """Return what the checkpoint's generation settings do to logits in greedy decoding."""
-    config, _ = model._prepare_generation_config(None, do_sample=False)
-    model._prepare_special_tokens(config, True, device=model.device)
-    processors = model._get_logits_processor(
-        generation_config=config, input_ids_seq_length=1, device=model.device
-    )
-    for processor in processors:
-        if not isinstance(processor, OF_OWN_IDS):
-            raise NoSlotsError(f"no slots with {type(processor).__name__}")
-    return processors

@@ -13,9 +13,10 @@ from lm_eval.models.utils_hf import stop_sequences_criteria
 
 from mmaupro_ext.heard import LENGTH, STOP, Reply
 from mmaupro_ext.models.hf import batching, decoding
-from mmaupro_ext.models.hf.decoding import Decoder, Row
+from mmaupro_ext.models.hf.decoding import Decoder
 from mmaupro_ext.models.hf.passes import Passes
 from mmaupro_ext.models.hf.preparing import PreparedPrompt
+from mmaupro_ext.models.hf.row import Row
 from mmaupro_ext.models.hf.schedule import out_of_memory
 from mmaupro_ext.models.hf.templates import ChatTemplate
 from mmaupro_ext.models.items import Question, failure

@@ -44,7 +44,10 @@ class _Step:
 class _SlotLayer(DynamicLayer):
     """One attention layer in slots; one with a sliding window is written round and round."""
 
-    def __init__(self, like: DynamicLayer, slots: int, columns: int, step: _Step) -> None:
+    keys: Any
+    values: Any
+
+    def __init__(self, like: Any, slots: int, columns: int, step: _Step) -> None:
         super().__init__()
         self.is_sliding = like.is_sliding
         self.sliding_window = getattr(like, "sliding_window", None)
@@ -56,7 +59,7 @@ class _SlotLayer(DynamicLayer):
         )
         self.dtype, self.device, self.is_initialized = like.keys.dtype, like.keys.device, True
 
-    def take(self, slot: int, like: DynamicLayer, row: int, length: int) -> None:
+    def take(self, slot: int, like: Any, row: int, length: int) -> None:
         """Copy the keys of one row of a prefilled layer, which is aligned on the right."""
         kept = min(length, like.keys.shape[2], self.columns)
         columns = torch.arange(length - kept, length, device=self.device) % self.columns
@@ -114,7 +117,7 @@ class Slots:
         For a kind of layer that is not known here.
     """
 
-    def __init__(self, like: Cache, count: int, columns: int) -> None:
+    def __init__(self, like: Any, count: int, columns: int) -> None:
         self.count = count
         self.columns = -(-columns // BUCKET) * BUCKET
         device = next(
@@ -140,7 +143,7 @@ class Slots:
             return copy.deepcopy(like)
         raise NoSlotsError(f"no slots for a cache layer of type {type(like).__name__}")
 
-    def take(self, slot: int, cache: Cache, row: int, length: int) -> None:
+    def take(self, slot: int, cache: Any, row: int, length: int) -> None:
         """Take in one row of a prefilled cache.
 
         Parameters
@@ -154,7 +157,8 @@ class Slots:
         length : int
             Tokens of that row, without padding.
         """
-        for mine, theirs in zip(self.cache.layers, cache.layers, strict=True):
+        layers: list[Any] = self.cache.layers
+        for mine, theirs in zip(layers, cache.layers, strict=True):
             if isinstance(mine, _SlotLayer):
                 mine.take(slot, theirs, row, length)
             elif _has_state(mine):
@@ -191,7 +195,7 @@ class Slots:
         return (torch.arange(keys) <= held[:, None]).long()
 
 
-def bytes_of_token(cache: Cache) -> int:
+def bytes_of_token(cache: Any) -> int:
     """Return how many bytes one token of one row takes in all layers that grow with it."""
     return sum(
         2 * layer.keys.shape[1] * layer.keys.shape[3] * layer.keys.element_size()
