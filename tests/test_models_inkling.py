@@ -35,4 +35,4 @@ def test_a_prompt_is_whole_messages_of_one_kind_of_content(checkpoint_of, second
     assert re.fullmatch(rf"(?:{MESSAGE})+<\|message_model\|>", prompt.text)
     blocks = sum(prompt.blocks)
     assert len(re.findall(r"Audio \d+:<", prompt.text)) == (blocks if blocks > 1 else 0)
-    assert ("consecutive 30-second parts" in prompt.text) == (70.0 in seconds)
+    assert ("consecutive 23.3-second parts" in prompt.text) == (70.0 in seconds)
