@@ -53,6 +53,8 @@ from mmaupro_ext.replies import parse_error
         ((200, {}, b'{"choices": [{"message": {"content": ""}, "finish_reason": "error",'
                    b'"error": {"message": "upstream died"}}]}'),
          "failed 3 times, last: malformed answer (ValueError(\"an error instead", "see its log"),
+        ((200, {}, b'{"choices": [{"message": {"content": "A"}, "finish_reason": "error"}]}'),
+         "an error instead", "see its log"),
         ((200, {}, b'{"error": {"message": "upstream died"}, "choices": [{"message": '
                    b'{"content": "A"}, "finish_reason": "stop"}]}'), "upstream died", "see its log"),
         ((200, {}, b'{"choices": [{"message": {"content": [{"type": "blob", "data": "B"}]},'
