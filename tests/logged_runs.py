@@ -23,7 +23,7 @@ def good_reply(doc: dict) -> str:
     return doc["answer"] or "no commas here"
 
 
-def line_of(doc: dict, reply: str) -> dict:
+def line_of(doc: dict, reply: str, asks_for: str = "letter") -> dict:
     heard = [
         {"path": f"/somewhere/{path}", "sha256": digest}
         for path, digest in zip(doc["audio_path"], doc["audio_sha256"], strict=True)
@@ -31,7 +31,9 @@ def line_of(doc: dict, reply: str) -> dict:
     return {
         "doc_id": 0,
         "doc": doc,
-        "arguments": {"gen_args_0": {"arg_0": prompt(doc), "arg_1": {}, "arg_2": {"audio": heard}}},
+        "arguments": {
+            "gen_args_0": {"arg_0": prompt(doc, asks_for), "arg_1": {}, "arg_2": {"audio": heard}}
+        },
         "resps": [[reply]],
         "filtered_resps": [reply],
         "filter": "none",
@@ -46,19 +48,25 @@ def write_lines(file: Path, lines: list[dict]) -> Path:
 
 
 def write_run(
-    folder: Path, time: str = LATE, slugs=tuple(DOCS), reply=good_reply, model: str = "m"
+    folder: Path,
+    time: str = LATE,
+    slugs=tuple(DOCS),
+    reply=good_reply,
+    model: str = "m",
+    asks_for: str = "letter",
 ) -> Path:
     for slug in slugs:
-        lines = [line_of(copy.deepcopy(doc), reply(doc)) for doc in DOCS[slug]]
-        write_lines(folder / f"samples_mmaupro-sample_{slug}_{time}.jsonl", lines)
+        lines = [line_of(copy.deepcopy(doc), reply(doc), asks_for) for doc in DOCS[slug]]
+        write_lines(samples(folder, slug, time, asks_for), lines)
     config = {"model": "hf-audio", "model_args": {"pretrained": model}}
     results = {"model_name": model, "config": config}
     (folder / f"results_{time}.json").write_text(json.dumps(results))
     return folder
 
 
-def samples(folder: Path, slug: str, time: str = LATE) -> Path:
-    return folder / f"samples_mmaupro-sample_{slug}_{time}.jsonl"
+def samples(folder: Path, slug: str, time: str = LATE, asks_for: str = "letter") -> Path:
+    variant = "-text" if asks_for == "text" else ""
+    return folder / f"samples_mmaupro-sample{variant}_{slug}_{time}.jsonl"
 
 
 def score(*arguments) -> int:

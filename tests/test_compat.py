@@ -236,10 +236,13 @@ def test_wildcards_match_exactly_the_twelve_leaves_and_a_users_folder_is_kept(tm
         "mmaupro-sample_*": {f"mmaupro-sample_{name}" for name in CATEGORIES},
         "mmaupro-ll_*": {f"mmaupro-ll_{name}" for name in closed},
         "mmaupro-sample-ll_*": {f"mmaupro-sample-ll_{name}" for name in closed},
+        "mmaupro-text_*": {f"mmaupro-text_{name}" for name in closed},
+        "mmaupro-sample-text_*": {f"mmaupro-sample-text_{name}" for name in closed},
     }
     for pattern, names in expected.items():
         assert set(manager.match_tasks([pattern])) == names
-    groups = {"mmaupro", "mmaupro-sample", "mmaupro-ll", "mmaupro-sample-ll"}
+    variants = ("", "-sample", "-ll", "-sample-ll", "-text", "-sample-text")
+    groups = {f"mmaupro{variant}" for variant in variants}
     assert set(manager.all_groups) == groups
     assert set(manager.all_tasks) == set().union(*expected.values()) | groups | {"side_task"}
 
@@ -290,6 +293,8 @@ def test_a_partial_download_stops_for_what_it_lacks_and_is_named_otherwise(tmp_p
         (["mmaupro-sample", "mmaupro-sample_sound", "mmaupro-sample-ll_sound"], []),
         (["mmaupro-ll_speech"], ["speech"]),
         (["mmaupro-ll"], [c for c in data.CATEGORIES if data.CATEGORIES[c].kind == "closed"]),
+        (["mmaupro-text_music", "mmaupro-sample-text_sound"], ["music"]),
+        (["mmaupro-text"], [c for c in data.CATEGORIES if data.CATEGORIES[c].kind == "closed"]),
         ([{"task": "mmaupro_music"}, {"group": "other"}], ["music"]),
     ],
 )

@@ -93,7 +93,8 @@ def test_committed_configs_are_what_the_generator_writes():
 def test_no_name_is_caught_by_the_patterns_of_the_benchmark():
     names = [
         f"{group}{end}"
-        for group, _ in task_configs.LIKELIHOOD_FAMILIES.values()
+        for families in (task_configs.LIKELIHOOD_FAMILIES, task_configs.TEXT_FAMILIES)
+        for group, _ in families.values()
         for end in ("", *(f"_{slug}" for slug in CLOSED))
     ]
     for pattern in ("mmaupro_*", "mmaupro-sample_*"):

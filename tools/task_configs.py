@@ -27,7 +27,11 @@ LIKELIHOOD_FAMILIES = {  # closed categories only
     "mmaupro_ll": ("mmaupro-ll", "full"),
     "mmaupro_sample_ll": ("mmaupro-sample-ll", "sample"),
 }
-LIKELIHOOD_CATEGORIES = {
+TEXT_FAMILIES = {  # closed categories only
+    "mmaupro_text": ("mmaupro-text", "full"),
+    "mmaupro_sample_text": ("mmaupro-sample-text", "sample"),
+}
+CLOSED_CATEGORIES = {
     slug: category for slug, category in CATEGORIES.items() if category.kind == "closed"
 }
 
@@ -57,10 +61,22 @@ def group_file(group: str) -> str:
 def likelihood_group_file(group: str) -> str:
     """Return the YAML of a group of log-likelihood tasks."""
     alias = f"{group} (letters by log-likelihood; closed only)"
-    return _group_text(group, alias, LIKELIHOOD_CATEGORIES, LIKELIHOOD_METRICS)
+    return _group_text(group, alias, CLOSED_CATEGORIES, LIKELIHOOD_METRICS)
 
 
-def _group_text(group: str, alias: str, slugs: Iterable[str], metric_names: Iterable[str]) -> str:
+def text_group_file(group: str) -> str:
+    """Return the YAML of a group of tasks that ask for an option's text."""
+    alias = f"{group} (asked for the option's text; closed only)"
+    return _group_text(group, alias, CLOSED_CATEGORIES, GROUP_METRICS, version="1.0")
+
+
+def _group_text(
+    group: str,
+    alias: str,
+    slugs: Iterable[str],
+    metric_names: Iterable[str],
+    version: str = "2.0",
+) -> str:
     tasks = "".join(f"  - {group}_{slug}\n" for slug in slugs)
     metrics = "".join(
         f"  - metric: {name}\n    aggregation: mean\n    weight_by_size: true\n"
@@ -69,24 +85,22 @@ def _group_text(group: str, alias: str, slugs: Iterable[str], metric_names: Iter
     return (
         f"group: {group}\n"
         f'group_alias: "{alias}"\n'
-        f"task:\n{tasks}aggregate_metric_list:\n{metrics}metadata:\n  version: 2.0\n"
+        f"task:\n{tasks}aggregate_metric_list:\n{metrics}metadata:\n  version: {version}\n"
     )
 
 
 def main() -> None:
     """Write every file."""
-    for folder, (group, dataset) in FAMILIES.items():
-        (FOLDER / folder / f"_{folder}.yaml").write_text(group_file(group), encoding="utf-8")
-        for category in CATEGORIES.values():
-            name = f"{folder}_{category.slug}.yaml"
-            (FOLDER / folder / name).write_text(leaf(group, dataset, category), encoding="utf-8")
-    for folder, (group, dataset) in LIKELIHOOD_FAMILIES.items():
-        (FOLDER / folder / f"_{folder}.yaml").write_text(
-            likelihood_group_file(group), encoding="utf-8"
-        )
-        for category in LIKELIHOOD_CATEGORIES.values():
-            name = f"{folder}_{category.slug}.yaml"
-            (FOLDER / folder / name).write_text(leaf(group, dataset, category), encoding="utf-8")
+    for families, group_text, categories in (
+        (FAMILIES, group_file, CATEGORIES),
+        (LIKELIHOOD_FAMILIES, likelihood_group_file, CLOSED_CATEGORIES),
+        (TEXT_FAMILIES, text_group_file, CLOSED_CATEGORIES),
+    ):
+        for folder, (group, dataset) in families.items():
+            (FOLDER / folder / f"_{folder}.yaml").write_text(group_text(group), encoding="utf-8")
+            for category in categories.values():
+                file = FOLDER / folder / f"{folder}_{category.slug}.yaml"
+                file.write_text(leaf(group, dataset, category), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -141,13 +141,14 @@ def real_categories(tasks: Any, known: Any) -> list[str]:
         task if isinstance(task, str) else str(task.get("task") or task.get("group") or "")
         for task in tasks
     ]
-    asked = {name.removeprefix(prefix) for name in names for prefix in ("mmaupro_", "mmaupro-ll_")}
+    variants = ("mmaupro-ll", "mmaupro-text")  # of the closed categories
+    prefixes = ("mmaupro_", *(f"{variant}_" for variant in variants))
+    asked = {name.removeprefix(prefix) for name in names for prefix in prefixes}
+    every, closed = "mmaupro" in names, any(variant in names for variant in variants)
     return [
         name
         for name, category in known.items()
-        if name in asked
-        or "mmaupro" in names
-        or ("mmaupro-ll" in names and category.kind == "closed")
+        if every or name in asked or (closed and category.kind == "closed")
     ]
 
 

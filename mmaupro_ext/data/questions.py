@@ -1,7 +1,7 @@
 """How the questions of MMAU-Pro are put to a model: the prompts, which are part of a task's definition.
 
-Bump `metadata.version` in `tasks/mmaupro/_template_yaml` when a word of them changes. `mmaupro score`
-compares each logged prompt with these.
+Bump `metadata.version` in `tasks/mmaupro/_template_yaml` (or `tasks/mmaupro_text/_template_yaml`) when a word
+of them changes. `mmaupro score` compares each logged prompt with these.
 """
 
 from __future__ import annotations
@@ -16,34 +16,47 @@ AUDIO = "<audio>"
 """Stands for a clip, in clip order; the model class puts its own audio blocks there."""
 
 CLOSED_PROMPT = "{audio}\n{question}\n\n{options}\n\nAnswer with the letter of the correct option."
+CLOSED_TEXT_PROMPT = (
+    "{audio}\n{question}\n\n{options}\n\nAnswer with the exact text of the correct option."
+)
+"""For replies that are compared with the options' texts. Letters before these would invite a letter."""
+
 OPEN_PROMPT = "{audio}\n{question}"
 INSTRUCTION_PROMPT = "{audio}\n{question}"
 PROMPTS = {"closed": CLOSED_PROMPT, "open": OPEN_PROMPT, "instruction": INSTRUCTION_PROMPT}
 
 
-def prompt(doc: Mapping[str, Any]) -> str:
-    """Return the prompt of a document: one placeholder per clip, the question, the options with letters.
+def prompt(doc: Mapping[str, Any], asks_for: str = "letter") -> str:
+    """Return the prompt of a document: one placeholder per clip, the question, the options.
 
     Parameters
     ----------
     doc : mapping
         As `load_category` gives it.
+    asks_for : {"letter", "text"}
+        Whether the options have letters and one of these is asked for, or the text of an option is.
 
     Returns
     -------
     str
         Without white space at its end.
     """
-    options = "\n".join(
-        f"({letter}) {choice}"
-        for letter, choice in zip(CHOICE_LETTERS, doc["choices"], strict=False)
-    )
-    return PROMPTS[CATEGORY_BY_VALUE[doc["category"]].kind].format(
+    kind = CATEGORY_BY_VALUE[doc["category"]].kind
+    template = PROMPTS[kind]
+    if kind == "closed" and asks_for == "text":
+        template = CLOSED_TEXT_PROMPT
+        options = "\n".join(f"- {choice}" for choice in doc["choices"])
+    else:
+        options = "\n".join(
+            f"({letter}) {choice}"
+            for letter, choice in zip(CHOICE_LETTERS, doc["choices"], strict=False)
+        )
+    return template.format(
         audio=AUDIO * len(doc["audio_path"]), question=doc["question"].strip(), options=options
     )
 
 
-def is_asked_in(doc: Mapping[str, Any], text: str) -> bool:
+def is_asked_in(doc: Mapping[str, Any], text: str, asks_for: str = "letter") -> bool:
     """Tell whether a text that was given to a model asks a document, question and options as they are.
 
     Parameters
@@ -53,12 +66,14 @@ def is_asked_in(doc: Mapping[str, Any], text: str) -> bool:
     text : str
         What a run logged: the prompt, the same as a chat template wrote it, or a chat as JSON. Its audio
         blocks may be anything.
+    asks_for : {"letter", "text"}
+        As for `prompt`.
 
     Returns
     -------
     bool
     """
-    asked = prompt(doc).removeprefix(AUDIO * len(doc["audio_path"])).strip()
+    asked = prompt(doc, asks_for).removeprefix(AUDIO * len(doc["audio_path"])).strip()
     # Within JSON, line breaks and quotation marks are escaped.
     escaped = (json.dumps(asked, ensure_ascii=ascii_only)[1:-1] for ascii_only in (False, True))
     return asked in text or any(form in text for form in escaped)

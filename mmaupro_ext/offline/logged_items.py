@@ -42,6 +42,8 @@ class Item:
         What was not asked as the benchmark asks it, in clauses.
     where : str
         File and line.
+    asks_for : {"letter", "text"}
+        What the prompt of its task asks for, if it is multiple choice.
     """
 
     doc: Doc
@@ -51,6 +53,7 @@ class Item:
     clips: tuple[str | None, ...] = ()
     deviations: tuple[str, ...] = ()
     where: str = ""
+    asks_for: str = "letter"
 
     @property
     def id(self) -> str:
@@ -89,7 +92,9 @@ def document_hash(doc: Mapping[str, Any]) -> str:
     return sha256_of_text(json.dumps(doc, indent=2, ensure_ascii=False))
 
 
-def read_items(file: Path, slug: str, dataset: str, reply_field: str) -> Iterator[Item]:
+def read_items(
+    file: Path, slug: str, dataset: str, asks_for: str, reply_field: str
+) -> Iterator[Item]:
     """Read the items of a samples file.
 
     Parameters
@@ -100,6 +105,8 @@ def read_items(file: Path, slug: str, dataset: str, reply_field: str) -> Iterato
         Category of its task, a key of `data.CATEGORIES`.
     dataset : {"full", "sample"}
         That its task asks.
+    asks_for : {"letter", "text"}
+        What its task asks for.
     reply_field : {"resps", "filtered_resps"}
         The field that holds the reply.
 
@@ -119,10 +126,12 @@ def read_items(file: Path, slug: str, dataset: str, reply_field: str) -> Iterato
     for number, line in enumerate(lines, start=1):
         if line.strip():
             where = f"{file}, line {number}"
-            yield _item(line, where, CATEGORIES[slug].value, dataset, reply_field)
+            yield _item(line, where, CATEGORIES[slug].value, dataset, asks_for, reply_field)
 
 
-def _item(line: str, where: str, category: str, dataset: str, reply_field: str) -> Item:
+def _item(
+    line: str, where: str, category: str, dataset: str, asks_for: str, reply_field: str
+) -> Item:
     try:
         sample = json.loads(line)
     except json.JSONDecodeError as error:
@@ -155,8 +164,9 @@ def _item(line: str, where: str, category: str, dataset: str, reply_field: str) 
     clips = tuple(
         clip.get("sha256") or promised for clip, promised in zip(heard, stated_clips, strict=True)
     )
-    deviations = () if doc.get("problem") else tuple(_not_as_asked(sample, doc, heard))
-    return Item(doc, reply, _finish(sample), doc_hash, clips or (), deviations, where)
+    deviations = () if doc.get("problem") else tuple(_not_as_asked(sample, doc, heard, asks_for))
+    finish = _finish(sample)
+    return Item(doc, reply, finish, doc_hash, clips or (), deviations, where, asks_for)
 
 
 # --- the document --------------------------------------------------------------------------------
@@ -285,14 +295,14 @@ def _heard(sample: Mapping[str, Any], doc: Doc, where: str) -> list[Mapping[str,
 
 
 def _not_as_asked(
-    sample: Mapping[str, Any], doc: Doc, heard: Sequence[Mapping[str, Any]]
+    sample: Mapping[str, Any], doc: Doc, heard: Sequence[Mapping[str, Any]], asks_for: str
 ) -> Iterator[str]:
     if doc["audio_path"] and not any(heard):
         yield "no audio was given to the model"
     text = _arguments(sample).get("arg_0")
     if not isinstance(text, str):
         yield "no prompt was logged"
-    elif not is_asked_in(doc, text):
+    elif not is_asked_in(doc, text, asks_for):
         yield (
             "the prompt is not the benchmark's (another wording, or options in another order): it ends "
             f"in {text[-60:]!r}"

@@ -29,7 +29,11 @@ from mmaupro_ext.util import require_choice
 
 _TIME = r"\d{4}-\d{2}-\d{2}T\d{2}-\d{2}-\d{2}(?:\.\d+)?"
 _SAMPLES = re.compile(rf"samples_(?P<task>mmaupro.*)_(?P<time>{_TIME})\.jsonl")
-_TASK = re.compile(rf"mmaupro(?:-sample)?_(?P<slug>{'|'.join(CATEGORIES)})")
+_CLOSED = [slug for slug, category in CATEGORIES.items() if category.kind == "closed"]
+_TASK = re.compile(
+    rf"mmaupro(?P<sample>-sample)?"
+    rf"(?:_(?P<slug>{'|'.join(CATEGORIES)})|-text_(?P<text_slug>{'|'.join(_CLOSED)}))"
+)
 # Settings of a run that change replies; lm_eval's results files hold them.
 _MODEL_KEYS = ("model_name", "system_instruction_sha", "chat_template_sha")
 _CONFIG_KEYS = ("model", "model_args", "gen_kwargs")
@@ -113,6 +117,7 @@ def read_runs(
     items = [item for file in files for item in read_items(file, *_asked_by(file), reply_field)]
     if not items:
         raise ScoringError(f"{', '.join(map(str, paths))}: the samples files hold no lines")
+    asks_for = _one_prompt(items)
     _refuse_duplicates(items)
     dataset = _one_dataset(items)
     model = _one_model(files)
@@ -129,7 +134,9 @@ def read_runs(
             "says so"
         )
     times = tuple(sorted({_parts(file)[1] for file in files}))
-    return Run(model, dataset, tuple(items), tuple(files), times, deviations, tuple(notes))
+    return Run(
+        model, dataset, tuple(items), tuple(files), times, deviations, tuple(notes), asks_for
+    )
 
 
 # --- files ---------------------------------------------------------------------------------------
@@ -141,12 +148,15 @@ def _parts(file: Path) -> tuple[str, str]:
     return (found["task"], found["time"]) if found else ("", "")
 
 
-def _asked_by(file: Path) -> tuple[str, str]:
-    """Return the category's slug and the dataset of a file's task."""
+def _asked_by(file: Path) -> tuple[str, str, str]:
+    """Return the category's slug and the dataset of a file's task, and what it asks for."""
     task, _ = _parts(file)
     found = _TASK.fullmatch(task)
     assert found is not None
-    return found["slug"], "sample" if task.startswith("mmaupro-sample") else "full"
+    dataset = "sample" if found["sample"] else "full"
+    if found["text_slug"]:
+        return found["text_slug"], dataset, "text"
+    return found["slug"], dataset, "letter"
 
 
 def _samples_files(path: Path, time: str | None, notes: list[str]) -> list[Path]:
@@ -167,8 +177,8 @@ def _samples_files(path: Path, time: str | None, notes: list[str]) -> list[Path]
             likelihoods += 1
     if not by_time:
         raise ScoringError(
-            f"{folder}: {likelihoods} samples file(s), but none of tasks mmaupro_* or "
-            "mmaupro-sample_*. Log-likelihood tasks have no replies; lm_eval's own table has "
+            f"{folder}: {likelihoods} samples file(s), but none of tasks mmaupro_*, mmaupro-text_* or "
+            "their samples. Log-likelihood tasks have no replies; lm_eval's own table has "
             "their scores"
         )
     stamps = sorted(by_time)
@@ -211,11 +221,26 @@ def _require_replies(path: Path, task: str) -> None:
     if not _TASK.fullmatch(task):
         raise ScoringError(
             f"{path}: task {task!r} has no replies to score here. Tasks: mmaupro_<category>, "
-            "mmaupro-sample_<category>"
+            "mmaupro-text_<category>, mmaupro-sample_<category>, mmaupro-sample-text_<category>"
         )
 
 
 # --- what belongs together -----------------------------------------------------------------------
+
+
+def _one_prompt(items: Sequence[Item]) -> str:
+    """Return what the prompts of multiple-choice items asked for, and refuse two kinds in one run."""
+    first: dict[str, Item] = {}
+    for item in items:
+        if item.kind == "closed":
+            first.setdefault(item.asks_for, item)
+    if len(first) > 1:
+        places = "; ".join(f"{name}: {item.where}" for name, item in sorted(first.items()))
+        raise ScoringError(
+            f"replies to prompts that ask for a letter and for a text are mixed ({places}). They are "
+            "different tasks: name the samples files of one of them"
+        )
+    return next(iter(first), "letter")
 
 
 def _refuse_duplicates(items: Sequence[Item]) -> None:

@@ -130,8 +130,8 @@ def _details(embedder: TokenEmbedder) -> dict[str, Any]:
 
 
 def _label(preset: Preset, result: dict[str, Any]) -> str:
-    """Return the preset's name, with the embedder and the judge where they are not the official ones."""
-    label = preset.name
+    """Return the preset's name, with the prompt, the embedder and the judge where they are not the usual."""
+    label = preset.name + ("+prompt=text" if result["asks_for"] == "text" else "")
     embedder, judge = result["embedder"], result["judge"]
     if embedder is not None and not embedder.get("official"):
         label += f"+embedder={embedder['name']}"
