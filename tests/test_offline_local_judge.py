@@ -7,6 +7,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 import pytest
+import tiny_chat
 
 from mmaupro_ext.errors import ConfigError
 from mmaupro_ext.offline.judging import CachedJudge, Prompt, ask_all
@@ -17,37 +18,9 @@ def prompts(count: int) -> list[Prompt]:
     return [Prompt("Be fair.", f"question {i}") for i in range(count)]
 
 
-TEMPLATE = (
-    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
-    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-)
-
-
 @pytest.fixture(scope="module")
 def tiny_model(tmp_path_factory) -> Path:
-    import torch
-    from transformers import Qwen2Config, Qwen2ForCausalLM
-
-    from mmaupro_ext.models.tiny_random import byte_tokenizer
-
-    folder = tmp_path_factory.mktemp("judge")
-    tokenizer = byte_tokenizer()
-    tokenizer.chat_template = TEMPLATE
-    config = Qwen2Config(
-        vocab_size=len(tokenizer),
-        hidden_size=16,
-        intermediate_size=32,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-        eos_token_id=tokenizer.eos_token_id,
-        initializer_range=0.7,  # large weights, so that the prompt shows in the answer
-    )
-    torch.manual_seed(0)
-    model = Qwen2ForCausalLM(config)
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
+    return tiny_chat.save(tmp_path_factory.mktemp("judge"))
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mmaupro_ext.errors import ConfigError, MMAUProError
-from mmaupro_ext.offline.judges import KEY_VARIABLE
+from mmaupro_ext.offline.judging import JUDGE, READER, Role
 from mmaupro_ext.scoring import presets, scorer
 from mmaupro_ext.scoring.open_ended import JUDGE_DTYPE, JUDGE_MODEL
 from mmaupro_ext.scoring.presets import Preset
@@ -37,14 +37,15 @@ examples:
   mmaupro score results/nano
   mmaupro score results/MODEL --judge hf:{JUDGE_MODEL}
   mmaupro score results/MODEL --judge http://localhost:8000/v1 --judge-model NAME
+  mmaupro score results/MODEL --reader hf:{JUDGE_MODEL}
   mmaupro score results/MODEL --preset official --embedder nvidia/NV-Embed-v2
   mmaupro score results/MODEL --set gold=casefold --items items.jsonl
   mmaupro score --explain official
 
-Exit status: 0; 1 when the judge failed on some items (the same command asks for them again); 2 on an
-error; 3 with --strict-exit when too many items of a category were errored.
-A judge's answers are kept on disk: an interrupted run goes on where it stopped. The key of a
-server is read from the environment variable {KEY_VARIABLE}.
+Exit status: 0; 1 when the judge or the reader failed on some items (the same command asks for them
+again); 2 on an error; 3 with --strict-exit when too many items of a category were errored.
+Answers of a judge or reader are kept on disk: an interrupted run goes on where it stopped. The key of
+its server is read from the environment variable {JUDGE.key_variable} or {READER.key_variable}.
 """
 
 
@@ -125,6 +126,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     embedder.add_argument("--embedder-device", default="auto", metavar="DEVICE")
     _add_judge_arguments(parser)
+    _add_reader_arguments(parser)
 
 
 def _add_judge_arguments(parser: argparse.ArgumentParser) -> None:
@@ -136,8 +138,8 @@ def _add_judge_arguments(parser: argparse.ArgumentParser) -> None:
     judge.add_argument(
         "--judge-key-env",
         metavar="VARIABLE",
-        default=KEY_VARIABLE,
-        help=f"environment variable with the server's key (default: {KEY_VARIABLE})",
+        default=JUDGE.key_variable,
+        help=f"environment variable with the server's key (default: {JUDGE.key_variable})",
     )
     judge.add_argument(
         "--judge-cache",
@@ -162,13 +164,31 @@ def _add_judge_arguments(parser: argparse.ArgumentParser) -> None:
     judge.add_argument("--judge-batch-size", type=int, default=1, metavar="N")
 
 
+def _add_reader_arguments(parser: argparse.ArgumentParser) -> None:
+    reader = parser.add_argument_group(
+        "reader of unparsed multiple-choice replies (preset strict)",
+        "A model says which option a reply states; never which is right. What it reads is reported apart. "
+        "--judge-cache, --judge-concurrency and the other settings of how a judge is asked hold for it too.",
+    )
+    reader.add_argument(
+        "--reader", metavar="READER", help="hf:NAME, or a server's address http://…/v1"
+    )
+    reader.add_argument("--reader-model", metavar="NAME", help="name of the model at the server")
+    reader.add_argument(
+        "--reader-key-env",
+        metavar="VARIABLE",
+        default=READER.key_variable,
+        help=f"environment variable with the server's key (default: {READER.key_variable})",
+    )
+
+
 def run(args: argparse.Namespace) -> int:
     """Run `mmaupro score` and return the exit status."""
     try:
         return _run(args)
     except KeyboardInterrupt:
         print(
-            "\nInterrupted. The judge's answers are kept: the same command goes on from there.",
+            "\nInterrupted. The answers so far are kept: the same command goes on from there.",
             file=sys.stderr,
         )
         return 130
@@ -196,6 +216,7 @@ def _run(args: argparse.Namespace) -> int:
         preset,
         embedder=_embedder(args, preset) if "closed" in kinds else None,
         judge=_judge(args, preset) if "open" in kinds and args.judge else None,
+        reader=_reader(args, preset) if "closed" in kinds and args.reader else None,
         data_dir=args.data_dir,
         lost_limit=args.errored_limit,
     )
@@ -213,7 +234,9 @@ def _run(args: argparse.Namespace) -> int:
         print(warning)
     if warnings and args.strict_exit:
         return 3
-    return 1 if (result.get("open") or {}).get("judge_errors") else 0
+    failed = (result.get("open") or {}).get("judge_errors", 0)
+    failed += (result["reader"] or {}).get("read", {}).get("failed", 0)
+    return 1 if failed else 0
 
 
 def _explanation(args: argparse.Namespace) -> str:
@@ -231,6 +254,25 @@ def _write(target: Path, content: str) -> None:
 
 
 def _judge(args: argparse.Namespace, preset: Preset) -> CachedJudge:
+    decoding = scorer.judge_decoding(preset)
+    return _asked(args, JUDGE, args.judge, args.judge_model, args.judge_key_env, decoding)
+
+
+def _reader(args: argparse.Namespace, preset: Preset) -> CachedJudge:
+    from mmaupro_ext.offline.reader import require_strict
+
+    require_strict(preset)
+    return _asked(args, READER, args.reader, args.reader_model, args.reader_key_env, "greedy")
+
+
+def _asked(
+    args: argparse.Namespace,
+    role: Role,
+    text: str,
+    model: str | None,
+    key_variable: str,
+    decoding: str,
+) -> CachedJudge:
     from mmaupro_ext.chat_server import ServerSettings
     from mmaupro_ext.offline import judges
     from mmaupro_ext.offline.judging import CachedJudge
@@ -242,16 +284,17 @@ def _judge(args: argparse.Namespace, preset: Preset) -> CachedJudge:
         tries=args.judge_tries,
     )
     judge = judges.load_judge(
-        args.judge,
-        scorer.judge_decoding(preset),
-        args.judge_model,
-        args.judge_key_env,
+        text,
+        decoding,
+        model,
+        key_variable,
         settings,
+        role,
         dtype=args.judge_dtype,
         device=args.judge_device,
         batch_size=args.judge_batch_size,
     )
-    return CachedJudge(judge, args.judge_cache)
+    return CachedJudge(judge, args.judge_cache, role=role)
 
 
 def _embedder(args: argparse.Namespace, preset: Preset) -> TokenEmbedder | None:

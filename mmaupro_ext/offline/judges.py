@@ -1,4 +1,4 @@
-"""Judges of open-ended replies: any server that speaks OpenAI's chat protocol, or a local model, by name."""
+"""Judges and readers of replies: any server that speaks OpenAI's chat protocol, or a local model, by name."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from mmaupro_ext.chat_server import ChatServer, RequestFailedError, ServerSettings, Wording
 from mmaupro_ext.errors import ConfigError
-from mmaupro_ext.offline.judging import DECODINGS, SEED, Keep, Prompt
+from mmaupro_ext.offline.judging import DECODINGS, JUDGE, SEED, Keep, Prompt, Role
 from mmaupro_ext.replies import error_reply
 from mmaupro_ext.scoring.open_ended import JUDGE_GENERATION
 from mmaupro_ext.util import require_choice
@@ -16,14 +16,15 @@ from mmaupro_ext.util import require_choice
 if TYPE_CHECKING:
     from mmaupro_ext.offline.local_judge import LocalJudge
 
-KEY_VARIABLE = "MMAUPRO_JUDGE_KEY"
 
-WORDING = Wording(
-    name="the judge",
-    key_fix=f"Put the right one into the environment variable {KEY_VARIABLE}, or name another with "
-    "--judge-key-env",
-    address_fix="The address usually ends with /v1: check --judge and --judge-model",
-)
+def _wording(role: Role) -> Wording:
+    option = f"--{role.name}"
+    return Wording(
+        name=f"the {role.name}",
+        key_fix=f"Put the right one into the environment variable {role.key_variable}, or name another "
+        f"with {option}-key-env",
+        address_fix=f"The address usually ends with /v1: check {option} and {option}-model",
+    )
 
 
 class ServerJudge:
@@ -43,6 +44,8 @@ class ServerJudge:
         Sent as a bearer token to this address only; redirections are not followed.
     settings : ServerSettings
         Concurrency, rate, timeouts.
+    role : Role
+        For messages.
 
     Raises
     ------
@@ -58,13 +61,14 @@ class ServerJudge:
         decoding: str,
         key: str | None = None,
         settings: ServerSettings | None = None,
+        role: Role = JUDGE,
     ) -> None:
         if not model:
             raise ConfigError(
-                "a judge behind a server needs the model's name: add --judge-model NAME"
+                f"a {role.name} behind a server needs the model's name: add --{role.name}-model NAME"
             )
         require_choice("decoding", decoding, DECODINGS)
-        self._server = ChatServer(url, model, key=key, settings=settings, wording=WORDING)
+        self._server = ChatServer(url, model, key=key, settings=settings, wording=_wording(role))
         self.url = self._server.url
         self.model, self.decoding = model, decoding
         self.name = model
@@ -119,11 +123,12 @@ def load_judge(
     text: str,
     decoding: str,
     model: str | None = None,
-    key_variable: str = KEY_VARIABLE,
+    key_variable: str | None = None,
     settings: ServerSettings | None = None,
+    role: Role = JUDGE,
     **local: Any,
 ) -> LocalJudge | ServerJudge:
-    """Return the judge that a command line names.
+    """Return the judge, or the reader, that a command line names.
 
     Parameters
     ----------
@@ -133,10 +138,12 @@ def load_judge(
         How it writes.
     model : str, optional
         The model's name at a server.
-    key_variable : str
-        Environment variable with a server's key; may be unset.
+    key_variable : str, optional
+        Environment variable with a server's key; may be unset. The role's when left out.
     settings : ServerSettings, optional
         For a server.
+    role : Role
+        What it is asked for.
     **local
         `dtype`, `device`, `batch_size` and `revision` of a local model.
 
@@ -152,9 +159,10 @@ def load_judge(
     if text.startswith("hf:") and len(text) > 3:
         from mmaupro_ext.offline.local_judge import LocalJudge
 
-        return LocalJudge(text[3:], decoding, **local)
+        return LocalJudge(text[3:], decoding, role=role, **local)
     if text.startswith(("http://", "https://")):
-        return ServerJudge(text, model or "", decoding, os.environ.get(key_variable), settings)
+        key = os.environ.get(key_variable or role.key_variable)
+        return ServerJudge(text, model or "", decoding, key, settings, role)
     raise ConfigError(
-        f"{text!r} names no judge. Write hf:NAME, or the address of a server: http://…"
+        f"{text!r} names no {role.name}. Write hf:NAME, or the address of a server: http://…"
     )

@@ -1,4 +1,8 @@
-"""What all judges of open-ended replies have in common: the prompt, the protocol, and the store of answers.
+"""What all models that are asked about replies share: the prompt, the protocol, the store of answers.
+
+A model is asked as a judge (of open-ended replies) or as a reader (of multiple-choice replies that were not
+parsed, `offline.reader`); all that differs is the prompts and how messages call it (`Role`).
+
 
 A judge answers prompts; what its answers are worth is read elsewhere (`scoring.open_ended`). An answer
 that could not be had is an error reply (`mmaupro_ext.replies`), never a score, and is asked for again the
@@ -47,6 +51,25 @@ class Prompt:
         return [*system, {"role": "user", "content": self.user}]
 
 
+@dataclass(frozen=True)
+class Role:
+    """What a model is asked for, for messages and options.
+
+    Attributes
+    ----------
+    name : str
+        "judge" or "reader".
+    key_variable : str
+        Environment variable with a server's key.
+    """
+
+    name: str
+    key_variable: str
+
+
+JUDGE = Role("judge", "MMAUPRO_JUDGE_KEY")
+READER = Role("reader", "MMAUPRO_READER_KEY")
+
 Keep = Callable[[int, str], None]
 
 
@@ -89,6 +112,8 @@ class CachedJudge:
         File of the store, or a folder for one.
     progress : bool
         Whether a bar is shown on the terminal's error stream.
+    role : Role
+        For messages.
 
     Raises
     ------
@@ -96,10 +121,12 @@ class CachedJudge:
         By `ask`, when nothing can be kept there.
     """
 
-    def __init__(self, judge: Judge, path: str | Path, progress: bool = True) -> None:
+    def __init__(
+        self, judge: Judge, path: str | Path, progress: bool = True, role: Role = JUDGE
+    ) -> None:
         path = Path(path)
         self.store = Store(path / "store.sqlite" if path.is_dir() else path)
-        self.judge, self.progress = judge, progress
+        self.judge, self.progress, self.role = judge, progress, role
         self.name = judge.name
 
     def identity(self) -> dict[str, Any]:
@@ -135,12 +162,12 @@ class CachedJudge:
         problem = self.store.problem()
         if problem is not None:
             raise ConfigError(
-                f"the judge's answers cannot be kept in {self.store.path} ({problem}). Name another "
-                "file with --judge-cache"
+                f"the {self.role.name}'s answers cannot be kept in {self.store.path} ({problem}). Name "
+                "another file with --judge-cache"
             )
         hidden = None if self.progress else True  # None: only where there is a terminal
         done = len(positions) - len(missing)
-        with tqdm(total=len(positions), initial=done, desc="judge", disable=hidden) as bar:
+        with tqdm(total=len(positions), initial=done, desc=self.role.name, disable=hidden) as bar:
 
             def arrived(index: int, answer: str) -> None:
                 if parse_error(answer) is None:
@@ -176,6 +203,6 @@ def ask_all(judge: Judge, prompts: Sequence[Prompt]) -> list[str]:
     answers: dict[int, str] = {}
     judge.ask(prompts, answers.__setitem__)
     return [
-        answers.get(i) or error_reply("the judge gave no answer", fix="score again")
+        answers.get(i) or error_reply("the model gave no answer", fix="score again")
         for i in range(len(prompts))
     ]

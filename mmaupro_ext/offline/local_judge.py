@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from mmaupro_ext.data import file_sha256
 from mmaupro_ext.errors import ConfigError
-from mmaupro_ext.offline.judging import DECODINGS, SEED, Keep, Prompt
+from mmaupro_ext.offline.judging import DECODINGS, JUDGE, SEED, Keep, Prompt, Role
 from mmaupro_ext.replies import error_reply
 from mmaupro_ext.scoring.open_ended import JUDGE_DTYPE, JUDGE_GENERATION
 from mmaupro_ext.util import require_choice, sha256_of_text
@@ -42,6 +42,8 @@ class LocalJudge:
         and then a sampled token.
     revision : str, optional
         Commit or branch on the hub.
+    role : Role
+        For messages.
 
     Raises
     ------
@@ -57,12 +59,13 @@ class LocalJudge:
         device: str = "auto",
         batch_size: int = 1,
         revision: str | None = None,
+        role: Role = JUDGE,
     ) -> None:
         require_choice("decoding", decoding, DECODINGS)
         if batch_size < 1:
-            raise ConfigError(f"batch_size of a judge must be at least 1, not {batch_size}")
+            raise ConfigError(f"batch_size of a {role.name} must be at least 1, not {batch_size}")
         self.model, self.decoding, self.dtype = model, decoding, dtype
-        self.batch_size, self.revision = batch_size, revision
+        self.batch_size, self.revision, self.role = batch_size, revision, role
         # A folder's place says nothing and differs between machines; its content is in `identity`.
         folder = Path(model).expanduser()
         self.name = folder.resolve().name if folder.is_dir() else model
@@ -96,7 +99,7 @@ class LocalJudge:
             except (torch.OutOfMemoryError, RuntimeError) as error:
                 answers = [
                     error_reply(
-                        f"the judge {self.name} failed: {error}",
+                        f"the {self.role.name} {self.name} failed: {error}",
                         fix="lower --judge-batch-size or use another device",
                     )
                 ] * len(batch)
@@ -155,7 +158,7 @@ class LocalJudge:
 
         dtype = getattr(torch, self.dtype, None)
         if not isinstance(dtype, torch.dtype):
-            raise ConfigError(f"torch has no dtype {self.dtype!r} for the judge")
+            raise ConfigError(f"torch has no dtype {self.dtype!r} for the {self.role.name}")
         try:
             tokenizer = AutoTokenizer.from_pretrained(
                 self.model, revision=self.revision, padding_side="left"
@@ -165,12 +168,12 @@ class LocalJudge:
             )
         except (OSError, ValueError) as error:
             raise ConfigError(
-                f"the judge {self.model} cannot be loaded ({error}). Name a causal language model "
-                "of the hub or a folder: --judge hf:NAME"
+                f"the {self.role.name} {self.model} cannot be loaded ({error}). Name a causal language model "
+                f"of the hub or a folder: --{self.role.name} hf:NAME"
             ) from error
         if not tokenizer.chat_template:
             raise ConfigError(
-                f"{self.model} has no chat template, so it cannot judge. Name another"
+                f"{self.model} has no chat template, so it cannot be a {self.role.name}. Name another"
             )
         if tokenizer.pad_token is None:
             tokenizer.pad_token = tokenizer.eos_token
@@ -195,6 +198,7 @@ class LocalJudge:
             config = AutoConfig.from_pretrained(self.model, revision=self.revision)
         except (OSError, ValueError) as error:
             raise ConfigError(
-                f"the judge {self.model} was not found ({error}). Download it first, or name a folder"
+                f"the {self.role.name} {self.model} was not found ({error}). Download it first, or "
+                "name a folder"
             ) from error
         return str(getattr(config, "_commit_hash", None))

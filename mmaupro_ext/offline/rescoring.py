@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from mmaupro_ext.offline.judging import Judge, Prompt, ask_all
 from mmaupro_ext.offline.logged_items import Item
 from mmaupro_ext.offline.logged_runs import Run, clip_seconds
+from mmaupro_ext.offline.reader import read_unparsed, require_strict, with_reader
 from mmaupro_ext.offline.summary import LOST_LIMIT, summarise
 from mmaupro_ext.scoring.open_ended import is_official_judge
 from mmaupro_ext.scoring.presets import Preset
@@ -29,6 +30,7 @@ def score_run(
     *,
     embedder: TokenEmbedder | None = None,
     judge: Judge | None = None,
+    reader: Judge | None = None,
     data_dir: str | Path | None = None,
     lost_limit: float = LOST_LIMIT,
 ) -> tuple[list[Verdict], dict[str, Any]]:
@@ -44,6 +46,8 @@ def score_run(
         For presets with ``closed=embedding``; without it multiple choice is unscored there.
     judge : Judge, optional
         Without it open questions are unscored.
+    reader : Judge, optional
+        Reads the multiple-choice replies that are unparsed; reported apart.
     data_dir : path, optional
         Folder of the full dataset, for measured lengths.
     lost_limit : float
@@ -59,8 +63,10 @@ def score_run(
     Raises
     ------
     MMAUProError
-        When the embedder or the judge cannot be used at all.
+        When the embedder, the judge or the reader cannot be used at all.
     """
+    if reader is not None:
+        require_strict(preset)
     uses_embedder = preset.options.closed == "embedding"
     nearest = _nearest(run.items, preset, embedder if uses_embedder else None)
     texts = _judge_texts(run.items, preset, judge)
@@ -84,6 +90,9 @@ def score_run(
         judge=judge.identity() if judge is not None and texts else None,
         lost_limit=lost_limit,
     )
+    if reader is not None and "closed" in result:
+        verdicts = read_unparsed(run.items, verdicts, reader)
+        result = with_reader(result, run.items, verdicts, reader.identity(), preset)
     result["label"] = _label(preset, result)
     return verdicts, result
 
@@ -130,11 +139,13 @@ def _details(embedder: TokenEmbedder) -> dict[str, Any]:
 
 
 def _label(preset: Preset, result: dict[str, Any]) -> str:
-    """Return the preset's name, with the prompt, the embedder and the judge where they are not the usual."""
+    """Return the preset's name, with the prompt, the models and what else is not as usual."""
     label = preset.name + ("+prompt=text" if result["asks_for"] == "text" else "")
     embedder, judge = result["embedder"], result["judge"]
     if embedder is not None and not embedder.get("official"):
         label += f"+embedder={embedder['name']}"
     if judge is not None and not is_official_judge(judge["model"]):
         label += f"+judge={judge['model']}"
+    if result["reader"] is not None:
+        label += f"+reader={result['reader']['model']}"
     return label

@@ -131,6 +131,7 @@ def summarise(
         "preset": preset.as_dict(),
         "embedder": None if embedder is None else dict(embedder),
         "judge": None if judge is None else dict(judge),
+        "reader": None,
         "model": run.model,
         "asks_for": run.asks_for,
         "comparable": not why,

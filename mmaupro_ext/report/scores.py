@@ -96,6 +96,8 @@ def _category_table(result: Mapping[str, Any]) -> str:
     second = bool(result["unanswerable"])
     header = ["category", "items", "score", "interval", "of served"]
     header += ["answerable"] if second else []
+    reader = result["reader"] is not None
+    header += ["with reader", "read by it"] if reader else []
     # Where every reply gets a choice, what share of them names none by its text says what that is worth.
     shares = SHARE_COLUMNS if _is_nearest(result) else {}
     statuses = ["ambiguous", "empty"] if shares else ["unparsed", "ambiguous", "empty"]
@@ -109,6 +111,7 @@ def _category_table(result: Mapping[str, Any]) -> str:
         row: list[object] = [name, entry["items"], _score(entry), _interval(entry)]
         row += [_number(entry["served_score"])]
         row += [_number(entry.get("without_unanswerable"))] if second else []
+        row += _read(entry.get("read", {})) if reader else []
         row += _shares(entry, shares)
         row += [entry["counts"].get(key) for key in statuses]
         lost = entry["items"] - entry["served"]
@@ -117,6 +120,7 @@ def _category_table(result: Mapping[str, Any]) -> str:
     weighted = _number(overall["weighted"]) + (" (errored, see below)" if overall["marked"] else "")
     row = [name, overall["items"], weighted, _interval(overall), _number(overall["served_score"])]
     row += [_number(overall.get("without_unanswerable"))] if second else []
+    row += [_number(overall["read_score"]), "-"] if reader else []
     row += _shares(result.get("closed", {}), shares)
     rows.append([*row, *["-"] * (len(header) - len(row))])
     row = ["macro mean", overall["items"], _number(overall["macro"])]
@@ -133,6 +137,22 @@ def _is_nearest(result: Mapping[str, Any]) -> bool:
 def _shares(entry: Mapping[str, Any], names: Iterable[str]) -> list[str]:
     values = [entry.get("shares", {}).get(name) for name in names]
     return ["-" if value is None else f"{value:.1f} %" for value in values]
+
+
+def _read(entry: Mapping[str, Any]) -> list[str]:
+    share = entry.get("share_read")
+    return [_number(entry.get("score")), "-" if share is None else f"{share:.1f} %"]
+
+
+def _reader_remark(entry: Mapping[str, Any]) -> str:
+    read = entry["read"]
+    return (
+        f"Multiple choice: strict {_number(read['strict_score'])}; {_number(read['score'])} with what "
+        f"{entry['model']} reads in replies that are unparsed ({read['share_read']:.1f} % of the replies "
+        f"read by it). Of {read['unparsed']:,} unparsed replies it was asked about {read['asked']:,}: "
+        f"{read['read']:,} read, {read['none']:,} state no option, {read['unreadable']:,} answer(s) "
+        f"unreadable, {read['failed']:,} call(s) failed. All other numbers are strict."
+    )
 
 
 def _comparable_remark(result: Mapping[str, Any]) -> str:
@@ -157,6 +177,8 @@ def _remarks(result: Mapping[str, Any]) -> list[str]:
         remarks.append(
             f"{len(result['errored'])} item(s) were not served and count as wrong: listed in the file."
         )
+    if result["reader"] is not None:
+        remarks.append(_reader_remark(result["reader"]))
     if _is_nearest(result):
         remarks.append(_comparable_remark(result))
     if result["embedder"] is not None:
