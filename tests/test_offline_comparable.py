@@ -67,6 +67,9 @@ def test_a_letter_counts_as_bare_where_the_text_of_its_option_is_nowhere_in_the_
     ]
     found = shares([DOC] * 8, replies, [None] * 8)
     assert found == {"letter_only": 50.0, "unparsed": 12.5, "truncated": None}
+    yes_or_no = {**DOC, "choices": ["Yes", "No"], "answer": "No"}
+    replies = ["The answer is B, as we know.", "B. No", "B: no!", "(B)"]
+    assert shares([yes_or_no] * 4, replies, [None] * 4)["letter_only"] == 50.0
 
 
 def test_truncated_is_a_share_of_all_items_where_any_end_is_known():
@@ -126,11 +129,12 @@ def test_only_the_released_setup_on_the_released_items_has_no_difference(folder)
     run = replace(read_runs([folder]), dataset="full", asks_for="text")
     official, embedder = presets.resolve("official"), Official().details()
     assert list(comparable.differences(run, official, embedder)) == []
-    assert len(list(comparable.differences(replace(run, asks_for="letter"), official))) == 1
-    assert len(list(comparable.differences(replace(run, dataset="sample"), official))) == 1
-    assert len(list(comparable.differences(replace(run, deviations=("a",)), official))) == 1
-    changed = presets.resolve("official", ["gold=casefold", "letters=on"])
-    assert len(list(comparable.differences(run, changed))) == 2
+    for change in ({"asks_for": "letter"}, {"dataset": "sample"}, {"deviations": ("a",)}):
+        assert len(list(comparable.differences(replace(run, **change), official, embedder))) == 1
+    for name, number in (("official+gold=casefold+letters=on", 2), ("nemo-skills", 1)):
+        assert len(list(comparable.differences(run, presets.resolve(name), embedder))) == number
+    (unscored,) = comparable.differences(run, official)
+    assert "unscored" in unscored
     other = {**embedder, "official": False}
     assert len(list(comparable.differences(run, official, other, judge_is_official=False))) == 2
 

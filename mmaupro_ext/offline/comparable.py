@@ -7,6 +7,7 @@ rests on them looks like one that does not.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -49,7 +50,8 @@ def reply_shares(pairs: Sequence[tuple[Item, Verdict]]) -> dict[str, float | Non
 def _is_letter_only(item: Item, verdict: Verdict) -> bool:
     if verdict.status != "letter":
         return False
-    return _folded(verdict.details["stated"]) not in _folded(item.reply)
+    text = re.escape(_folded(verdict.details["stated"]))
+    return re.search(rf"(?<!\w){text}(?!\w)", _folded(item.reply)) is None
 
 
 def _folded(text: str) -> str:
@@ -89,11 +91,14 @@ def differences(
     for option, value in preset.overrides.items():
         note = ": the text of a stated letter is put in its place" if option == "letters" else ""
         yield f"{option}={value} deviates from the preset {preset.base}{note}"
-    if run.asks_for == "letter" and any(item.kind == "closed" for item in run.items):
+    closed = any(item.kind == "closed" for item in run.items)
+    if closed and run.asks_for == "letter":
         yield (
             "the prompt asked for a letter, and the released evaluator compares texts (the tasks "
             "mmaupro-text_* ask for the text)"
         )
+    if closed and preset.options.closed == "embedding" and embedder is None:
+        yield "multiple choice is unscored, for want of an embedder"
     if embedder is not None and not embedder.get("official"):
         yield f"the embedder {embedder['name']} is not the released evaluator's"
     if not judge_is_official:
