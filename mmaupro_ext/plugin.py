@@ -7,6 +7,7 @@ discovers nothing: `compat` makes up for it.
 from __future__ import annotations
 
 import os
+from typing import Any
 
 OFF_SWITCH = "MMAUPRO_NO_HOOK"
 
@@ -40,3 +41,8 @@ def tasks_dir() -> str:
         f"the task folder is missing beside {package}; reinstall mmaupro-ext (pip install --force-"
         "reinstall mmaupro-ext)"
     )
+
+
+def is_ours(model: Any) -> bool:
+    """Tell whether a model is of one of our classes, or of one made from them."""
+    return any(kind.__module__.startswith("mmaupro_ext.") for kind in type(model).__mro__)

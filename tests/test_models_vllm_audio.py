@@ -334,7 +334,9 @@ def test_an_engine_that_ends_stops_the_run_and_keeps_what_was_answered(
 def test_answers_are_cached_and_failures_tried_again(make, clips, tmp_path):
     database = str(tmp_path / "answers.db")
     requests = [generate("<audio>\nWhat?", clips[0]), generate("<audio>\nWhat?", clips[1])]
-    first = CachingLM(make(max_model_len=60), database).generate_until(requests)
+    short = make()
+    vllm_standin.LLM.made[-1].max_model_len = 60
+    first = CachingLM(short, database).generate_until(requests)
     assert [parse_error(reply) is None for reply in first] == [True, False]
     again = CachingLM(make(), database)
     second = again.generate_until(requests)

@@ -208,6 +208,25 @@ def test_settings_that_do_not_change_replies_may_differ(tmp_path):
     assert len(read_runs([first, second]).items) == 100
 
 
+def with_identity(folder: Path, model_args: dict, **fields) -> None:
+    file = folder / f"results_{LATE}.json"
+    content = json.loads(file.read_text())
+    content["config"] |= {"model_args": model_args, "identity": {"id": fields["weights"], **fields}}
+    file.write_text(json.dumps(content))
+
+
+def test_the_identities_of_runs_say_whether_they_belong_together(tmp_path):
+    slugs = list(DOCS)
+    first = write_run(tmp_path / "a", slugs=slugs[:6])
+    second = write_run(tmp_path / "b", slugs=slugs[6:])
+    with_identity(first, {"pretrained": "m"}, weights="aa", model="m")
+    with_identity(second, {"pretrained": "m", "long_audio": "auto"}, weights="aa", model="m")
+    assert len(read_runs([first, second]).items) == 100  # the same in other words
+    with_identity(second, {"pretrained": "m"}, weights="bb", model="m")
+    with pytest.raises(ScoringError, match="identity: aa and bb, which differ in weights.. Score"):
+        read_runs([first, second])
+
+
 def full_line(doc: dict) -> dict:
     return line_of({**doc, "dataset": "full"}, "A")
 

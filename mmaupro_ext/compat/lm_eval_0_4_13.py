@@ -8,6 +8,9 @@
 ``lm_eval.evaluator``              a model of ours sees the tasks before anything runs, and
                                    refuses what it cannot answer; an item that it could not
                                    serve is counted in every task, not only in ours
+``lm_eval.api.model``              the response cache of a model of ours notices changed clips
+``lm_eval.api.task``               the cache of requests tells the data and prompts of our tasks
+                                   apart
 ``lm_eval.loggers``                what was heard joins the samples and the results; which
                                    files were written is noted
 ``lm_eval._cli.run``               our errors end a run with a sentence, not a traceback;
@@ -22,14 +25,14 @@ built-in model or task, and runs that have nothing to do with us stay as they ar
 
 from __future__ import annotations
 
-import numbers
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from mmaupro_ext import plugin
+from mmaupro_ext.compat import errored_items
 
 _PATCHED = "_mmaupro_ext"
 
@@ -170,11 +173,11 @@ def look_at_tasks(module: Any) -> None:
         if check is not None and tasks:
             check(tasks)
         counted = []
-        if _is_ours(model):
-            counted = [name for name, task in tasks.items() if _count_errors(task)]
+        if plugin.is_ours(model):
+            counted = [name for name, task in tasks.items() if errored_items.count(task)]
         results = original(*arguments, **options)
         if results is not None:
-            _drop_zeros(results, counted)
+            errored_items.drop_zeros(results, counted)
         return results
 
     evaluate.__doc__ = original.__doc__
@@ -182,96 +185,78 @@ def look_at_tasks(module: Any) -> None:
     module.evaluate = evaluate
 
 
-def _is_ours(model: Any) -> bool:
-    return any(kind.__module__.startswith("mmaupro_ext.") for kind in type(model).__mro__)
+# --- whose answers are kept ---------------------------------------------------------------------
 
 
-def _count_errors(task: Any) -> bool:
-    """Give a task of somebody else the metric `errored`, and keep error replies from its scorer.
+def note_states_of_files(module: Any) -> None:
+    """Let the response cache of a model of ours notice other files under the paths of requests.
 
-    Our models answer an item that they cannot serve with a marked text, or with a score that is no
-    number, which other people's filters and scorers would take for a reply. Such an item is given to
-    them as an empty reply; what it scores is then set to 0 wherever higher is better (an empty reply
-    may be right by chance: MMMU guesses). Metrics of other kinds keep the value of the empty reply.
-
-    Parameters
-    ----------
-    task : lm_eval.api.task.Task
-        Changed in place.
-
-    Returns
-    -------
-    bool
-        False for a task that has a metric `errored` of its own, as ours do.
+    Whose answers it serves, the model decides when it is given the cache (`models.identity`).
     """
-    if "errored" in task.aggregation():
-        return getattr(task, _PATCHED, False)
-    setattr(task, _PATCHED, True)
-    from lm_eval.api.metrics import mean
+    if not _once(module.CachingLM):
+        return
+    original = module.CachingLM.__getattr__
 
-    apply_filters, aggregation = task.apply_filters, task.aggregation
-    doc_iterator, process_results = task.doc_iterator, task.process_results
-    errored: set[int] = set()
-    at: list[int] = [-1]  # the document that lm_eval is scoring
+    def __getattr__(self: Any, name: str) -> Any:  # noqa: N807 - takes the place of the class's own
+        found = original(self, name)
+        asks = name in ("generate_until", "loglikelihood", "loglikelihood_rolling")
+        if not asks or not plugin.is_ours(self.lm):
+            return found
+        from mmaupro_ext.models import identity, items
 
-    def apply_filters_without_errors() -> Any:
-        from mmaupro_ext import heard
+        def ask(requests: Any) -> Any:
+            return found(
+                [
+                    items.with_arguments(one, identity.with_states_of_files(one.args))
+                    for one in requests
+                ]
+            )
 
-        errored.clear()
-        kept = [(one, one.resps) for one in task.instances if heard.is_errored(one.resps)]
-        for one, answers in kept:
-            errored.add(one.doc_id)
-            one.resps = [_no_reply(answer) for answer in answers]
-        try:
-            return apply_filters()
-        finally:
-            for one, answers in kept:  # the samples keep what was said
-                one.resps = answers
+        return ask
 
-    def noted_doc_iterator(**options: Any) -> Iterator[tuple[int, Any]]:
-        for doc_id, doc in doc_iterator(**options):
-            at[0] = doc_id
-            yield doc_id, doc
-
-    def process_results_with_errors(doc: Any, results: Any) -> dict[str, Any]:
-        metrics = process_results(doc, results)
-        if at[0] not in errored:
-            return {**metrics, "errored": 0.0}
-        better = task.higher_is_better() or {}
-        return {
-            **{name: _wrong(name, value, better) for name, value in metrics.items()},
-            "errored": 1.0,
-        }
-
-    task.apply_filters = apply_filters_without_errors
-    task.doc_iterator = noted_doc_iterator
-    task.process_results = process_results_with_errors
-    task.aggregation = lambda: {**aggregation(), "errored": mean}
-    return True
+    module.CachingLM.__getattr__ = __getattr__
 
 
-def _no_reply(answer: Any) -> Any:
-    if isinstance(answer, str):
-        return ""
-    return (0.0, False) if isinstance(answer, tuple) else answer
+def keep_requests_apart(module: Any) -> None:
+    """Let lm_eval's cache of requests tell the data, prompts and settings of a task of ours apart."""
+    if not _once(module.Task):
+        return
+    original = module.Task.build_all_requests
+
+    def build_all_requests(self: Any, **options: Any) -> None:
+        if options.get("cache_requests") and _is_our_task(self):
+            name = options.get("tokenizer_name") or ""
+            options["tokenizer_name"] = f"{name}-data{_digest_of_requests(self, options)}"
+        original(self, **options)
+
+    module.Task.build_all_requests = build_all_requests
 
 
-def _wrong(name: str, value: Any, higher_is_better: dict[str, Any]) -> Any:
-    import numpy as np
-
-    if name == "bypass" or not isinstance(value, (numbers.Number, np.bool_)):
-        return value
-    return 0.0 if higher_is_better.get(name, True) else value
+def _is_our_task(task: Any) -> bool:
+    return "mmaupro_category" in (getattr(task.config, "dataset_kwargs", None) or {})
 
 
-def _drop_zeros(results: dict[str, Any], tasks: list[str]) -> None:
-    """Leave the table of a task without errors as it would be without us."""
-    for task in tasks:
-        values = results["results"][task]
-        ours = [name for name in values if name.startswith(("errored,", "errored_stderr,"))]
-        if not any(values[name] for name in ours if name.startswith("errored,")):
-            for name in ours:
-                del values[name]
+def _digest_of_requests(task: Any, options: dict[str, Any]) -> str:
+    """Return a digest of what lm_eval makes requests of, and its own key does not hold."""
+    import json
+
+    from mmaupro_ext import __version__
+    from mmaupro_ext.util import sha256_of_text
+
+    choices = task.doc_to_choice if task.config.doc_to_choice is not None else lambda doc: None
+    docs = [
+        [doc, task.doc_to_text(doc), task.doc_to_audio(doc), choices(doc)] for doc in task.eval_docs
+    ]
+    settings = [getattr(task.config, name, None) for name in _OF_REQUESTS]
+    made_of = [docs, settings, options.get("samples"), __version__]
+    return sha256_of_text(json.dumps(made_of, sort_keys=True, default=str))[:16]
+
+
+# Settings of a task that lm_eval reads when it makes requests, besides those in its own key.
+_OF_REQUESTS = (
+    ("generation_kwargs", "repeats", "output_type", "description", "gen_prefix")
+    + ("target_delimiter", "fewshot_delimiter")
+)  # fmt: skip
 
 
 # --- what is written -----------------------------------------------------------------------------
@@ -393,6 +378,8 @@ PATCHES: dict[str, Callable[[Any], None]] = {
     "lm_eval.tasks.manager": add_tasks,
     "lm_eval.config.evaluate_config": check_data_first,
     "lm_eval.evaluator": look_at_tasks,
+    "lm_eval.api.model": note_states_of_files,
+    "lm_eval.api.task": keep_requests_apart,
     "lm_eval.loggers": log_what_was_heard,
     "lm_eval._cli.run": tidy_the_run,
 }

@@ -97,6 +97,14 @@ class LongAudio:
             positive("max_audio_tokens", max_audio_tokens, int),
         )
 
+    def as_dict(self) -> dict[str, Any]:
+        """Return it in the words of the arguments."""
+        return {
+            "long_audio": self.policy,
+            "window_s": self.window_s,
+            "max_audio_tokens": self.max_audio_tokens,
+        }
+
     def plan(
         self,
         recordings: Sequence[Recording],

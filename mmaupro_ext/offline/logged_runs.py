@@ -37,6 +37,8 @@ _TASK = re.compile(
 # Settings of a run that change replies; lm_eval's results files hold them.
 _MODEL_KEYS = ("model_name", "system_instruction_sha", "chat_template_sha")
 _CONFIG_KEYS = ("model", "model_args", "gen_kwargs")
+# Of these, the identity of a run says more than the words with which it was started.
+_IN_IDENTITY = ("model_name", "model", "model_args")
 _NOT_OF_THE_MODEL = ("batch_size", "max_batch_size", "device", "prefetch", "workers")
 
 
@@ -278,14 +280,26 @@ def _one_model(files: Sequence[Path]) -> str:
         settings[results] = _settings(results)
     first_file, first = next(iter(settings.items()))
     for file, other in settings.items():
-        different = [key for key in first if key in other and first[key] != other[key]]
-        if different:
-            shown = "; ".join(f"{key}: {first[key]!r} and {other[key]!r}" for key in different)
+        if shown := "; ".join(_differences(first, other)):
             raise ScoringError(
                 f"{first_file.parent} and {file.parent}: the replies of different models or "
                 f"settings are mixed ({shown}). Score each run by itself"
             )
     return str(first["model_name"])
+
+
+def _differences(first: Mapping[str, Any], other: Mapping[str, Any]) -> Iterator[str]:
+    """Yield where the settings of two runs differ; their identities count, where both have one."""
+    one, another = first.get("identity"), other.get("identity")
+    known = bool(one and another)
+    if one and another and one != another:
+        names = [name for name in {**one, **another} if one.get(name) != another.get(name)]
+        shown = ", ".join(name for name in names if name != "id")
+        yield f"identity: {one.get('id')} and {another.get('id')}, which differ in {shown}"
+    for key in first:
+        told = key == "identity" or (known and key in _IN_IDENTITY)
+        if not told and key in other and first[key] != other[key]:
+            yield f"{key}: {first[key]!r} and {other[key]!r}"
 
 
 def _settings(results: Path) -> dict[str, Any]:
@@ -299,6 +313,8 @@ def _settings(results: Path) -> dict[str, Any]:
     config = content.get("config") or {}
     found = {key: content.get(key) for key in _MODEL_KEYS}
     found.update({key: config.get(key) for key in _CONFIG_KEYS})
+    identity = config.get("identity")
+    found["identity"] = identity if isinstance(identity, dict) else None
     if isinstance(found["model_args"], dict):
         found["model_args"] = {
             key: value for key, value in found["model_args"].items() if key not in _NOT_OF_THE_MODEL

@@ -137,3 +137,23 @@ def split(text: str, media: Mapping[str, Sequence[Any]]) -> list[Part]:
     pattern = re.compile(f"({'|'.join(map(re.escape, things))})")
     pieces = pattern.split(text)
     return [next(things[piece]) if piece in things else piece for piece in pieces if piece]
+
+
+def messages_of(chat: Chat, text: str, things: dict[str, list[Any]]) -> list[Message]:
+    """Return the messages of a chat whose texts were joined by `SEPARATOR`, their marks replaced by media."""
+    texts = text.split(SEPARATOR)
+    parts = split(text, things)
+    if len(texts) == 1:
+        return [Message(chat.roles[0], tuple(parts))]
+    messages: list[list[Any]] = [[]]
+    for part in parts:
+        if not isinstance(part, str):
+            messages[-1].append(part)
+            continue
+        first, *others = part.split(SEPARATOR)
+        messages[-1].append(first)
+        messages += [[other] for other in others]
+    return [
+        Message(role, tuple(part for part in found if not (isinstance(part, str) and not part)))
+        for role, found in zip(chat.roles, messages, strict=True)
+    ]

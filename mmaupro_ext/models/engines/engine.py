@@ -33,6 +33,7 @@ from mmaupro_ext.models.blocks import (
 from mmaupro_ext.models.engines import chats
 from mmaupro_ext.models.engines.chats import Chat, Message, Sound
 from mmaupro_ext.models.families.family import Writing, each
+from mmaupro_ext.models.identity import Identity, identity_of, keep_apart
 from mmaupro_ext.models.items import Question, forget_failures, tasks_of
 from mmaupro_ext.models.media import STEREO_AS_TWO, AudioReader, name_of, read_image
 from mmaupro_ext.models.windows import LongAudio
@@ -174,6 +175,15 @@ class EngineLM(LM):
             block_label=block_label,
             min_samples=math.ceil(SHORTEST_S * rate),
         )
+        self._listening = {
+            **policy.as_dict(),
+            "whole_s": whole,
+            "audio_tokens_per_s": per_second,
+            "multi_audio": multi_audio,
+            "channels": channels,
+            "sampling_rate": rate,
+            "block_label": block_label,
+        }
         self.placer = Placer(
             self.reader,
             self.writing,
@@ -204,9 +214,23 @@ class EngineLM(LM):
         """
         return chats.write(chat_history, add_generation_prompt)
 
+    def identity_fields(self) -> dict[str, Any]:
+        """Return what answers depend on besides their requests and how audio is given."""
+        raise NotImplementedError
+
+    def identity(self) -> Identity:
+        """Return what the answers of this model depend on besides their requests, as it is now."""
+        return identity_of(
+            **self.identity_fields(),
+            listening=self._listening,
+            max_gen_toks=self.max_gen_toks,
+            think_end_token=self.think_end_token,
+        )
+
     def set_cache_hook(self, cache_hook: Any) -> None:
-        """Take lm_eval's response cache, and forget the failures in it so that they are retried."""
+        """Take lm_eval's response cache: the answers of this identity in it, without the failures."""
         super().set_cache_hook(cache_hook)
+        keep_apart(cache_hook, self.identity())
         forget_failures(cache_hook)
 
     def loglikelihood_rolling(
@@ -221,6 +245,7 @@ class EngineLM(LM):
     def get_model_info(self) -> dict[str, Any]:
         """Return what is written beside the results: how audio is given, and what was given."""
         return {
+            "identity": self.identity().as_dict(),
             "sampling_rate": self.reader.sampling_rate,
             "resamplers_used": sorted(self.reader.resamplers_used),
             "channels": self.channels,
@@ -282,7 +307,7 @@ class EngineLM(LM):
             if places != len(images):
                 raise wrong_places(places, len(images), "images", IMAGE_MARK, question)
             things["visual"] = [read_image(reference) for reference in images]
-        return PreparedChat(chat, _messages(chat, text, things), record)
+        return PreparedChat(chat, chats.messages_of(chat, text, things), record)
 
     def longest_block_s(self, questions: Sequence[Question]) -> float:
         """Return the length of the longest sound that is given for some items, in seconds.
@@ -348,25 +373,6 @@ def _untouched(record: heard.Record | None, files: Sequence[str | None]) -> hear
     return record
 
 
-def _messages(chat: Chat, text: str, things: dict[str, list[Any]]) -> list[Message]:
-    texts = text.split(chats.SEPARATOR)
-    parts = chats.split(text, things)
-    if len(texts) == 1:
-        return [Message(chat.roles[0], tuple(parts))]
-    messages: list[list[Any]] = [[]]
-    for part in parts:
-        if not isinstance(part, str):
-            messages[-1].append(part)
-            continue
-        first, *others = part.split(chats.SEPARATOR)
-        messages[-1].append(first)
-        messages += [[other] for other in others]
-    return [
-        Message(role, tuple(part for part in found if not (isinstance(part, str) and not part)))
-        for role, found in zip(chat.roles, messages, strict=True)
-    ]
-
-
 def refuse_ranks(name: str, instead: str) -> None:
     """Raise ConfigError where a launcher has started several processes.
 
@@ -374,10 +380,6 @@ def refuse_ranks(name: str, instead: str) -> None:
     ----------
     name : str
         How messages call the engine.
-    max_gen_toks : int
-        Length of a reply in tokens, where the task does not say.
-    think_end_token : str, optional
-        What ends a model's thoughts; they and it are left out of the reply.
     instead : str
         What to do, as a sentence.
     """

@@ -32,6 +32,7 @@ from mmaupro_ext.models.engines.engine import (
 from mmaupro_ext.models.engines.protocol import (
     FORMS,
     Answer,
+    Usage,
     read_answer,
     write_message,
     write_part,
@@ -56,32 +57,6 @@ class Served:
 
     reply: Reply
     answer: Answer | None = None
-
-
-class Usage:
-    """The tokens that a server counted, and how often its model refused to answer."""
-
-    def __init__(self) -> None:
-        self.answers = self.prompt_tokens = self.completion_tokens = self.refusals = 0
-
-    def add(self, answer: Answer) -> None:
-        """Count one answer."""
-        self.refusals += answer.refused
-        if isinstance(answer.usage.get("prompt_tokens"), int):
-            self.answers += 1
-            self.prompt_tokens += answer.usage["prompt_tokens"]
-            self.completion_tokens += int(answer.usage.get("completion_tokens") or 0)
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the counts."""
-        return {
-            "refusals": self.refusals,
-            "usage": {
-                "answers": self.answers,
-                "prompt_tokens": self.prompt_tokens,
-                "completion_tokens": self.completion_tokens,
-            },
-        }
 
 
 @register_model("openai-audio")
@@ -190,6 +165,19 @@ class OpenAIAudioLM(EngineLM):
     def tokenizer_name(self) -> str:
         """What lm_eval's cache of requests is kept apart by."""
         return f"{self.server.model}@{self.server.url}"
+
+    def identity_fields(self) -> dict[str, Any]:
+        """Return what answers depend on: the server, its model, and what every request says to them."""
+        return {
+            "model_class": "openai-audio",
+            "model": self.server.model,
+            "server": self.server.url,
+            "audio_format": self.audio_format,
+            "send": self.send,
+            "seed": self.seed,
+            "max_tokens_field": self.max_tokens_field,
+            "extra_body": self.extra_body,
+        }
 
     def get_model_info(self) -> dict[str, Any]:
         """Return what is written beside the results: the server, how it was asked, what it said."""

@@ -153,6 +153,32 @@ class Answer:
         return FINISHES.get(self.finish_reason or "")
 
 
+class Usage:
+    """The tokens that a server counted, and how often its model refused to answer."""
+
+    def __init__(self) -> None:
+        self.answers = self.prompt_tokens = self.completion_tokens = self.refusals = 0
+
+    def add(self, answer: Answer) -> None:
+        """Count one answer."""
+        self.refusals += answer.refused
+        if isinstance(answer.usage.get("prompt_tokens"), int):
+            self.answers += 1
+            self.prompt_tokens += answer.usage["prompt_tokens"]
+            self.completion_tokens += int(answer.usage.get("completion_tokens") or 0)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the counts."""
+        return {
+            "refusals": self.refusals,
+            "usage": {
+                "answers": self.answers,
+                "prompt_tokens": self.prompt_tokens,
+                "completion_tokens": self.completion_tokens,
+            },
+        }
+
+
 def read_answer(body: Any) -> Answer:
     """Return what the body of an answer says.
 

@@ -29,13 +29,11 @@ from mmaupro_ext.models.engines.engine import (
     PreparedChat,
     refuse_ranks,
 )
-from mmaupro_ext.models.engines.vllm_engine import (
-    Prompt,
-    VLLMEngine,
-)
+from mmaupro_ext.models.engines.vllm_engine import NOT_OF_REPLIES, Prompt, VLLMEngine
 from mmaupro_ext.models.engines.vllm_prompts import FORM, PromptWriter, media_of
 from mmaupro_ext.models.engines.vllm_scoring import Scorer
 from mmaupro_ext.models.families.family import Writing
+from mmaupro_ext.models.identity import fingerprint_of_files, fingerprints_within
 from mmaupro_ext.models.items import (
     NO_SCORE,
     Answers,
@@ -101,10 +99,8 @@ class VLLMAudioLM(EngineLM):
         Of lm_eval's command line; vLLM chooses by itself (``CUDA_VISIBLE_DEVICES``).
     **others
         Those of `EngineLM`: `max_gen_toks`, `think_end_token`, and how audio is given; all else goes
-        to `vllm.LLM` as it is: `dtype`,
-        `tensor_parallel_size`, `pipeline_parallel_size`, `distributed_executor_backend`,
-        `gpu_memory_utilization`, `seed`, `trust_remote_code`, `revision`, `quantization`,
-        `enforce_eager`, `default_mm_loras`, ...
+        to `vllm.LLM` as it is: `dtype`, `tensor_parallel_size`, `gpu_memory_utilization`, `seed`,
+        `distributed_executor_backend`, `trust_remote_code`, `revision`, `default_mm_loras`, ...
 
     Raises
     ------
@@ -176,6 +172,20 @@ class VLLMAudioLM(EngineLM):
     def tokenizer_name(self) -> str:
         """What lm_eval's cache of requests is kept apart by."""
         return self.pretrained.replace("/", "__")
+
+    def identity_fields(self) -> dict[str, Any]:
+        """Return what answers depend on: the model's files, vLLM, and all of its arguments."""
+        others = {k: v for k, v in self.engine_arguments.items() if k not in NOT_OF_REPLIES}
+        return {
+            "model_class": "vllm-audio",
+            "model": self.pretrained,
+            "weights": fingerprint_of_files(self.pretrained, others.get("revision")),
+            "files": fingerprints_within(others),
+            "arguments": others,
+            "chat_template_kwargs": self.engine.chat_template_kwargs,
+            "placeholders": self.writer.placeholders,
+            "vllm": self.engine.version,
+        }
 
     def get_model_info(self) -> dict[str, Any]:
         """Return what is written beside the results: vLLM, how it was asked, what was given."""

@@ -19,6 +19,12 @@ logger = logging.getLogger(__name__)
 
 # Raised by vLLM when its engine process has ended; nothing can be asked of it any more.
 _DEATH = "EngineDeadError"
+# Arguments of vLLM that say how fast and where it computes, and the model, which is told by itself.
+NOT_OF_REPLIES = frozenset(
+    ("model", "gpu_memory_utilization", "max_num_seqs", "max_num_batched_tokens", "swap_space")
+    + ("tensor_parallel_size", "pipeline_parallel_size", "distributed_executor_backend")
+    + ("cpu_offload_gb", "download_dir", "disable_log_stats", "limit_mm_per_prompt")
+)
 
 
 class EngineDiedError(MMAUProError, RuntimeError):

@@ -17,16 +17,15 @@ from mmaupro_ext.errors import ConfigError
 from mmaupro_ext.models.blocks import MULTI_AUDIO, Placer
 from mmaupro_ext.models.families import Family, find_family
 from mmaupro_ext.models.hf import batching, generic, loading
+from mmaupro_ext.models.hf.fingerprint import identity_of_loaded
 from mmaupro_ext.models.hf.frontend import RESAMPLERS, Frontend
 from mmaupro_ext.models.hf.generation import Generator, set_end_tokens
 from mmaupro_ext.models.hf.passes import Passes
 from mmaupro_ext.models.hf.preparing import PreparedPrompt, Preparer
 from mmaupro_ext.models.hf.schedule import Schedule
 from mmaupro_ext.models.hf.templates import ChatTemplate
-from mmaupro_ext.models.items import (
-    Question,
-    forget_failures,
-)
+from mmaupro_ext.models.identity import Identity, keep_apart
+from mmaupro_ext.models.items import Question, forget_failures
 from mmaupro_ext.models.media import AudioReader
 from mmaupro_ext.models.prefetch import default_workers
 from mmaupro_ext.models.windows import NO_LIMIT, LongAudio
@@ -141,6 +140,8 @@ class LoadedModel(HFLM):
         self._notes: list[str] = []
         # nano's template writes the bare prompt, so nothing is lost without it.
         self._hinted = isinstance(pretrained, str) and pretrained == "nano"
+        self._named = pretrained
+        self._arguments = kwargs | {"quantization_config": quantization_config}
         if isinstance(pretrained, str) and pretrained in loading.BUILT_IN:
             pretrained, note = loading.BUILT_IN[pretrained](int(seed))
             self._add_note(note)
@@ -307,9 +308,19 @@ class LoadedModel(HFLM):
         """Who turns files into features, "native" or "stock"."""
         return self._frontend.name if self._frontend is not None else "native"
 
+    @property
+    def tokenizer_name(self) -> str:
+        """What lm_eval's cache of requests is kept apart by, where it applies a chat template."""
+        return f"{super().tokenizer_name}-{self._template.digest}"
+
+    def identity(self) -> Identity:
+        """Return what the answers of this model depend on besides their requests, as it is now."""
+        return identity_of_loaded(self, self._named, self._arguments, self._template.digest)
+
     def set_cache_hook(self, cache_hook: Any) -> None:
-        """Take lm_eval's response cache, and forget the failures in it so that they are retried."""
+        """Take lm_eval's response cache: the answers of this identity in it, without the failures."""
         super().set_cache_hook(cache_hook)
+        keep_apart(cache_hook, self.identity())
         forget_failures(cache_hook)
 
     def get_model_info(self) -> dict[str, Any]:
@@ -318,6 +329,7 @@ class LoadedModel(HFLM):
         `heard` counts what this process served: of several processes, the first.
         """
         info = super().get_model_info()
+        info["identity"] = self.identity().as_dict()
         info["frontend"] = self.frontend
         info["resampler"] = RESAMPLERS[self.frontend]
         info["resamplers_used"] = sorted(self._reader.resamplers_used) if self._reader else []

@@ -10,6 +10,7 @@ import jinja2
 
 from mmaupro_ext.models.blocks import AUDIO_MARK, IMAGE_MARK
 from mmaupro_ext.models.families.family import Family
+from mmaupro_ext.models.identity import digest_of
 
 logger = logging.getLogger(__name__)
 
@@ -144,6 +145,13 @@ class ChatTemplate:
             logger.warning("the chat template refuses a system message: it is left out")
             without = [message for message in messages if message["role"] != "system"]
             return self._write(without, add_generation_prompt, not add_generation_prompt)
+
+    @property
+    def digest(self) -> str:
+        """A digest of what decides how a chat becomes a prompt."""
+        owners = (self.processor, self.tokenizer)
+        templates = [getattr(owner, "chat_template", None) for owner in owners]
+        return digest_of([self.name, templates, self.arguments])
 
     def end_of_turn(self) -> int | None:
         """Return the control token that the template writes after an answer, if it writes one."""

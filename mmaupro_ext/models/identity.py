@@ -1,0 +1,313 @@
+"""Whose answer it is: what an answer depends on besides its request, and the caches kept apart by it.
+
+lm_eval keys its response cache by the request alone, so that one model would be given another's
+answers. Here each identity has a table of its own in the cache's file; lm_eval's own table, which
+does not say whose answers it holds, is neither read nor written.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+import sqlite3
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from mmaupro_ext.data import file_sha256
+from mmaupro_ext.util import sha256_of_text
+
+logger = logging.getLogger(__name__)
+
+# Names of settings that hold a secret. "think_end_token" and "max_tokens" do not.
+_SECRET = re.compile(
+    r"(?i)(^|.*[_-])(api[_-]?key|key|secret|password|passwd|credentials?|authorization|bearer"
+    r"|(hf|auth|access|api|bearer|refresh|session)[_-]?token)$|^(token|use_auth_token|headers)$"
+)
+# In addresses: what stands before the host, and the query.
+_IN_ADDRESS = re.compile(r"(?<=://)[^/@\s]+@|(?<=[^\s?])\?[^\s#]*=[^\s#]*$")
+# Where things are and who wrote them says nothing of what they do.
+_PLACES = frozenset(
+    ("_name_or_path", "name_or_path", "base_model_name_or_path", "_commit_hash", "commit_hash")
+    + ("transformers_version", "is_local", "local_files_only", "vocab_file", "tokenizer_file")
+)
+
+# Arguments that may name files which change replies; `download_dir` and the like do not.
+_OF_A_MODEL = re.compile(r"lora|adapter|tokenizer|template|model")
+
+_IDENTITIES = "mmaupro_identities"
+_ANSWERS = "mmaupro_answers_"
+_LM_EVALS_TABLE = "unnamed"
+_BUSY_S = 30.0
+_SHOWN = 8  # differing fields in a message
+_SHOWN_OTHERS = 3
+_SHOWN_LETTERS = 48
+
+
+def plain(value: Any, without: frozenset[str] = frozenset()) -> Any:
+    """Return a value as plain JSON that is the same in every process.
+
+    Parameters
+    ----------
+    value : object
+        Mappings, sequences and numbers stay what they are; things with `to_dict` become mappings,
+        all else its `repr`.
+    without : frozenset of str
+        Keys to leave out at any depth.
+    """
+    if isinstance(value, Mapping):
+        return {
+            str(key): plain(part, without)
+            for key, part in sorted(value.items(), key=lambda pair: str(pair[0]))
+            if str(key) not in without
+        }
+    if isinstance(value, (list, tuple)):
+        return [plain(part, without) for part in value]
+    if isinstance(value, (set, frozenset)):
+        return sorted((plain(part, without) for part in value), key=str)
+    if isinstance(value, str):
+        return str(value)
+    if value is None or isinstance(value, (bool, int, float)):
+        return value
+    if hasattr(value, "to_dict") and not isinstance(value, type):
+        return plain(value.to_dict(), without)
+    return os.fspath(value) if isinstance(value, os.PathLike) else repr(value)
+
+
+def without_secrets(value: Any) -> Any:
+    """Return plain JSON without what its name calls a secret, and without names and queries in addresses."""
+    if isinstance(value, dict):
+        return {key: without_secrets(part) for key, part in value.items() if not _SECRET.match(key)}
+    if isinstance(value, list):
+        return [without_secrets(part) for part in value]
+    if isinstance(value, str):
+        return _IN_ADDRESS.sub("", value)
+    return value
+
+
+def digest_of(value: Any) -> str:
+    """Return a short digest of settings, wherever they were loaded from: 16 hexadecimal digits."""
+    return sha256_of_text(json.dumps(plain(value, _PLACES), sort_keys=True))[:16]
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What the answers of a model depend on besides their requests.
+
+    Parameters
+    ----------
+    fields : dict
+        Plain JSON, as `identity_of` makes it.
+    """
+
+    fields: dict[str, Any]
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of the fields, in hexadecimal digits."""
+        return sha256_of_text(json.dumps(self.fields, sort_keys=True))
+
+    @property
+    def id(self) -> str:
+        """The first twelve digits of the digest, which results and messages show."""
+        return self.digest[:12]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return what is written beside the results: the id and the fields."""
+        return {"id": self.id, **self.fields}
+
+
+def identity_of(**fields: Any) -> Identity:
+    """Return the identity with these fields, and this package's version among them."""
+    from mmaupro_ext import __version__
+
+    return Identity(without_secrets(plain({**fields, "mmaupro_ext": __version__})))
+
+
+def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+    """Return where the fields of two identities differ, each as "name: here and there"."""
+    here, there = dict(_flat(one)), dict(_flat(other))
+    names = [name for name in {**here, **there} if here.get(name) != there.get(name)]
+    return [f"{name}: {_short(here.get(name))} and {_short(there.get(name))}" for name in names]
+
+
+def _flat(fields: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in fields.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{before}{name}.")
+        else:
+            yield before + name, value
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= _SHOWN_LETTERS else text[: _SHOWN_LETTERS - 1] + "…"
+
+
+# ---- weights in files ----------------------------------------------------------------------------
+
+
+def fingerprint_of_files(place: str, revision: str | None = None) -> str:
+    """Return what tells the files of a model from others under the same name.
+
+    Parameters
+    ----------
+    place : str
+        A folder or file, or a name on the hub that this machine has downloaded.
+    revision : str, optional
+        On the hub.
+
+    Returns
+    -------
+    str
+        For a folder or file, a digest of the names and the contents of its files, which are read
+        once a machine (`data.file_sha256`). For a name on the hub its commit, which says the same;
+        "" where that is not known.
+    """
+    path = Path(place)
+    if path.exists():
+        files = sorted(path.rglob("*")) if path.is_dir() else [path]
+        found = {}
+        for file in files:
+            name = file.relative_to(path if path.is_dir() else path.parent).as_posix()
+            hidden = any(part.startswith(".") for part in name.split("/"))
+            if file.is_file() and not hidden and file.suffix != ".md":
+                found[name] = file_sha256(file.resolve())
+        return "files " + sha256_of_text(json.dumps(found, sort_keys=True))[:32]
+    from huggingface_hub import try_to_load_from_cache
+
+    try:
+        known = try_to_load_from_cache(place, "config.json", revision=revision)
+    except ValueError:  # no such name can be
+        known = None
+    return f"commit {Path(known).parent.name}" if isinstance(known, str) else ""
+
+
+def fingerprints_within(arguments: Mapping[str, Any]) -> dict[str, str]:
+    """Return the fingerprint of each folder or file of adapters, templates, ... that arguments name."""
+    return {
+        name: fingerprint_of_files(value)
+        for name, value in _flat(arguments)
+        if _OF_A_MODEL.search(name) and isinstance(value, str) and os.path.exists(value)
+    }
+
+
+# ---- requests ------------------------------------------------------------------------------------
+
+
+def with_states_of_files(arguments: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return the arguments of a request with the state of each clip or image that has no digest.
+
+    Parameters
+    ----------
+    arguments : tuple
+        `Instance.args`; a mapping of media stands third where there are media.
+
+    Returns
+    -------
+    tuple
+        With a mapping in place of each reference by path alone, `state` in it: the file's size in
+        bytes and time of change in ns, so that a cache notices another file under the same path.
+    """
+    if len(arguments) < 3 or not isinstance(arguments[2], Mapping):
+        return arguments
+    media = {kind: _with_state(value) for kind, value in arguments[2].items()}
+    return (*arguments[:2], media, *arguments[3:])
+
+
+def _with_state(reference: Any) -> Any:
+    if isinstance(reference, (list, tuple)):
+        return [_with_state(part) for part in reference]
+    known = reference if isinstance(reference, Mapping) else {"path": reference}
+    if known.get("sha256") or not isinstance(known.get("path"), (str, os.PathLike)):
+        return reference
+    try:
+        state = os.stat(known["path"])
+    except (OSError, ValueError):  # a text that is no path
+        return reference
+    return {**known, "path": os.fspath(known["path"]), "state": [state.st_size, state.st_mtime_ns]}
+
+
+# ---- the response cache --------------------------------------------------------------------------
+
+
+def keep_apart(cache_hook: Any, identity: Identity) -> None:
+    """Let lm_eval's response cache serve and keep the answers of this identity alone.
+
+    Parameters
+    ----------
+    cache_hook : lm_eval.api.model.CacheHook
+        As a model is given it. Its `dbdict` is also what looks answers up.
+    identity : Identity
+        Of the model.
+
+    Notes
+    -----
+    Where the file holds answers of others, the first run of an identity says so, and what differs.
+    """
+    answers: Any = getattr(cache_hook, "dbdict", None)
+    if not hasattr(answers, "tablename"):  # no cache, or none in a file that others use, too
+        return
+    table = _ANSWERS + identity.digest
+    with closing(sqlite3.connect(answers.filename, timeout=_BUSY_S)) as database, database:
+        database.execute(
+            f'CREATE TABLE IF NOT EXISTS "{_IDENTITIES}" (digest TEXT PRIMARY KEY, fields TEXT)'
+        )
+        known = dict(database.execute(f'SELECT digest, fields FROM "{_IDENTITIES}"'))
+        if identity.digest not in known:
+            _say_what_is_left_alone(database, answers.filename, identity, known)
+            entry = (identity.digest, json.dumps(identity.fields))
+            database.execute(f'INSERT OR IGNORE INTO "{_IDENTITIES}" VALUES (?, ?)', entry)
+        # As SqliteDict makes its tables.
+        database.execute(f'CREATE TABLE IF NOT EXISTS "{table}" (key TEXT PRIMARY KEY, value BLOB)')
+    answers.tablename = table
+
+
+def _say_what_is_left_alone(
+    database: sqlite3.Connection, file: str, identity: Identity, known: Mapping[str, str]
+) -> None:
+    unnamed = _count(database, _LM_EVALS_TABLE)
+    if unnamed:
+        logger.warning(
+            "%s holds %d answers that do not say whose they are (of an older mmaupro-ext, or of "
+            "another --model): they are left alone and not used. Identity of this run: %s",
+            file,
+            unnamed,
+            _name(identity),
+        )
+    others = [Identity(json.loads(fields)) for fields in known.values()]
+    counts = [(_count(database, _ANSWERS + other.digest), other) for other in others]
+    counts = [(count, other) for count, other in counts if count]
+    # The nearest first: it is the one that was probably meant.
+    counts.sort(key=lambda pair: len(differences(identity.fields, pair[1].fields)))
+    for count, other in counts[:_SHOWN_OTHERS]:
+        found = differences(identity.fields, other.fields)
+        more = f"; and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
+        logger.warning(
+            "%s holds %d answers of another identity, %s: they are left alone and not used. "
+            "Identity of this run: %s. What differs: %s%s",
+            file,
+            count,
+            _name(other),
+            _name(identity),
+            "; ".join(found[:_SHOWN]),
+            more,
+        )
+    if len(counts) > _SHOWN_OTHERS:
+        logger.warning("%s holds %d more identities", file, len(counts) - _SHOWN_OTHERS)
+
+
+def _count(database: sqlite3.Connection, table: str) -> int:
+    named = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?"
+    if database.execute(named, (table,)).fetchone() is None:
+        return 0
+    return int(database.execute(f'SELECT COUNT(*) FROM "{table}"').fetchone()[0])
+
+
+def _name(identity: Identity) -> str:
+    return f"{identity.id} ({identity.fields.get('model')})"
