@@ -71,12 +71,13 @@ def _blocks(tensor: torch.Tensor) -> Iterator[torch.Tensor]:
 
 def fingerprint_of_settings(model: torch.nn.Module) -> str:
     """Return a digest of what a checkpoint says of computing and of generating, besides weights."""
+    active = getattr(model, "active_adapter", None)  # of PEFT; elsewhere a method, or none
     return digest_of(
         [
             getattr(model, "config", None),
             getattr(model, "generation_config", None),
             getattr(model, "peft_config", None),
-            str(getattr(model, "active_adapter", "")),
+            active if isinstance(active, str) else None,
         ]
     )
 
@@ -86,7 +87,7 @@ def fingerprint_of_processor(processor: Any, tokenizer: Any) -> str:
     parts: dict[str, Any] = {"tokenizer": _tokenizer(tokenizer)}
     if processor is not None:
         parts["template"] = getattr(processor, "chat_template", None)
-        for name in processor.get_attributes():
+        for name in getattr(processor, "get_attributes", tuple)():
             part = getattr(processor, name, None)
             if isinstance(part, torch.nn.Module):
                 parts[name] = fingerprint_of_weights(part)
@@ -138,7 +139,9 @@ def identity_of_loaded(
     others = {
         name: value
         for name, value in arguments.items()
-        if name not in _TOLD_OTHERWISE and not (name in usual and usual[name].default == value)
+        if name not in _TOLD_OTHERWISE
+        and value is not None
+        and not (name in usual and usual[name].default == value)
     }
     adapters = {name: getattr(lm, name, None) or None for name in ("peft", "delta")}
     return identity_of(
