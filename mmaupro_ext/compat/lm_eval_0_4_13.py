@@ -219,9 +219,9 @@ def note_states_of_files(module: Any) -> None:
 
 def keep_requests_apart(module: Any) -> None:
     """Let lm_eval's cache of requests tell the data, prompts and settings of a task of ours apart."""
-    if not _once(module.Task):
-        return
     original = module.Task.build_all_requests
+    if getattr(original, _PATCHED, False):  # not the class: single tasks bear that mark
+        return
 
     def build_all_requests(self: Any, **options: Any) -> None:
         if options.get("cache_requests") and _is_our_task(self):
@@ -229,6 +229,7 @@ def keep_requests_apart(module: Any) -> None:
             options["tokenizer_name"] = f"{name}-data{_digest_of_requests(self, options)}"
         original(self, **options)
 
+    setattr(build_all_requests, _PATCHED, True)
     module.Task.build_all_requests = build_all_requests
 
 
