@@ -36,7 +36,7 @@ _TASK = re.compile(
 )
 # Settings of a run that change replies; lm_eval's results files hold them.
 _MODEL_KEYS = ("model_name", "system_instruction_sha", "chat_template_sha")
-_CONFIG_KEYS = ("model", "model_args", "gen_kwargs")
+_CONFIG_KEYS = ("model", "model_args", "gen_kwargs", "identity")
 # Of these, the identity of a run says more than the words with which it was started.
 _IN_IDENTITY = ("model_name", "model", "model_args")
 _NOT_OF_THE_MODEL = ("batch_size", "max_batch_size", "device", "prefetch", "workers")
@@ -272,12 +272,8 @@ def _one_dataset(items: Sequence[Item]) -> str:
 
 def _one_model(files: Sequence[Path]) -> str:
     """Return the model's name, and refuse files of different models or settings."""
-    settings: dict[Path, dict[str, Any]] = {}
-    for file in files:
-        _, stamp = _parts(file)
-        settings.setdefault(file.parent / f"results_{stamp}.json", {})
-    for results in settings:
-        settings[results] = _settings(results)
+    places = dict.fromkeys(file.parent / f"results_{_parts(file)[1]}.json" for file in files)
+    settings = {results: _settings(results) for results in places}
     first_file, first = next(iter(settings.items()))
     for file, other in settings.items():
         if shown := "; ".join(_differences(first, other)):
@@ -291,14 +287,13 @@ def _one_model(files: Sequence[Path]) -> str:
 def _differences(first: Mapping[str, Any], other: Mapping[str, Any]) -> Iterator[str]:
     """Yield where the settings of two runs differ; their identities count, where both have one."""
     one, another = first.get("identity"), other.get("identity")
-    known = bool(one and another)
+    told = ("identity", *_IN_IDENTITY) if one and another else ("identity",)
     if one and another and one != another:
-        names = [name for name in {**one, **another} if one.get(name) != another.get(name)]
-        shown = ", ".join(name for name in names if name != "id")
-        yield f"identity: {one.get('id')} and {another.get('id')}, which differ in {shown}"
+        fields = (name for name in {**one, **another} if one.get(name) != another.get(name))
+        shown = ", ".join(name for name in fields if name != "id")
+        yield f"identity: {one['id']} and {another['id']}, which differ in {shown}"
     for key in first:
-        told = key == "identity" or (known and key in _IN_IDENTITY)
-        if not told and key in other and first[key] != other[key]:
+        if key not in told and key in other and first[key] != other[key]:
             yield f"{key}: {first[key]!r} and {other[key]!r}"
 
 
@@ -313,8 +308,6 @@ def _settings(results: Path) -> dict[str, Any]:
     config = content.get("config") or {}
     found = {key: content.get(key) for key in _MODEL_KEYS}
     found.update({key: config.get(key) for key in _CONFIG_KEYS})
-    identity = config.get("identity")
-    found["identity"] = identity if isinstance(identity, dict) else None
     if isinstance(found["model_args"], dict):
         found["model_args"] = {
             key: value for key, value in found["model_args"].items() if key not in _NOT_OF_THE_MODEL
