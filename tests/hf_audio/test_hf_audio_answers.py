@@ -20,7 +20,8 @@ def _heavy_imports():
 
 
 # ---- replies -------------------------------------------------------------------------------------
-def test_stop_strings_are_cut_though_a_neighbour_goes_on(lm, clip, monkeypatch):
+def test_stop_strings_are_cut_though_a_neighbour_goes_on(make, clip, monkeypatch):
+    lm = make(decoding="generate")
     texts = ["yes\nno\nmaybe", "perhaps it is"]
 
     def fake_generate(input_ids, **_):
@@ -106,7 +107,8 @@ def test_thoughts_are_left_out_of_the_reply(make):
     assert lm._generator.read(lm.tok_encode("hm | no | A"), [], 11) == ("A", "length")
 
 
-def test_generation_options_reach_the_model(lm, clip, monkeypatch):
+def test_generation_options_reach_the_model(make, clip, monkeypatch):
+    lm = make(decoding="generate")
     seen = []
     original = lm.model.generate
 

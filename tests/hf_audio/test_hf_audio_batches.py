@@ -123,7 +123,8 @@ def test_scores_do_not_depend_on_the_batch(make, clip):
     assert one[5][0] == pytest.approx(alone[0][0], abs=1e-4)
 
 
-def test_a_batch_does_not_pad_a_second_to_ten_minutes(lm, clip, monkeypatch):
+def test_a_batch_does_not_pad_a_second_to_ten_minutes(make, clip, monkeypatch):
+    lm = make(decoding="generate")
     widths = []
     generate_batch = HFAudioLM._generate
 
@@ -138,8 +139,9 @@ def test_a_batch_does_not_pad_a_second_to_ten_minutes(lm, clip, monkeypatch):
     assert sorted(len(batch) for batch in widths) == [1, 3]
 
 
-def test_what_fits_together_goes_together_where_a_batch_does_not(lm, clip, monkeypatch):
+def test_what_fits_together_goes_together_where_a_batch_does_not(make, clip, monkeypatch):
     """Prompts of which only neighbours have equal shapes take two passes, not four."""
+    lm = make(decoding="generate")
     passes = []
     generate_batch = lm.model.generate
 
@@ -164,7 +166,7 @@ def test_what_fits_together_goes_together_where_a_batch_does_not(lm, clip, monke
 
 
 def test_without_workers_nothing_is_decoded_before_its_batch(make, clip, monkeypatch):
-    lm = make(batch_size=2, prefetch_workers=0)
+    lm = make(batch_size=2, prefetch_workers=0, decoding="generate")
     decoded = []
     generate_batch = HFAudioLM._generate
 
@@ -178,6 +180,24 @@ def test_without_workers_nothing_is_decoded_before_its_batch(make, clip, monkeyp
     lm.generate_until(requests, disable_tqdm=True)
     assert decoded == [2, 4, 6]
     assert [request.args for request in requests] == before
+
+
+def test_in_slots_nothing_is_decoded_before_there_is_a_place_for_it(make, clip, monkeypatch):
+    lm = make(batch_size=2, prefetch_workers=0)
+    ahead, answered = [], 0
+    read = lm._generator.read
+
+    def spy(*arguments):
+        nonlocal answered
+        ahead.append(lm._reader.decoded - answered)
+        answered += 1
+        return read(*arguments)
+
+    monkeypatch.setattr(lm._generator, "read", spy)
+    requests = [generate("<audio>\nWhat?", clip(f"{number}.wav")) for number in range(6)]
+    lm.generate_until(requests, disable_tqdm=True)
+    assert len(ahead) == 6
+    assert max(ahead) <= 3  # what is written, and the next one
 
 
 def test_a_shared_clip_is_decoded_once_and_encoded_once_for_all_choices(lm, clip):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 import math
@@ -114,7 +115,7 @@ def test_out_of_memory_halves_the_batch_and_loses_nothing(make, clip, monkeypatc
         return generate_batch(self, batch, *arguments)
 
     monkeypatch.setattr(HFAudioLM, "_generate", too_small)
-    lm = make(batch_size=batch_size)
+    lm = make(batch_size=batch_size, decoding="generate")
     assert lm.generate_until(requests, disable_tqdm=True) == expected
     assert tried == [3, 2, 1, 1, 1]
 
@@ -133,33 +134,62 @@ def test_after_running_out_of_memory_shorter_items_go_together_again(make, clip,
 
     monkeypatch.setattr(HFAudioLM, "_generate", too_small)
     requests = [generate("<audio>\nWhat?", path) for path in [*short, *long]]
-    replies = make(batch_size=4).generate_until(requests, disable_tqdm=True)
+    replies = make(batch_size=4, decoding="generate").generate_until(requests, disable_tqdm=True)
     assert all(parse_error(reply) is None for reply in replies)
     assert tried == [3, 2, 1, 1, 1, 4]
 
 
-def test_an_item_that_never_fits_is_errored_alone(lm, clip, monkeypatch):
+@pytest.mark.parametrize("decoding", ["slots", "generate"])
+def test_an_item_that_never_fits_is_errored_alone(make, clip, monkeypatch, decoding):
+    lm = make(decoding=decoding)
     big = clip("big.wav", seconds=31)
-    generate_batch = HFAudioLM._generate
+    forward = lm.model.forward
 
-    def too_small(self, batch, *arguments):
-        if any(prompt.blocks == [2] for prompt in batch):
+    @functools.wraps(forward)  # `generate` looks at its arguments
+    def too_small(**inputs):
+        features = inputs.get("input_features")
+        # Of all prompts, only that of the long clip has two blocks.
+        if features is not None and len(features) > len(inputs["input_ids"]):
             raise torch.cuda.OutOfMemoryError("out of memory")
-        return generate_batch(self, batch, *arguments)
+        return forward(**inputs)
 
-    monkeypatch.setattr(HFAudioLM, "_generate", too_small)
+    monkeypatch.setattr(lm.model, "forward", too_small)
     requests = [generate("<audio>\nWhat?", path) for path in (clip("a.wav"), big, clip("b.wav"))]
     replies = lm.generate_until(requests, disable_tqdm=True)
     assert [parse_error(reply) is None for reply in replies] == [True, False, True]
     assert parse_error(replies[1])["file"] == big
+    assert "out of memory" in parse_error(replies[1])["problem"]
 
 
-def test_programming_errors_are_not_swallowed(lm, clip, monkeypatch):
-    def broken(*_):
-        raise TypeError("a bug")
+def break_passes(model, monkeypatch):
+    @functools.wraps(model.forward)
+    def fail(*_, **__):
+        raise TypeError("a shape\nthat it does not know")
 
-    monkeypatch.setattr(HFAudioLM, "_generate", broken)
-    with pytest.raises(TypeError, match="a bug"):
+    monkeypatch.setattr(model, "forward", fail)
+
+
+def test_an_item_that_the_model_fails_on_is_errored_with_the_reason(lm, clip, monkeypatch):
+    assert lm._generator.has_slots
+    break_passes(lm.model, monkeypatch)
+    (reply,) = lm.generate_until([generate("<audio>\nWhat?", clip("a.wav"))], disable_tqdm=True)
+    assert "TypeError: a shape that it does not know" in parse_error(reply)["problem"]
+
+
+def test_a_model_that_fails_on_everything_ends_the_run(lm, clip, monkeypatch):
+    """Twenty items one after the other, all with the same error: the other thousands would fail, too."""
+    assert lm._generator.has_slots
+    break_passes(lm.model, monkeypatch)
+    path = clip("a.wav")
+    requests = [generate(f"<audio>\nQuestion {number}?", path) for number in range(25)]
+    with pytest.raises(ConfigError, match="20 items in a row.*TypeError: a shape that"):
+        lm.generate_until(requests, disable_tqdm=True)
+
+
+def test_programming_errors_in_a_batch_are_not_swallowed(make, clip, monkeypatch):
+    lm = make(decoding="generate")
+    break_passes(lm.model, monkeypatch)
+    with pytest.raises(TypeError, match="does not know"):
         lm.generate_until([generate("<audio>\nWhat?", clip("a.wav"))], disable_tqdm=True)
 
 

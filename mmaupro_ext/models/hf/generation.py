@@ -11,6 +11,7 @@ import torch
 from lm_eval.models.utils import postprocess_generated_text
 from lm_eval.models.utils_hf import stop_sequences_criteria
 
+from mmaupro_ext.errors import ConfigError
 from mmaupro_ext.heard import LENGTH, STOP, Reply
 from mmaupro_ext.models.hf import batching, decoding
 from mmaupro_ext.models.hf.decoding import Decoder
@@ -20,6 +21,9 @@ from mmaupro_ext.models.hf.row import Row
 from mmaupro_ext.models.hf.schedule import out_of_memory
 from mmaupro_ext.models.hf.templates import ChatTemplate
 from mmaupro_ext.models.items import Question, failure
+
+# So many items in a row that fail with the same error are no longer these items' fault.
+ALIKE = 20
 
 
 def set_end_tokens(model: Any, tokenizer: Any, template: ChatTemplate) -> list[int]:
@@ -74,6 +78,7 @@ class Generator:
     ) -> None:
         self.passes, self.tokenizer, self.decode = passes, tokenizer, decode
         self.ends, self.think_end = frozenset(ends), think_end
+        self._alike, self._last_problem = 0, ""  # errors of the model in a row
 
     @functools.cached_property
     def has_slots(self) -> bool:
@@ -121,17 +126,26 @@ class Generator:
         yield from aside
 
     def _reply(self, row: Row[Question], until: list[str]) -> Reply:
+        if row.error is None:
+            self._alike = 0
+            text, finish = self.read(row.tokens, until, row.limit)
+            return Reply(text, row.prompt.heard, finish)
         if isinstance(row.error, torch.OutOfMemoryError):
             return out_of_memory(row.key)
-        if row.error is not None:
-            name, text = type(row.error).__name__, " ".join(str(row.error).split())
-            return failure(
-                row.key,
-                f"the model fails on this item ({name}: {text[:300]})",
-                "Other items are not concerned. `mmaupro doctor` tries the checkpoint on clips of its own.",
-            )
-        text, finish = self.read(row.tokens, until, row.limit)
-        return Reply(text, row.prompt.heard, finish)
+        problem = f"{type(row.error).__name__}: {' '.join(str(row.error).split())[:300]}"
+        self._alike = self._alike + 1 if problem == self._last_problem else 1
+        self._last_problem = problem
+        if self._alike == ALIKE:
+            raise ConfigError(
+                f"the model fails on {ALIKE} items in a row with the same error ({problem}), and would on "
+                "the others. `mmaupro doctor` with the same --model_args tries the checkpoint on clips of "
+                "its own; decoding=generate leaves the loop to transformers."
+            ) from row.error
+        return failure(
+            row.key,
+            f"the model fails on this item ({problem})",
+            "Other items are not concerned. `mmaupro doctor` tries the checkpoint on clips of its own.",
+        )
 
     def _stops(self, until: list[str]) -> Callable[[list[int]], bool] | None:
         """Return what looks for stop strings in a reply; the model's own end is a token."""
