@@ -78,8 +78,8 @@ def test_the_last_frame_of_aac_must_be_all_there(tmp_path):
 
 
 def test_without_pyav_the_extra_is_named(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "av", None)
     (tmp_path / "a.m4a").write_bytes(whole("m4a"))
+    monkeypatch.setitem(sys.modules, "av", None)
     with pytest.raises(AudioError, match=r"a\.m4a: is MP4, which needs PyAV.*mmaupro-ext\[media\]"):
         audio.load(tmp_path / "a.m4a")
 

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,7 @@ def imported(command: str, **env: str) -> tuple[str, list[str]]:
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, *command.split()],
         env=ENV | env,
+        cwd=tempfile.gettempdir(),  # not a checkout, whose package may have no core
         capture_output=True,
         text=True,
         timeout=600,
