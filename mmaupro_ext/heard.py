@@ -11,14 +11,13 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
 from typing import Any
 
 from mmaupro_ext.replies import parse_error
 
 logger = logging.getLogger(__name__)
 
-Record = dict[str, Any]
+Record = dict[str, Any]  # of one item, as plain JSON: made by `models.blocks.record_of`
 
 # Why a reply ended: where the model or a stop string ended it, at the limit of its length, or because
 # there is none.
@@ -26,71 +25,6 @@ STOP, LENGTH, ERROR = "stop", "length", "error"
 
 # Two lengths in seconds that differ by less are the same: a resampled clip ends within a sample.
 SAME_SECONDS = 0.01
-
-
-@dataclass(frozen=True)
-class ClipHeard:
-    """What was given of one clip.
-
-    Parameters
-    ----------
-    file : str
-        Path of the file, or a description of audio in memory.
-    seconds_in_file, seconds_heard : float
-        Length of the clip, and how much of it was given, in seconds.
-    channels_in_file, channels_heard : int
-        1 is heard where channels were mixed, 2 where left and right were given apart.
-    sampling_rate_in_file : int
-        In Hz.
-    """
-
-    file: str
-    seconds_in_file: float
-    seconds_heard: float
-    channels_in_file: int
-    channels_heard: int
-    sampling_rate_in_file: int
-
-
-def record(
-    clips: Sequence[ClipHeard],
-    *,
-    sampling_rate: int,
-    windows: int,
-    audio_tokens: int | None,
-    **policy: str,
-) -> Record:
-    """Return the record of one item as plain JSON.
-
-    Parameters
-    ----------
-    clips : sequence of ClipHeard
-        In order.
-    sampling_rate : int
-        At which the model hears, in Hz.
-    windows : int
-        Blocks of audio in the prompt.
-    audio_tokens : int or None
-        Tokens of the prompt that stand for audio; None where they are not known, as behind a server.
-    **policy : str
-        What decided (`long_audio`, `multi_audio`, `channels`).
-    """
-    listed = [
-        {
-            name: round(value, 3) if isinstance(value, float) else value
-            for name, value in asdict(clip).items()
-        }
-        for clip in clips
-    ]
-    return {
-        "seconds_in_files": round(sum(clip.seconds_in_file for clip in clips), 3),
-        "seconds_heard": round(sum(clip.seconds_heard for clip in clips), 3),
-        "windows": windows,
-        "audio_tokens": audio_tokens,
-        "sampling_rate": sampling_rate,
-        **policy,
-        "clips": listed,
-    }
 
 
 class Reply(str):

@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mmaupro_ext import audio
-from mmaupro_ext.audio.windowing import balanced_spans, spans
+from mmaupro_ext.audio.windowing import spans
 from mmaupro_ext.errors import AudioError, ConfigError
+from mmaupro_ext.models.windows import balanced_spans
 
 RATE = 16000
 

@@ -8,7 +8,10 @@ import pytest
 import soundfile
 
 from mmaupro_ext import compat, heard
-from mmaupro_ext.heard import ClipHeard, LogProb, Reply, Totals
+from mmaupro_ext.heard import LogProb, Reply, Totals
+from mmaupro_ext.models.blocks import record_of
+from mmaupro_ext.models.media import Clip
+from mmaupro_ext.models.windows import Recording
 from mmaupro_ext.replies import error_reply
 from mmaupro_ext.report import after_run
 
@@ -28,16 +31,11 @@ RATE = 16_000
 
 
 def record(heard_s=10.0, in_file_s=10.0, channels=(1, 1), file="a.wav"):
-    clip = ClipHeard(file, in_file_s, heard_s, channels[0], channels[1], 44_100)
-    return heard.record(
-        [clip],
-        sampling_rate=RATE,
-        windows=1,
-        audio_tokens=250,
-        long_audio="auto",
-        multi_audio="list",
-        channels="mono",
-    )
+    clip = Clip(file, np.zeros((channels[1], 1), np.float32), in_file_s, channels[0], 44_100)
+    samples = round(heard_s * RATE)
+    recording = Recording(round(in_file_s * RATE), RATE, spans=((0, samples),))
+    policy = {"long_audio": "auto", "multi_audio": "list", "channels": "mono"}
+    return {**record_of([clip], [recording], RATE, policy), "audio_tokens": 250}
 
 
 # ---- answers -----------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ import pytest
 import soundfile
 
 from mmaupro_ext.errors import ConfigError
-from mmaupro_ext.models import blocks, words
+from mmaupro_ext.models import blocks, windows
 from mmaupro_ext.models.families import FAMILIES
 from mmaupro_ext.models.items import Question
 from mmaupro_ext.models.media import AudioReader
@@ -32,7 +32,7 @@ RATE = 16_000
 
 def placed(prompt, recordings, writing=QWEN):
     """The prompt with its blocks written."""
-    return words.write(blocks.split_at_places(prompt, writing), recordings, writing)
+    return windows.write(blocks.split_at_places(prompt, writing), recordings, writing)
 
 
 @pytest.fixture

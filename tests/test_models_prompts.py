@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from mmaupro_ext.models import blocks, words
+from mmaupro_ext.models import blocks, windows
 from mmaupro_ext.models.families import FAMILIES, find_family
 from mmaupro_ext.models.windows import Recording
 
@@ -25,7 +25,7 @@ BLOCK = "<|audio_bos|><|AUDIO|><|audio_eos|>"
 
 def placed(prompt, recordings, writing=QWEN):
     """The prompt with its blocks written."""
-    return words.write(blocks.split_at_places(prompt, writing), recordings, writing)
+    return windows.write(blocks.split_at_places(prompt, writing), recordings, writing)
 
 
 def recordings(*counts, tracks=1):
@@ -114,7 +114,7 @@ def test_what_is_left_out_is_said_with_its_times():
         "The recording is 10:00 long and given in part, Audio 1 from 0:00 to 0:30, Audio 2 from "
         "4:45 to 5:15, Audio 3 from 9:30 to 10:00.\nWhich?"
     )
-    stereo = words.block_sentence([spread(600, 0, 570, tracks=2)])
+    stereo = windows.block_sentence([spread(600, 0, 570, tracks=2)])
     assert stereo == (
         "The recording is stereo, 10:00 long and given in part, left channel Audio 1 from 0:00 to "
         "0:30, Audio 2 from 9:30 to 10:00 and right channel Audio 3 from 0:00 to 0:30, Audio 4 from "
@@ -127,12 +127,12 @@ def test_joined_clips_are_announced_and_keep_one_place():
     pieces = blocks.keep_first_place(pieces)
     assert pieces == ["", "\nWhich is louder?"]
     short = Recording(20 * RATE, RATE, 1, ((0, 20 * RATE),), joined=3)
-    assert words.write(pieces, [short], QWEN) == (
+    assert windows.write(pieces, [short], QWEN) == (
         f"Audio 1: {BLOCK}\n3 recordings are joined in their order, with 2 seconds of silence between "
         "them.\nWhich is louder?"
     )
     (cut,) = recordings(2)
-    sentence = words.block_sentence([dataclasses.replace(cut, joined=2)])
+    sentence = windows.block_sentence([dataclasses.replace(cut, joined=2)])
     assert sentence.endswith("; the whole is Audio 1 to Audio 2, consecutive 30-second parts.")
 
 
@@ -159,7 +159,7 @@ def test_an_unknown_model_type_has_no_family():
 
 def test_what_is_known_of_families_and_windows_needs_no_framework():
     code = (
-        "import sys, mmaupro_ext.models.families, mmaupro_ext.models.windows, mmaupro_ext.models.words\n"
+        "import sys, mmaupro_ext.models.families, mmaupro_ext.models.windows\n"
         "print([name for name in ('torch', 'transformers', 'lm_eval') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -107,35 +107,6 @@ def spans(
     return tuple(found)
 
 
-def balanced_spans(samples: int, longest: int | None) -> tuple[Span, ...]:
-    """Cut a signal into as few consecutive windows as `longest` allows, of equal length.
-
-    So no window is a sliver: 30.02 s in windows of at most 30 s are two of 15.01 s, not one of 30 s
-    and one of 20 ms, and 45 s are two of 22.5 s. What models are given of a long clip is cut so.
-
-    Parameters
-    ----------
-    samples : int
-        Length of the signal, at least 1.
-    longest : int or None
-        Samples that a window may have; None for any number.
-
-    Returns
-    -------
-    tuple of (int, int)
-        First sample and end of each window; together they are the whole signal, and their lengths
-        differ by one sample at the most.
-
-    Examples
-    --------
-    >>> balanced_spans(10, 4)
-    ((0, 3), (3, 7), (7, 10))
-    """
-    count = 1 if longest is None else -(-samples // longest)
-    edges = [(2 * i * samples + count) // (2 * count) for i in range(count + 1)]
-    return tuple(zip(edges, edges[1:], strict=False))
-
-
 def lengths(length_s: float, hop_s: float | None, rate: int) -> tuple[int, Fraction]:
     """Return the length of a window and the hop, in samples; raise ConfigError if unusable."""
     length = round(sample_count(length_s, rate, "length_s"))

@@ -9,18 +9,17 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from mmaupro_ext import heard
 from mmaupro_ext.errors import ItemError
+from mmaupro_ext.heard import Record
 from mmaupro_ext.models.families.family import Writing
 from mmaupro_ext.models.items import Question
 from mmaupro_ext.models.media import AudioReader, Clip, Samples, names_of
-from mmaupro_ext.models.windows import NO_LIMIT, LongAudio, Recording
-from mmaupro_ext.models.words import JOIN_SILENCE_S, write
+from mmaupro_ext.models.windows import JOIN_SILENCE_S, NO_LIMIT, LongAudio, Recording, write
 
 AUDIO_MARK = "<audio>"
 IMAGE_MARK = "<image>"
@@ -42,64 +41,16 @@ class Placed:
         As decoded, in prompt order.
     recordings : list of Recording
         With their spans: one a clip, or one of all clips joined.
-    sampling_rate : int
-        Of the blocks, in Hz.
-    policy : dict
-        What decided (`long_audio`, `multi_audio`, `channels`), for the record.
+    heard : dict or None
+        The record of what is given of each clip, without the number of audio tokens; None where there
+        are no clips.
     """
 
     text: str
     blocks: list[Samples]
     clips: list[Clip]
     recordings: list[Recording]
-    sampling_rate: int
-    policy: dict[str, str]
-
-    def record(self, audio_tokens: int | None) -> heard.Record | None:
-        """Return the record of what is given of each clip; None where there are none.
-
-        Parameters
-        ----------
-        audio_tokens : int or None
-            Tokens that stand for audio; None where they are not known.
-        """
-        if not self.clips:
-            return None
-        rate = self.sampling_rate
-        listed = [
-            heard.ClipHeard(
-                clip.name,
-                clip.seconds_in_file,
-                # The last fraction of a sample is not lost: resampling rounds up.
-                min(samples / rate, clip.seconds_in_file) if whole else samples / rate,
-                clip.channels_in_file,
-                len(clip.tracks),
-                clip.sampling_rate_in_file,
-            )
-            for clip, (samples, whole) in zip(self.clips, self._heard_of_each(), strict=True)
-        ]
-        return heard.record(
-            listed,
-            sampling_rate=rate,
-            windows=sum(entry.blocks for entry in self.recordings),
-            audio_tokens=audio_tokens,
-            **self.policy,
-        )
-
-    def _heard_of_each(self) -> list[tuple[int, bool]]:
-        """Return how many samples of each clip are given, and whether that is all."""
-        if len(self.recordings) == len(self.clips):
-            return [(entry.heard, entry.is_whole) for entry in self.recordings]
-        (joined,) = self.recordings
-        given = []
-        start = 0
-        for clip in self.clips:
-            length = clip.samples.shape[-1]
-            end = start + length
-            samples = sum(max(0, min(end, b) - max(start, a)) for a, b in joined.spans)
-            given.append((samples, samples == length))
-            start = end + round(JOIN_SILENCE_S * self.sampling_rate)
-        return given
+    heard: Record | None
 
 
 class Placer:
@@ -197,7 +148,9 @@ class Placer:
             text = write(pieces, recordings, writing)
         blocks = cut(signals, recordings, writing)
         _check(text, len(blocks), question, writing)
-        return Placed(text, blocks, clips, recordings, self.reader.sampling_rate, self.policy)
+        rate = self.reader.sampling_rate
+        record = record_of(clips, recordings, rate, self.policy) if clips else None
+        return Placed(text, blocks, clips, recordings, record)
 
     def planned_blocks(self, question: Question) -> list[int]:
         """Return the samples of each block by what headers state: nothing is decoded.
@@ -283,6 +236,77 @@ def cut(
 def _padded(block: Samples, least: int) -> Samples:
     sides = [(0, 0)] * (block.ndim - 1) + [(0, max(0, least - block.shape[-1]))]
     return np.pad(block, sides).astype(np.float32, copy=False)
+
+
+def record_of(
+    clips: Sequence[Clip],
+    recordings: Sequence[Recording],
+    sampling_rate: int,
+    policy: Mapping[str, str],
+) -> Record:
+    """Return the record of what is given of clips, as plain JSON.
+
+    Parameters
+    ----------
+    clips : sequence of Clip
+        In prompt order.
+    recordings : sequence of Recording
+        With their spans: one a clip, or one of all clips joined.
+    sampling_rate : int
+        At which the model hears, in Hz.
+    policy : mapping
+        What decided (`long_audio`, `multi_audio`, `channels`).
+
+    Returns
+    -------
+    dict
+        Of which `audio_tokens`, the tokens of the prompt that stand for audio, is None: who counts them
+        puts them in, and behind a server nobody does.
+    """
+    heard = [
+        # The last fraction of a sample is not lost: resampling rounds up.
+        min(samples / sampling_rate, clip.seconds_in_file) if whole else samples / sampling_rate
+        for clip, (samples, whole) in zip(
+            clips, _given(clips, recordings, sampling_rate), strict=True
+        )
+    ]
+    return {
+        "seconds_in_files": round(sum(clip.seconds_in_file for clip in clips), 3),
+        "seconds_heard": round(sum(heard), 3),
+        "windows": sum(entry.blocks for entry in recordings),
+        "audio_tokens": None,
+        "sampling_rate": sampling_rate,
+        **policy,
+        "clips": [
+            {
+                "file": clip.name,
+                "seconds_in_file": round(clip.seconds_in_file, 3),
+                "seconds_heard": round(seconds, 3),
+                "channels_in_file": clip.channels_in_file,
+                "channels_heard": len(clip.tracks),
+                "sampling_rate_in_file": clip.sampling_rate_in_file,
+            }
+            for clip, seconds in zip(clips, heard, strict=True)
+        ],
+    }
+
+
+def _given(
+    clips: Sequence[Clip], recordings: Sequence[Recording], sampling_rate: int
+) -> list[tuple[int, bool]]:
+    """Return how many samples of each clip are given, and whether that is all."""
+    if len(recordings) == len(clips):
+        return [(entry.heard, entry.is_whole) for entry in recordings]
+    (joined,) = recordings
+    given = []
+    start = 0
+    for clip in clips:
+        length = clip.samples.shape[-1]
+        end = start + length
+        samples = sum(max(0, min(end, b) - max(start, a)) for a, b in joined.spans)
+        given.append((samples, samples == length))
+        start = end + round(JOIN_SILENCE_S * sampling_rate)
+    return given
 
 
 def _tokens_beside(writing: Writing, tokens_of: Callable[[str], int]) -> int:

@@ -50,7 +50,7 @@ def row(family: Family) -> tuple[str, ...]:
     return (
         ", ".join(family.model_types),
         "any length" if writing.whole_s is None else f"{writing.whole_s:g} s",
-        str(writing.count_tokens([_HALF_MINUTE_S * writing.sampling_rate])[0]),
+        str(sum(writing.count_tokens([_HALF_MINUTE_S * writing.sampling_rate]))),
         ", ".join(package for package, _ in family.loading.requires) or "nothing",
     )
 

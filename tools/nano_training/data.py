@@ -21,7 +21,7 @@ import numpy.typing as npt
 from numpy.random import Generator
 
 from mmaupro_ext import audio, features, plugin
-from mmaupro_ext.models import words
+from mmaupro_ext.models import windows
 from mmaupro_ext.models.blocks import cut, split_at_places
 from mmaupro_ext.models.families.qwen2_audio import QWEN2_AUDIO
 from mmaupro_ext.models.windows import NO_LIMIT, LongAudio, Recording
@@ -93,12 +93,12 @@ class Example:
             "audio_path": [""] * len(self.recordings),
         }
         text: str = task_functions().doc_to_text(doc)
-        return words.write(split_at_places(text, WRITING), self.recordings, WRITING)
+        return windows.write(split_at_places(text, WRITING), self.recordings, WRITING)
 
     @property
     def positions(self) -> list[int]:
         """Audio tokens of each block."""
-        return WRITING.count_tokens(self.samples)
+        return list(WRITING.count_tokens(self.samples))
 
 
 @lru_cache(maxsize=1)
@@ -345,7 +345,7 @@ def make_scene(rng: Generator) -> Scene:
     line = signals.peak(line, 0.9 * 10.0 ** (-rng.uniform(0, 6) / 20.0))
     labels[rows["bed"]] = bed
     blocks, samples, recordings = hear([line], [sr])
-    labels[:, WRITING.count_tokens(samples)[0] :] = -1
+    labels[:, sum(WRITING.count_tokens(samples)) :] = -1
     return Scene(blocks[0], samples[0], recordings[0], labels, tuple(names))
 
 

@@ -278,7 +278,7 @@ class EngineLM(LM):
         Returns
         -------
         PreparedChat
-            Blocks are numbered over the whole chat, in the words of `models.words`.
+            Blocks are numbered over the whole chat, in the words of `models.windows`.
 
         Raises
         ------
@@ -293,7 +293,7 @@ class EngineLM(LM):
             placed = self.placer.place(question, text, writing=self.writing_in(chat))
             text = placed.text
             sounds = [Sound(block, self.reader.sampling_rate) for block in placed.blocks]
-            record = placed.record(audio_tokens=None)
+            record = placed.heard
             if untouched:
                 files = _whole_files(question.media["audio"], placed)
                 sounds = [

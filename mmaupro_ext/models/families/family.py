@@ -7,16 +7,17 @@ the families import torch or transformers before a checkpoint is loaded.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal
 
-CountTokens = Callable[[Sequence[int]], list[int]]
+CountTokens = Callable[[Sequence[int]], Iterable[int]]
 
 
 def each(count: Callable[[int], int]) -> CountTokens:
     """Return a token count for all blocks of a prompt from one for a single block."""
-    return lambda lengths: [count(length) for length in lengths]
+    return partial(map, count)
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Writing:
         The token that the processor repeats once per audio embedding.
     count_tokens : callable
         Samples of each block of one prompt (sequence of int) to the number of audio tokens of each
-        (list of int). `each` makes it of a function for one block.
+        (iterable of int). `each` makes it of a function for one block.
     whole_s : float or None
         The longest clip, in seconds, that the processor and model take whole their own way; None
         when there is no limit.

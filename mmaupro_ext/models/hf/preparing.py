@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,21 +34,23 @@ class PreparedPrompt:
         What was decoded for it.
     blocks : list of int
         How many audio blocks each recording takes (a clip, or clips joined).
-    files : str
-        The names of its media, for messages.
+    media : mapping
+        The references of its question by kind.
     heard : dict or None
         The record of what is given of its clips; None without audio.
-    kinds : frozenset of str
-        Kinds of its media.
     """
 
     text: str
     tensors: Inputs
     clips: list[Clip]
     blocks: list[int]
-    files: str
+    media: Mapping[str, list[Any]]
     heard: Record | None = None
-    kinds: frozenset[str] = frozenset()
+
+    @property
+    def kinds(self) -> frozenset[str]:
+        """Kinds of its media."""
+        return frozenset(self.media)
 
     @property
     def length(self) -> int:
@@ -127,14 +129,16 @@ class Preparer:
         if images:
             text = self._write_images(text, len(images), question)
         tensors = self._encode(text, blocks, images)
+        heard = placed.heard if placed else None
+        if heard is not None:
+            heard["audio_tokens"] = self._audio_tokens(tensors)
         return PreparedPrompt(
             text,
             tensors,
             placed.clips if placed else [],
             [entry.blocks for entry in placed.recordings] if placed else [],
-            names_of(question.media),
-            placed.record(self._audio_tokens(tensors)) if placed else None,
-            frozenset(question.media),
+            question.media,
+            heard,
         )
 
     def prepare_choices(self, question: Question, max_length: int) -> Choices:
@@ -272,6 +276,6 @@ def check_context(prompt: PreparedPrompt, more: int, what: str, max_length: int)
         raise ItemError(
             f"prompt and {what} need {needed} tokens ({prompt.length} + {more}), the model takes "
             f"{max_length}",
-            path=prompt.files,
+            path=names_of(prompt.media),
             fix=f"{fix}. Nothing was cut.",
         )
