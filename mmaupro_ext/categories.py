@@ -1,6 +1,6 @@
-"""The twelve categories of MMAU-Pro: their names, their sizes, and how their replies are answered and scored.
+"""Categories: their names, sizes, and how their replies are answered and scored; the twelve of MMAU-Pro.
 
-At the bottom of the package, since rows (`data`) and scores (`scoring`) share it and nothing else.
+At the bottom of the package, since rows (`data`), scores (`scoring`) and `benchmarks` share it.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Kind = Literal["closed", "open", "instruction"]
+Kind = Literal["closed", "open", "instruction", "hidden"]
 
 # The prompts letter the choices, so a closed row can have no more than there are letters.
 CHOICE_LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -16,18 +16,18 @@ CHOICE_LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 @dataclass(frozen=True)
 class Category:
-    """One of the twelve values of the `category` column.
+    """One category of a benchmark: a leaf of its tasks.
 
     Parameters
     ----------
     slug : str
         The name used in task names.
     value : str
-        The value in the dataset.
+        The value that its documents carry.
     expected_count : int
-        Rows of this category in the released test split (they sum to 5,305).
-    kind : {"closed", "open", "instruction"}
-        How replies are scored: by choice, by a judge, or by rule.
+        Rows of this category in the release (those of MMAU-Pro sum to 5,305); 0 where nobody states it.
+    kind : {"closed", "open", "instruction", "hidden"}
+        How replies are scored: by choice, by a judge, by rule; or by choice, but nobody knows the answer.
     """
 
     slug: str

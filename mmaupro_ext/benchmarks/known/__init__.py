@@ -1,0 +1,1 @@
+"""One module a benchmark, each with its `BENCHMARK`; whatever lies here is found (docs/benchmarks.md)."""
