@@ -1,7 +1,7 @@
 """From samples to the features that models take.
 
-The way of every family: the drop-in for a stock extractor (``drop_in.py``), what is special to the
-family (one module each), and samples into the kernels (``compute.py``). ``mel.py`` is what the float64
+``drop_in.py`` makes the drop-in for a stock extractor. The way of every call: what all drop-ins share
+(``extractor.py``), and what is special to the family (one module each). ``mel.py`` is what the float64
 definitions are made of.
 """
 

@@ -14,10 +14,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from mmaupro_ext import native
 from mmaupro_ext.audio.windowing import spans
 from mmaupro_ext.errors import AudioError
-from mmaupro_ext.features import compute, whisper
-from mmaupro_ext.features.drop_in import NativeExtractor
+from mmaupro_ext.features import whisper
+from mmaupro_ext.features.extractor import (
+    FloatArray,
+    NativeExtractor,
+    raise_unusable,
+    reference_samples,
+    write_features,
+)
 
 HOP_LENGTH = whisper.HOP_LENGTH
 CHUNK_SAMPLES = 60 * whisper.SAMPLING_RATE
@@ -49,7 +56,7 @@ def log_mel_reference(
     AudioError
         If ``x`` is not as described, or holds NaN or infinity.
     """
-    samples = compute.reference_samples(x)
+    samples = reference_samples(x)
     starts = range(0, max(samples.size, 1), CHUNK_SAMPLES)
     chunks = [samples[start : start + CHUNK_SAMPLES] for start in starts]
     features = [whisper.log_mel_reference(chunk, pad_to=CHUNK_SAMPLES) for chunk in chunks]
@@ -69,13 +76,11 @@ class NativeDots3(NativeExtractor):
     native_settings = whisper.WHISPER_SETTINGS
 
     @classmethod
-    def native_plan_of(cls, stock: Any) -> compute.Plan:
+    def native_plan_of(cls, stock: Any) -> native.Plan:
         """Return the plan for the checkpoint's filter bank."""
         return whisper.plan_of_filters(stock.mel_filters)
 
-    def native_data(
-        self: Any, waves: Sequence[compute.FloatArray], call: dict[str, Any]
-    ) -> dict[str, Any]:
+    def native_data(self: Any, waves: Sequence[FloatArray], call: dict[str, Any]) -> dict[str, Any]:
         """Return ``input_features`` of shape (chunks, n_mels, frames), lengths, and tokens."""
         import torch
 
@@ -95,7 +100,7 @@ class NativeDots3(NativeExtractor):
         }
 
     def native_features(
-        self: Any, wave: compute.FloatArray, out: compute.FloatArray, padded: int | None = None
+        self: Any, wave: FloatArray, out: FloatArray, padded: int | None = None
     ) -> None:
         """Write the frames of each chunk of one audio, as if it were padded to its full length."""
         plan, frames = self.native_plan, out.shape[2]
@@ -103,11 +108,11 @@ class NativeDots3(NativeExtractor):
         buffer = np.empty((plan.n_mels, length // HOP_LENGTH), np.float32)
         for chunk, rows in zip(self.native_chunks(wave), out, strict=True):
             try:
-                compute.features(plan, chunk, buffer, padded=length)
+                write_features(plan, chunk, buffer, padded=length)
             except AudioError:
-                compute.raise_unusable(wave)  # counts from the beginning of the signal
+                raise_unusable(wave)  # counts from the beginning of the signal
             rows[:] = buffer[:, :frames]
 
-    def native_chunks(self: Any, wave: compute.FloatArray) -> list[compute.FloatArray]:
+    def native_chunks(self: Any, wave: FloatArray) -> list[FloatArray]:
         """Return the chunks of one audio: one, of no samples, of an empty one."""
         return [wave[start:end] for start, end in spans(wave.size, self.n_samples) or ((0, 0),)]

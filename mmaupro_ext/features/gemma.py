@@ -15,8 +15,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mmaupro_ext.features import compute, mel
-from mmaupro_ext.features.drop_in import VIRTUAL_PADDING, NativeExtractor
+from mmaupro_ext import native
+from mmaupro_ext.features import mel
+from mmaupro_ext.features.extractor import (
+    VIRTUAL_PADDING,
+    FloatArray,
+    NativeExtractor,
+    reference_samples,
+    write_features,
+)
 
 HOP_LENGTH = 160  # samples, 10 ms at 16 kHz
 N_MELS = 128  # triangles of height 1
@@ -68,7 +75,7 @@ def log_mel_reference(
     AudioError
         If ``x`` is not as described, or holds NaN or infinity.
     """
-    samples = compute.reference_samples(x)
+    samples = reference_samples(x)
     around = (family.offset, -samples.size % MULTIPLE)
     signal, audio = np.pad(samples, around), np.pad(np.ones(samples.size, bool), around)
     # Frames are cut one sample longer than they are used.
@@ -91,11 +98,11 @@ class NativeGemma3n(NativeExtractor):
     native_settings = {**VIRTUAL_PADDING, "dither": 0.0}
 
     @classmethod
-    def native_plan_of(cls, stock: Any) -> compute.Plan:
+    def native_plan_of(cls, stock: Any) -> native.Plan:
         """Return the plan for the checkpoint's settings."""
         if stock.preemphasis > 0.0 and not stock.preemphasis_htk_flavor:
             raise ValueError("preemphasis_htk_flavor=False has no native form")
-        return compute.Plan(
+        return native.Plan(
             # The stock class rounds its window to float32.
             window=mel.hann(stock.frame_length) * float(stock.input_scale_factor),
             hop_length=stock.hop_length,
@@ -116,9 +123,7 @@ class NativeGemma3n(NativeExtractor):
         """Return whether each frame of an audio starts in it."""
         return np.arange(frames) * self.hop_length < samples
 
-    def native_data(
-        self: Any, waves: Sequence[compute.FloatArray], call: dict[str, Any]
-    ) -> dict[str, Any]:
+    def native_data(self: Any, waves: Sequence[FloatArray], call: dict[str, Any]) -> dict[str, Any]:
         """Return ``input_features`` of shape (batch, frames, n_mels) and ``input_features_mask``."""
         waves, lengths = self.native_padded(waves, call)
         plan = self.native_plan
@@ -142,10 +147,10 @@ class NativeGemma3n(NativeExtractor):
         return data
 
     def native_features(
-        self: Any, wave: compute.FloatArray, out: compute.FloatArray, padded: int | None = None
+        self: Any, wave: FloatArray, out: FloatArray, padded: int | None = None
     ) -> None:
         """Write the features of one audio, of which each band may have a mean and a deviation."""
-        compute.features(self.native_plan, wave, out)
+        write_features(self.native_plan, wave, out)
         if self.per_bin_mean is not None:
             out -= self.per_bin_mean[0]
         if self.per_bin_stddev is not None:

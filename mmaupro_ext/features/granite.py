@@ -16,8 +16,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mmaupro_ext.features import compute, mel
-from mmaupro_ext.features.drop_in import NativeExtractor
+from mmaupro_ext import native
+from mmaupro_ext.features import mel
+from mmaupro_ext.features.extractor import (
+    FloatArray,
+    NativeExtractor,
+    buffer_length,
+    need_samples,
+    reference_samples,
+)
 
 SAMPLING_RATE = 16000  # Hz
 WIN_LENGTH = 400  # samples, 25 ms
@@ -52,8 +59,8 @@ def log_mel_reference(x: npt.ArrayLike, *, pad_to: int | None = None) -> npt.NDA
         If ``x`` is not as described, holds NaN or infinity, does not fit in ``pad_to``, or, padded,
         has less than 257 samples.
     """
-    samples = compute.reference_samples(x)
-    padded = compute.buffer_length(samples.size, pad_to, SHORTEST)
+    samples = reference_samples(x)
+    padded = buffer_length(samples.size, pad_to, SHORTEST)
     signal = np.pad(np.pad(samples, (0, padded - samples.size)), N_FFT // 2, mode="reflect")
     bank = mel.filter_bank(N_FFT, N_MELS, scale="htk")
     energies = mel.energies(signal, mel.centred(mel.hann(WIN_LENGTH), N_FFT), HOP_LENGTH, bank)
@@ -68,7 +75,7 @@ class NativeGranite(NativeExtractor):
     native_settings = {"sampling_rate": SAMPLING_RATE}
 
     @classmethod
-    def native_plan_of(cls, stock: Any) -> compute.Plan:
+    def native_plan_of(cls, stock: Any) -> native.Plan:
         """Return the plan for the checkpoint's settings."""
         settings = stock.melspec_kwargs
         n_fft = settings["n_fft"]
@@ -76,7 +83,7 @@ class NativeGranite(NativeExtractor):
             filters = np.asarray(stock.mel_filters.mel_scale.fb, np.float64)
         else:  # made without torchaudio
             filters = mel.filter_bank(n_fft, settings["n_mels"], scale="htk")
-        return compute.Plan(
+        return native.Plan(
             window=mel.centred(mel.hann(settings["win_length"]), n_fft),
             hop_length=settings["hop_length"],
             n_fft=n_fft,
@@ -116,21 +123,19 @@ class NativeGranite(NativeExtractor):
         stock.projector_downsample_rate = settings.get("projector_downsample_rate", 5)
         return stock
 
-    def native_audios(self: Any, raw: Any) -> list[compute.FloatArray]:
+    def native_audios(self: Any, raw: Any) -> list[FloatArray]:
         """Return the audios as the stock class collects them; it pads, and so does the kernel."""
         padded, lengths = self._get_audios_and_audio_lengths(raw)
         rows = padded.detach().cpu().numpy()
         return super().native_audios([row[:n] for row, n in zip(rows, lengths, strict=True)])
 
-    def native_data(
-        self: Any, waves: Sequence[compute.FloatArray], call: dict[str, Any]
-    ) -> dict[str, Any]:
+    def native_data(self: Any, waves: Sequence[FloatArray], call: dict[str, Any]) -> dict[str, Any]:
         """Return ``input_features`` of shape (batch, rows, 2 * n_mels), sizes and the mask."""
         import torch
 
         lengths = [wave.size for wave in waves]
         plan, padded = self.native_plan, max(lengths)
-        compute.need_samples(padded, plan.offset + 1, "mirroring the ends")
+        need_samples(padded, plan.offset + 1, "mirroring the ends")
         features = np.empty((len(waves), padded // plan.hop_length + 1, plan.n_mels), np.float32)
         self.native_each(waves, features, padded)
         even = features.shape[1] // STACKED * STACKED

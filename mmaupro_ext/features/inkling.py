@@ -13,9 +13,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from mmaupro_ext import native
 from mmaupro_ext.errors import AudioError
-from mmaupro_ext.features import compute, mel
-from mmaupro_ext.features.drop_in import NativeExtractor, one_length
+from mmaupro_ext.features import mel
+from mmaupro_ext.features.extractor import (
+    FloatArray,
+    NativeExtractor,
+    need_samples,
+    one_length,
+    reference_samples,
+    write_features,
+)
 
 N_FFT = 1600  # samples in a frame, 100 ms at 16 kHz; periodic Hann window
 HOP_LENGTH = 800  # samples, 50 ms: one audio token
@@ -43,8 +51,8 @@ def log_mel_reference(x: npt.ArrayLike) -> npt.NDArray[np.float64]:
     AudioError
         If ``x`` is not as described, holds NaN or infinity, or is empty.
     """
-    samples = compute.reference_samples(x)
-    compute.need_samples(samples.size, 1, "one frame")
+    samples = reference_samples(x)
+    need_samples(samples.size, 1, "one frame")
     energies = mel.energies(
         np.pad(samples, (OFFSET, -samples.size % HOP_LENGTH)), mel.hann(N_FFT), HOP_LENGTH,
         mel.filter_bank(N_FFT, N_MELS, scale="slaney", equal_area=True),
@@ -57,13 +65,13 @@ class NativeInkling(NativeExtractor):
     """Before ``InklingFeatureExtractor``."""
 
     @classmethod
-    def native_plan_of(cls, stock: Any) -> compute.Plan:
+    def native_plan_of(cls, stock: Any) -> native.Plan:
         """Return the plan for the checkpoint's settings."""
         if stock.window_size != stock.n_fft:
             raise ValueError(
                 f"a window of {stock.window_size} samples in n_fft={stock.n_fft} has no native form"
             )
-        return compute.Plan(
+        return native.Plan(
             window=mel.hann(stock.window_size),
             hop_length=stock.hop_length,
             n_fft=stock.n_fft,
@@ -75,7 +83,7 @@ class NativeInkling(NativeExtractor):
             scale=1.0 / math.log(10.0),
         )
 
-    def native_audios(self: Any, raw: Any) -> list[compute.FloatArray]:
+    def native_audios(self: Any, raw: Any) -> list[FloatArray]:
         """Return the audios of a call; to the stock class one array is one audio."""
         if getattr(raw, "ndim", 1) > 1:
             raise AudioError(
@@ -84,9 +92,7 @@ class NativeInkling(NativeExtractor):
             )
         return super().native_audios(raw)
 
-    def native_data(
-        self: Any, waves: Sequence[compute.FloatArray], call: dict[str, Any]
-    ) -> dict[str, Any]:
+    def native_data(self: Any, waves: Sequence[FloatArray], call: dict[str, Any]) -> dict[str, Any]:
         """Return ``input_features`` of shape (batch, frames, n_mels), and the mask if asked for."""
         import torch
 
@@ -103,8 +109,8 @@ class NativeInkling(NativeExtractor):
         return data
 
     def native_features(
-        self: Any, wave: compute.FloatArray, out: compute.FloatArray, padded: int | None = None
+        self: Any, wave: FloatArray, out: FloatArray, padded: int | None = None
     ) -> None:
         """Write the features of one audio."""
-        compute.need_samples(wave.size, 1, "one frame")
-        compute.features(self.native_plan, wave, out)
+        need_samples(wave.size, 1, "one frame")
+        write_features(self.native_plan, wave, out)

@@ -18,8 +18,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mmaupro_ext.features import compute, mel
-from mmaupro_ext.features.drop_in import NativeExtractor, one_length
+from mmaupro_ext import native
+from mmaupro_ext.features import mel
+from mmaupro_ext.features.extractor import (
+    FloatArray,
+    NativeExtractor,
+    need_samples,
+    one_length,
+    reference_samples,
+    write_features,
+)
 
 WIN_LENGTH = 400  # samples, 25 ms at 16 kHz; a symmetric Hann window in the middle of N_FFT
 HOP_LENGTH = 160  # samples, 10 ms
@@ -50,8 +58,8 @@ def log_mel_reference(x: npt.ArrayLike, n_mels: int = N_MELS) -> npt.NDArray[np.
     AudioError
         If ``x`` is not as described, holds NaN or infinity, or has less than 320 samples.
     """
-    samples = compute.reference_samples(x)
-    compute.need_samples(samples.size, 2 * HOP_LENGTH, "normalising")
+    samples = reference_samples(x)
+    need_samples(samples.size, 2 * HOP_LENGTH, "normalising")
     emphasised = np.concatenate([samples[:1], samples[1:] - EMPHASIS * samples[:-1]])
     window = mel.centred(mel.hann(WIN_LENGTH, symmetric=True), N_FFT)
     energies = mel.energies(
@@ -69,13 +77,13 @@ class NativeParakeet(NativeExtractor):
     native_may_cut = False
 
     @classmethod
-    def native_plan_of(cls, stock: Any) -> compute.Plan:
+    def native_plan_of(cls, stock: Any) -> native.Plan:
         """Return the plan for the checkpoint's settings; the logarithm is part of normalising."""
         if stock.n_fft % 2 or stock.win_length > stock.n_fft:
             raise ValueError(
                 f"win_length={stock.win_length} in n_fft={stock.n_fft} has no native form"
             )
-        return compute.Plan(
+        return native.Plan(
             window=mel.centred(mel.hann(stock.win_length, symmetric=True), stock.n_fft),
             hop_length=stock.hop_length,
             n_fft=stock.n_fft,
@@ -87,9 +95,7 @@ class NativeParakeet(NativeExtractor):
             emphasis_kind="signal" if stock.preemphasis else None,
         )
 
-    def native_data(
-        self: Any, waves: Sequence[compute.FloatArray], call: dict[str, Any]
-    ) -> dict[str, Any]:
+    def native_data(self: Any, waves: Sequence[FloatArray], call: dict[str, Any]) -> dict[str, Any]:
         """Return ``input_features`` of shape (batch, frames, n_mels) and ``attention_mask``."""
         import torch
 
@@ -106,10 +112,10 @@ class NativeParakeet(NativeExtractor):
         }
 
     def native_features(
-        self: Any, wave: compute.FloatArray, out: compute.FloatArray, padded: int | None = None
+        self: Any, wave: FloatArray, out: FloatArray, padded: int | None = None
     ) -> None:
         """Write the features of one audio."""
         # A deviation takes two frames.
-        compute.need_samples(wave.size, 2 * self.native_plan.hop_length, "normalising")
-        compute.features(self.native_plan, wave, out)
-        compute.normalize(self.native_plan, out, EPSILON)
+        need_samples(wave.size, 2 * self.native_plan.hop_length, "normalising")
+        write_features(self.native_plan, wave, out)
+        native.normalize(self.native_plan, out, EPSILON)

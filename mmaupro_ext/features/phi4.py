@@ -12,8 +12,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mmaupro_ext.features import compute, mel
-from mmaupro_ext.features.drop_in import NativeExtractor, one_length
+from mmaupro_ext import native
+from mmaupro_ext.features import mel
+from mmaupro_ext.features.extractor import (
+    FloatArray,
+    NativeExtractor,
+    need_samples,
+    one_length,
+    reference_samples,
+    write_features,
+)
 
 WIN_LENGTH = (
     400  # samples, 25 ms at 16 kHz; symmetric Hamming window at the start of N_FFT, no padding
@@ -45,8 +53,8 @@ def log_mel_reference(x: npt.ArrayLike) -> npt.NDArray[np.float64]:
     AudioError
         If ``x`` is not as described, holds NaN or infinity, or has less than 400 samples.
     """
-    samples = compute.reference_samples(x)
-    compute.need_samples(samples.size, WIN_LENGTH, "one frame")
+    samples = reference_samples(x)
+    need_samples(samples.size, WIN_LENGTH, "one frame")
     bank = mel.filter_bank(
         N_FFT, N_MELS, LOWEST_HZ, HIGHEST_HZ, scale="kaldi", triangles_in_mel=True
     )
@@ -62,9 +70,9 @@ class NativePhi4(NativeExtractor):
     native_may_cut = False
 
     @classmethod
-    def native_plan_of(cls, stock: Any) -> compute.Plan:
+    def native_plan_of(cls, stock: Any) -> native.Plan:
         """Return the plan for the checkpoint's settings."""
-        return compute.Plan(
+        return native.Plan(
             window=FULL_SCALE * mel.hamming(stock.win_length),
             hop_length=stock.hop_length,
             n_fft=stock.n_fft,
@@ -74,9 +82,7 @@ class NativePhi4(NativeExtractor):
             floor=FLOOR,
         )
 
-    def native_data(
-        self: Any, waves: Sequence[compute.FloatArray], call: dict[str, Any]
-    ) -> dict[str, Any]:
+    def native_data(self: Any, waves: Sequence[FloatArray], call: dict[str, Any]) -> dict[str, Any]:
         """Return ``audio_input_features`` of shape (batch, frames, n_mels), sizes, and a batch's mask."""
         import torch
 
@@ -106,8 +112,8 @@ class NativePhi4(NativeExtractor):
         return data
 
     def native_features(
-        self: Any, wave: compute.FloatArray, out: compute.FloatArray, padded: int | None = None
+        self: Any, wave: FloatArray, out: FloatArray, padded: int | None = None
     ) -> None:
         """Write the features of one audio."""
-        compute.need_samples(wave.size, self.native_plan.frame_length, "one frame")
-        compute.features(self.native_plan, wave, out)
+        need_samples(wave.size, self.native_plan.frame_length, "one frame")
+        write_features(self.native_plan, wave, out)

@@ -15,8 +15,20 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mmaupro_ext.features import compute, mel
-from mmaupro_ext.features.drop_in import VIRTUAL_PADDING, NativeExtractor, one_length
+from mmaupro_ext import native
+from mmaupro_ext.features import mel
+from mmaupro_ext.features.extractor import (
+    VIRTUAL_PADDING,
+    FloatArray,
+    NativeExtractor,
+    as_samples,
+    buffer_length,
+    check_rate,
+    one_length,
+    reference_samples,
+    whole_number,
+    write_features,
+)
 
 SAMPLING_RATE = 16000  # Hz
 N_FFT = 400  # samples in a frame, 25 ms; periodic Hann window, half as many mirrored at either end
@@ -65,11 +77,11 @@ def log_mel(
         If ``n_mels`` or ``pad_to`` is not such a number.
     """
     plan = _plan(_valid_n_mels(n_mels))
-    compute.check_rate(sampling_rate, SAMPLING_RATE)
-    samples = compute.as_samples(x)
-    padded = compute.buffer_length(samples.size, pad_to, SHORTEST)
+    check_rate(sampling_rate, SAMPLING_RATE)
+    samples = as_samples(x)
+    padded = buffer_length(samples.size, pad_to, SHORTEST)
     out = np.empty((plan.n_mels, padded // HOP_LENGTH), np.float32)
-    compute.features(plan, samples, out, padded=padded)
+    write_features(plan, samples, out, padded=padded)
     return out
 
 
@@ -88,8 +100,8 @@ def log_mel_reference(
     numpy.ndarray
         Float64, shape (n_mels, frames).
     """
-    samples = compute.reference_samples(x)
-    padded = compute.buffer_length(samples.size, pad_to, SHORTEST)
+    samples = reference_samples(x)
+    padded = buffer_length(samples.size, pad_to, SHORTEST)
     signal = np.pad(np.pad(samples, (0, padded - samples.size)), N_FFT // 2, mode="reflect")
     energies = mel.energies(
         signal, mel.hann(N_FFT), HOP_LENGTH, mel_filters(n_mels), frames=padded // HOP_LENGTH
@@ -121,7 +133,7 @@ def mel_filters(n_mels: int = 128) -> npt.NDArray[np.float64]:
     return mel.filter_bank(N_FFT, _valid_n_mels(n_mels), scale="slaney", equal_area=True)
 
 
-def plan_of_filters(filters: npt.NDArray[np.floating]) -> compute.Plan:
+def plan_of_filters(filters: npt.NDArray[np.floating]) -> native.Plan:
     """Return the kernel's plan for a filter bank of shape (201, n_mels).
 
     Raises
@@ -132,7 +144,7 @@ def plan_of_filters(filters: npt.NDArray[np.floating]) -> compute.Plan:
     # As float32, like the bank of a checkpoint.
     bank = np.asarray(filters, dtype=np.float32).astype(np.float64)
     try:
-        return compute.Plan(
+        return native.Plan(
             window=mel.hann(N_FFT),
             hop_length=HOP_LENGTH,
             n_fft=N_FFT,
@@ -151,12 +163,12 @@ def plan_of_filters(filters: npt.NDArray[np.floating]) -> compute.Plan:
 
 
 @functools.lru_cache(maxsize=8)
-def _plan(n_mels: int) -> compute.Plan:
+def _plan(n_mels: int) -> native.Plan:
     return plan_of_filters(mel_filters(n_mels))
 
 
 def _valid_n_mels(n_mels: int) -> int:
-    return compute.whole_number("n_mels", n_mels, 1, MELS_MAX)
+    return whole_number("n_mels", n_mels, 1, MELS_MAX)
 
 
 WHISPER_SETTINGS = {
@@ -175,19 +187,17 @@ class NativeWhisper(NativeExtractor):
     native_settings = WHISPER_SETTINGS
 
     @classmethod
-    def native_plan_of(cls, stock: Any) -> compute.Plan:
+    def native_plan_of(cls, stock: Any) -> native.Plan:
         """Return the plan for the checkpoint's filter bank."""
         return plan_of_filters(stock.mel_filters)
 
-    def native_data(
-        self: Any, waves: Sequence[compute.FloatArray], call: dict[str, Any]
-    ) -> dict[str, Any]:
+    def native_data(self: Any, waves: Sequence[FloatArray], call: dict[str, Any]) -> dict[str, Any]:
         """Return ``input_features`` of shape (batch, n_mels, frames), and the mask that was asked for."""
         if call["do_normalize"]:
             self.native_refuse("do_normalize=True")
         call["max_length"] = call["max_length"] or self.n_samples
         waves, lengths = self.native_padded(waves, call)
-        length = compute.buffer_length(0, one_length(lengths), SHORTEST)
+        length = buffer_length(0, one_length(lengths), SHORTEST)
         features = np.empty((len(waves), self.native_plan.n_mels, length // HOP_LENGTH), np.float32)
         self.native_each(waves, features, length)
         data: dict[str, Any] = {"input_features": features}
