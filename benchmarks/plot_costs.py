@@ -54,7 +54,9 @@ def cost_by_length(lengths: tuple[int, ...], folder: Path) -> dict[str, list[lis
     taken: dict[str, list[list[float]]] = {name: [] for name in WORKS}
     for seconds in lengths:
         heard, sampled = noise(TARGET * seconds), noise(RATE * seconds)
-        resampled = np.empty(plan.output_length(len(sampled)), np.float32)
+        resampled = np.empty(
+            native.output_length(len(sampled), plan.orig_sr, plan.target_sr), np.float32
+        )
         path = folder / f"{seconds}.wav"
         write_clip(path, seconds)
         functions = dict(

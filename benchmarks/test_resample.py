@@ -40,17 +40,19 @@ def ours(x: np.ndarray, rate: int) -> Callable[[], Any]:
 
 
 def numba_twin(x: np.ndarray, rate: int) -> Callable[[], Any]:
-    from mmaupro_ext.native import twin_resample
+    from mmaupro_ext import native
+    from mmaupro_ext.native import kernels, twin_resample
     from mmaupro_ext.native.resample_plan import resample_plan
 
     plan = resample_plan(rate, TARGET)
     twin = twin_resample.resample_plan(plan)
-    n_out = plan.output_length(x.shape[1])
+    n_out = native.output_length(x.shape[1], rate, TARGET)
+    pairs = kernels.pairs_of(plan, n_out)
 
     def run() -> np.ndarray:
         y = np.empty((len(x), n_out), np.float32)
         for channel, out in zip(x, y, strict=True):
-            twin_resample.blocks(twin, 0, channel, 0, out, n_out, 0, plan.pairs(n_out), None)
+            twin_resample.blocks(twin, 0, channel, 0, out, n_out, 0, pairs, None)
         return y
 
     run()  # compile

@@ -12,7 +12,7 @@ import pytest
 import mmaupro_ext
 from mmaupro_ext import native
 from mmaupro_ext.errors import ConfigError
-from mmaupro_ext.native import choose
+from mmaupro_ext.native import choose, kernels
 
 
 @pytest.fixture(autouse=True)
@@ -25,7 +25,7 @@ def no_wishes(monkeypatch):
 def without_core(monkeypatch):
     """Behave as an install without a compiler."""
     monkeypatch.setattr(choose, "levels", dict)
-    choose._core.cache_clear()
+    choose.core.cache_clear()
     choose._best_without_the_core.cache_clear()
 
 
@@ -37,7 +37,7 @@ def test_tests_run_with_the_compiled_core():
 def test_compiled_core_at_its_best_level_is_the_default():
     assert choose.backend() == "c"
     assert choose.level() == list(choose.levels())[-1]
-    running = choose.running()
+    running = kernels.running()
     assert running.level == choose.levels()[choose.level()]
     assert running.stft.__name__.endswith("native.core")
 

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from mmaupro_ext import native
 from mmaupro_ext.audio.opening import AudioInfo, Clip, open_clip
-from mmaupro_ext.audio.resampling import RESAMPLERS, SoxrStream, output_length, stream_for
+from mmaupro_ext.audio.resampling import RESAMPLERS, SoxrStream, stream_for
 from mmaupro_ext.audio.validate import check_finite, regular_file, valid_rate, valid_rates
 from mmaupro_ext.audio.windowing import sample_count
 from mmaupro_ext.util import require_choice
@@ -149,7 +149,7 @@ def decode(
         info = clip.info
         target = rate or info.sampling_rate
         rows = _rows(info, channels)
-        expected = output_length(info.frames, info.sampling_rate, target)
+        expected = native.output_length(info.frames, info.sampling_rate, target)
         believed = max(FIRST_CAPACITY, SAMPLES_OF_A_BYTE * clip.size)
         result = _Growing(rows, min(expected, believed // rows))
         memory = _of_this_thread.__dict__.setdefault("memory", _Memory())

@@ -19,11 +19,6 @@ RESAMPLERS = ("native", "soxr")
 _log = logging.getLogger(__name__)
 
 
-def output_length(n: int, orig_sr: int, target_sr: int) -> int:
-    """Return ``ceil(n * target_sr / orig_sr)``, the length of `n` samples after resampling."""
-    return -(-n * target_sr // orig_sr)
-
-
 def resampler_used(orig_sr: int, target_sr: int, resampler: str = "native") -> str:
     """Say which resampler a pair of rates gets.
 
@@ -110,7 +105,7 @@ def resample(
     else:
         channels = signal if signal.ndim == 2 else signal[None]
         y = np.empty(
-            (len(channels), output_length(signal.shape[-1], orig_sr, target_sr)), np.float32
+            (len(channels), native.output_length(signal.shape[-1], orig_sr, target_sr)), np.float32
         )
         plan = None if resampler == "soxr" else _plan(orig_sr, target_sr)
         for channel, out in zip(channels, y, strict=True):
@@ -124,7 +119,7 @@ def resample(
 
 def soxr_hq(x: npt.NDArray[np.float32], orig_sr: int, target_sr: int) -> npt.NDArray[np.float32]:
     """Return one channel resampled by soxr HQ, at the exact length (soxr may be one off)."""
-    n_out = output_length(len(x), orig_sr, target_sr)
+    n_out = native.output_length(len(x), orig_sr, target_sr)
     y = soxr.resample(x, orig_sr, target_sr, quality="HQ")[:n_out]
     return y if len(y) == n_out else np.pad(y, (0, n_out - len(y)))
 
@@ -160,7 +155,7 @@ class SoxrStream:
 
     def end(self) -> None:
         """Take no more samples: the rest of the output is complete."""
-        rest = output_length(self._taken, *self._rates) - self._given
+        rest = native.output_length(self._taken, *self._rates) - self._given
         y = self._soxr.resample_chunk(np.empty(0, np.float32), last=True)[:rest]
         self._complete = y if len(y) == rest else np.pad(y, (0, rest - len(y)))
 

@@ -9,10 +9,12 @@ from __future__ import annotations
 import mmaupro_ext
 from mmaupro_ext.native import choose
 from mmaupro_ext.native.kernels import (
+    Stream,
     finite,
     log_mel,
     mean,
     normalize,
+    output_length,
     peak,
     resample,
     split,
@@ -20,7 +22,6 @@ from mmaupro_ext.native.kernels import (
 )
 from mmaupro_ext.native.resample_plan import ResamplePlan
 from mmaupro_ext.native.stft_plan import Plan
-from mmaupro_ext.native.stream import Stream
 from mmaupro_ext.util import usable_cores
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "log_mel",
     "mean",
     "normalize",
+    "output_length",
     "peak",
     "resample",
     "split",

@@ -37,19 +37,15 @@ class Core(NamedTuple):
     resample: ModuleType
 
 
-def running() -> Core:
-    """Return the core that runs now.
+@functools.lru_cache(maxsize=32)
+def core(native: str, simd: str) -> Core:
+    """Return the core that runs with these values of ``MMAUPRO_NATIVE`` and ``MMAUPRO_SIMD``.
 
     Raises
     ------
     ConfigError
-        If ``MMAUPRO_NATIVE`` or ``MMAUPRO_SIMD`` has an unknown value, or asks for what is not there.
+        If one is unknown, or asks for what is not there.
     """
-    return _core(os.environ.get("MMAUPRO_NATIVE", ""), os.environ.get("MMAUPRO_SIMD", ""))
-
-
-@functools.lru_cache(maxsize=32)
-def _core(native: str, simd: str) -> Core:
     name = backend(native)
     stft, resample = {
         "c": ("core", "core"),

@@ -114,19 +114,6 @@ class ResamplePlan:
     out_row: npt.NDArray[np.int32]
     forms: dict[str, Any] = field(init=False, repr=False, default_factory=dict)
 
-    def output_length(self, n: int) -> int:
-        """Return how many samples `n` input samples become: ``ceil(n * target_sr / orig_sr)``."""
-        return -(-n * self.up // self.down)
-
-    def pairs(self, n_out: int) -> int:
-        """Return how many pairs of blocks make `n_out` output samples."""
-        return -(-n_out // (2 * self.hop_out))
-
-    def pair_span(self, pair: int) -> tuple[int, int]:
-        """Return the range of input samples that `pair` reads, partly outside the signal maybe."""
-        start = 2 * pair * self.hop_in - self.context
-        return start, start + self.hop_in + self.forward.points
-
 
 def kaiser_sinc(orig_sr: int, target_sr: int) -> tuple[float, int, float]:
     """Return the prototype low-pass as ``(cutoff, half_length, beta)``.

@@ -165,25 +165,6 @@ class Plan:
         """Return how many frames lie wholly within ``length`` samples and the offset before them."""
         return max(0, 1 + (length + self.offset - self.frame_length) // self.hop_length)
 
-    def end_of(self, count: int) -> int:
-        """Return the sample behind those that a kernel checks where it makes ``count`` frames.
-
-        In float these are the frames' own, in double those of the columns (of a hop) that they lie in.
-        """
-        if not count:
-            return 0
-        length, hop = self.tables["frame_length"], self.hop_length
-        if self.precision == "float":
-            return max(0, (count - 1) * hop + length - self.tables["offset"])
-        return max(0, (count + (length - 1) // hop) * hop - self.tables["offset"])
-
-    def live_frames(self, samples: int, padded: int) -> int:
-        """Return how many frames (of ``padded`` // hop) see a sample, and not padding alone."""
-        if not samples:
-            return 0
-        touched = -(-(samples + self.tables["offset"]) // self.hop_length)
-        return min(touched, padded // self.hop_length)
-
 
 # ---- The parts of a plan.
 
