@@ -7,12 +7,17 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 RESULTS ?= results
 WORKERS ?= 2
+# Neighbouring tests share models and files: each worker keeps a run of them, and helps the other at the end.
+PARALLEL = -n $(WORKERS) --dist worksteal
 BENCHMARKS ?= benchmarks
 # Some models need torchvision, torchaudio, timm or mistral-common; of torchvision there is no build for the torch
 # that constraints.txt pins. Their tests have an environment of their own, of 7 GB.
 MEDIA_VENV ?= .venv-media
 
-# Of what is installed a small part is ever imported: Python compiles that when it is.
+# Of what is installed a small part is ever imported: Python compiles that when it is, and keeps it. Container
+# images often forbid that it is kept; each of the processes that a run of the tests starts would then spend
+# 8 seconds on compiling torch and transformers again.
+unexport PYTHONDONTWRITEBYTECODE
 INSTALL := -m pip --disable-pip-version-check install -q --no-compile
 PIP_INSTALL := $(BIN)/python $(INSTALL)
 MEDIA_PIP_INSTALL := $(MEDIA_VENV)/bin/python $(INSTALL)
@@ -39,15 +44,15 @@ eval: $(VENV)/.installed ## set up, then run the embedded sample through lm_eval
 test: test-core test-media ## set up, then lint, type-check and test: test-core and test-media
 
 test-core: $(VENV)/.installed-dev lint ## without the models that need torchvision and the like (saves a 7-GB environment)
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS)
+	OMP_NUM_THREADS=1 $(BIN)/pytest $(PARALLEL)
 
 # Here a family whose packages are missing is a failure, not a case less.
 test-media: $(MEDIA_VENV)/.installed-dev ## only the models that need torchvision and the like
-	OMP_NUM_THREADS=1 MMAUPRO_TEST_ALL_FAMILIES=1 $(MEDIA_VENV)/bin/pytest -n $(WORKERS) tests/test_models_families.py \
+	OMP_NUM_THREADS=1 MMAUPRO_TEST_ALL_FAMILIES=1 $(MEDIA_VENV)/bin/pytest $(PARALLEL) tests/test_models_families.py \
 	    tests/test_models_adapters.py tests/test_models_granite.py tests/test_models_phi4.py tests/test_models_voxtral.py
 
 test-all-levels: $(VENV)/.installed-dev ## test the frontend at every instruction-set level, not only at the best two
-	OMP_NUM_THREADS=1 MMAUPRO_TEST_ALL_LEVELS=1 $(BIN)/pytest -n $(WORKERS) tests/test_audio_*.py tests/test_features_*.py \
+	OMP_NUM_THREADS=1 MMAUPRO_TEST_ALL_LEVELS=1 $(BIN)/pytest $(PARALLEL) tests/test_audio_*.py tests/test_features_*.py \
 	    tests/test_native_*.py
 
 lint: $(VENV)/.installed-dev ## ruff and mypy only
