@@ -434,3 +434,26 @@ def test_a_plain_prompt_of_an_unknown_model_asks_for_its_placeholder(make, clips
     monkeypatch.setattr(lm.writer, "family", lambda: None)
     (reply,) = ask(lm, generate("<audio>\nWhat?", clips[0]))
     assert parse_error(reply) is None
+
+
+def test_vllm_refusing_everything_ends_the_run(make, clips):
+    """One prompt too long among others is its own affair; twenty in a row with the same words are not."""
+    lm = make(max_model_len=20)
+    requests = [generate("<audio>\nWhat?", clips[0]) for _ in range(25)]
+    with pytest.raises(ConfigError, match="vLLM fails on 20 items in a row.*max_model_len"):
+        ask(lm, *requests)
+
+
+def test_what_fails_while_an_item_is_made_ready_costs_it(make, clips, monkeypatch):
+    lm = make()
+    write = lm.writer.write
+
+    def fails(prepared):
+        if "#" in str(prepared.messages):
+            raise KeyError("a template")
+        return write(prepared)
+
+    monkeypatch.setattr(lm.writer, "write", fails)
+    replies = ask(lm, *(generate(f"<audio>\n{mark}", clips[0]) for mark in "a#b"))
+    assert [parse_error(reply) is None for reply in replies] == [True, False, True]
+    assert "KeyError: 'a template'" in parse_error(replies[1])["problem"]

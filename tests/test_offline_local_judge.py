@@ -102,6 +102,24 @@ def test_a_judge_that_runs_out_of_memory_gives_an_error_reply(tiny_model, monkey
     assert "--judge-batch-size" in parse_error(reply)["fix"]
 
 
+def test_a_prompt_that_a_local_judge_fails_on_costs_no_other(tiny_model, monkeypatch):
+    judge = local(tiny_model, "greedy", batch_size=4)
+    bad = prompts(4)[2]
+
+    def generate(batch):
+        if bad in batch:
+            raise IndexError("index out of range in self")
+        return ["4"] * len(batch)
+
+    monkeypatch.setattr(judge, "_generate", generate)
+    kept: dict[int, str] = {}
+    judge.ask(prompts(4), kept.__setitem__)
+    assert "IndexError: index out of range" in parse_error(kept.pop(2))["problem"]
+    assert kept == {0: "4", 1: "4", 3: "4"}
+    with pytest.raises(ConfigError, match="20 items in a row"):
+        judge.ask([bad] * 25, kept.__setitem__)
+
+
 def test_a_model_without_chat_template_is_refused(tiny_model, tmp_path):
     import shutil
 

@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from mmaupro_ext import heard
-from mmaupro_ext.errors import ItemError
+from mmaupro_ext.errors import ItemError, MMAUProError
+from mmaupro_ext.failing import Failed, Streak
 from mmaupro_ext.heard import Reply
 from mmaupro_ext.models.media import media_key, media_of, names_of
 from mmaupro_ext.replies import error_reply, parse_error
@@ -156,14 +157,63 @@ class Answers:
 # ---- failures ----------------------------------------------------------------------------------
 
 
-def attempt(question: Question, task: Callable[[], R]) -> R | Reply:
-    """Return what `task` returns, or the error reply of an item that cannot be served."""
+def attempt(question: Question, task: Callable[[], R]) -> R | Reply | Failed:
+    """Return what `task` returns, or the error reply of an item that cannot be served.
+
+    What nobody raised on purpose comes back as `Failed`, for the `Failures` of the one that takes the
+    items in their order.
+    """
     try:
         return task()
     except ItemError as error:
         return failure(question, error.problem, error.fix, error.path)
+    except MMAUProError:
+        raise
     except OSError as error:
         return failure(question, str(error), "Check that the file can be read.")
+    except Exception as error:
+        logger.debug("%s: preparing fails", question.item, exc_info=True)
+        return Failed.of(error)
+
+
+class Failures(Streak):
+    """Items that the model, or what prepares its input, fails on.
+
+    Parameters
+    ----------
+    what : str
+        What fails: "the model".
+    fix : str
+        What the user can do when it fails on everything, in whole sentences.
+    """
+
+    def settle(self, question: Question, result: R | Failed) -> R | Reply:
+        """Return a result, or its error reply where there is none; see `reply`."""
+        if isinstance(result, Failed):
+            return self.reply(question, result)
+        self.end()
+        return result
+
+    def reply(self, question: Question, failed: Failed) -> Reply:
+        """Return the error reply of an item.
+
+        Raises
+        ------
+        ConfigError
+            When too many items in a row have failed alike.
+        """
+        self.add(failed)
+        if failed.out_of_memory:
+            return failure(
+                question,
+                f"out of memory, with this item alone in its batch ({failed.problem})",
+                "Use a machine with more memory, a smaller dtype, or parallelize=True.",
+            )
+        return failure(
+            question,
+            f"{self.what} fails on this item ({failed.problem})",
+            "Other items are not concerned. `mmaupro doctor` tries a checkpoint on clips of its own.",
+        )
 
 
 def failure(question: Question, problem: str, fix: str | None, file: str | None = None) -> Reply:

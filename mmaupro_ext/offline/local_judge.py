@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from mmaupro_ext.data import file_sha256
 from mmaupro_ext.errors import ConfigError
+from mmaupro_ext.failing import Failed, Streak, in_parts
 from mmaupro_ext.offline.judging import DECODINGS, JUDGE, SEED, Keep, Prompt, Role
 from mmaupro_ext.replies import error_reply
 from mmaupro_ext.scoring.open_ended import JUDGE_DTYPE, JUDGE_GENERATION
@@ -90,20 +91,17 @@ class LocalJudge:
 
     def ask(self, prompts: Sequence[Prompt], keep: Keep) -> None:
         """Answer each prompt; see `Judge`."""
-        import torch
-
+        named = f"the {self.role.name} {self.name}"
+        fix = "lower --judge-batch-size or use another device"
+        streak = Streak(named, f"To go on, {fix}.")
         for start in range(0, len(prompts), self.batch_size):
-            batch = prompts[start : start + self.batch_size]
-            try:
-                answers = self._generate(batch)
-            except (torch.OutOfMemoryError, RuntimeError) as error:
-                answers = [
-                    error_reply(
-                        f"the {self.role.name} {self.name} failed: {error}",
-                        fix="lower --judge-batch-size or use another device",
-                    )
-                ] * len(batch)
+            answers, _ = in_parts(prompts[start : start + self.batch_size], self._generate)
             for offset, answer in enumerate(answers):
+                if isinstance(answer, Failed):
+                    streak.add(answer)
+                    answer = error_reply(f"{named} failed: {answer.problem}", fix=fix)
+                else:
+                    streak.end()
                 keep(start + offset, answer)
 
     def _generate(self, prompts: Sequence[Prompt]) -> list[str]:

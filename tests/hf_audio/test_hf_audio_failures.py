@@ -186,11 +186,122 @@ def test_a_model_that_fails_on_everything_ends_the_run(lm, clip, monkeypatch):
         lm.generate_until(requests, disable_tqdm=True)
 
 
-def test_programming_errors_in_a_batch_are_not_swallowed(make, clip, monkeypatch):
+WAYS = {
+    "generate": lambda lm, requests: [
+        parse_error(reply) is None for reply in lm.generate_until(requests, disable_tqdm=True)
+    ],
+    "score": lambda lm, requests: [
+        math.isfinite(value) for value, _ in lm.loglikelihood(requests, disable_tqdm=True)
+    ],
+}
+
+
+def requests_of(way, prompts, *files):
+    if way == "generate":
+        return [generate(prompt, *files) for prompt in prompts]
+    return [score(prompt, "A", *files) for prompt in prompts]
+
+
+def break_passes_over(lm, monkeypatch, token, error):
+    """Let every pass fail that has a token in one of its rows."""
+    forward = lm.model.forward
+    (number,) = lm.tokenizer.encode(token, add_special_tokens=False)
+
+    @functools.wraps(forward)
+    def passes(*given, **inputs):
+        if (inputs.get("input_ids", *given) == number).any():
+            raise error
+        return forward(*given, **inputs)
+
+    monkeypatch.setattr(lm.model, "forward", passes)
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("media", [True, False], ids=["audio", "text"])
+def test_an_item_that_a_batch_fails_on_is_the_only_one_lost(make, clip, monkeypatch, way, media):
+    lm = make(decoding="generate")
+    prompts = [f"Question {number}?" for number in range(5)]
+    prompts[3] += "#"
+    marked = [f"<audio>\n{prompt}" for prompt in prompts] if media else prompts
+    requests = requests_of(way, marked, *([clip("a.wav")] if media else []))
+    whole = lm.generate_until(requests, disable_tqdm=True) if way == "generate" else None
+    break_passes_over(lm, monkeypatch, "#", IndexError("index out of range in self"))
+    assert WAYS[way](lm, requests) == [number != 3 for number in range(5)]
+    assert lm.heard.errored_items == 1
+    if whole is not None:
+        replies = lm.generate_until(requests, disable_tqdm=True)
+        assert "IndexError: index out of range in self" in parse_error(replies[3])["problem"]
+        assert [*replies[:3], replies[4]] == [*whole[:3], whole[4]]
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("media", [True, False], ids=["audio", "text"])
+def test_the_same_failure_twenty_times_over_ends_the_run_on_every_path(
+    make, clip, monkeypatch, way, media
+):
     lm = make(decoding="generate")
     break_passes(lm.model, monkeypatch)
-    with pytest.raises(TypeError, match="does not know"):
-        lm.generate_until([generate("<audio>\nWhat?", clip("a.wav"))], disable_tqdm=True)
+    prompts = [f"{'<audio>' * media}Question {number}?" for number in range(25)]
+    requests = requests_of(way, prompts, *([clip("a.wav")] if media else []))
+    with pytest.raises(ConfigError, match="20 items in a row.*TypeError: a shape that"):
+        WAYS[way](lm, requests)
+
+
+def test_text_without_memory_goes_on_in_smaller_batches(make, monkeypatch):
+    lm = make(batch_size=8)
+    requests = [generate(f"Question {number}?") for number in range(12)]
+    whole = lm.generate_until(requests, disable_tqdm=True)
+    model_generate, tried = lm._model_generate, []
+
+    def too_small(context, **options):
+        tried.append(len(context))
+        if len(context) > 3:
+            raise RuntimeError("MPS backend out of memory (MPS allocated: 9.00 GB)")
+        return model_generate(context, **options)
+
+    monkeypatch.setattr(lm, "_model_generate", too_small)
+    assert lm.generate_until(requests, disable_tqdm=True) == whole
+    assert lm.batch_size == 8
+    assert tried == [8, 4, 2, 2, 2, 2, 2, 2]
+
+
+@pytest.mark.parametrize("decoding", ["slots", "generate"])
+def test_what_the_processor_fails_on_costs_its_item(make, clip, monkeypatch, decoding):
+    lm = make(decoding=decoding, prefetch_workers=0)
+    stock = type(lm.processor).__call__
+
+    def fails(self, *, text, **options):
+        if "#" in text[0]:
+            raise KeyError("audio_values")
+        return stock(self, text=text, **options)
+
+    monkeypatch.setattr(type(lm.processor), "__call__", fails)
+    path = clip("a.wav")
+    requests = [generate(f"<audio>\nQuestion {mark}", path) for mark in "abc#de"]
+    replies = lm.generate_until(requests, disable_tqdm=True)
+    assert [parse_error(reply) is None for reply in replies] == [
+        True,
+        True,
+        True,
+        False,
+        True,
+        True,
+    ]
+    assert "the processor fails on this item (KeyError: 'audio_values')" in replies[3]
+    requests = [generate(f"<audio>\nQuestion {number} #", path) for number in range(25)]
+    with pytest.raises(ConfigError, match="processor fails on 20 items in a row.*mmaupro doctor"):
+        lm.generate_until(requests, disable_tqdm=True)
+
+
+@pytest.mark.parametrize("decoding", ["slots", "generate"])
+def test_clips_of_a_few_milliseconds_are_heard(make, clip, decoding):
+    paths = [clip(f"{ms}.wav", seconds=ms / 1000) for ms in (1, 30, 60, 61, 70)]
+    lm = make(decoding=decoding, batch_size=1)
+    replies = lm.generate_until(
+        [generate("<audio>\nWhat?", path) for path in paths], disable_tqdm=True
+    )
+    assert all(parse_error(reply) is None for reply in replies)
+    assert [reply.heard["audio_tokens"] for reply in replies] == [2] * 5
 
 
 def test_rolling_scores_of_audio_are_refused_and_of_text_are_given(lm, clip):

@@ -172,3 +172,21 @@ def test_answers_cut_by_length_and_empty_ones_are_kept_and_counted(caplog):
     assert info["usage"] == {"answers": 0, "prompt_tokens": 0, "completion_tokens": 0}
     assert "1 answers ended at max_gen_toks" in caplog.text
     assert "1 answers are empty" in caplog.text
+
+
+def test_what_nobody_foresaw_costs_its_item_and_ends_the_run_when_it_does_not_end(monkeypatch):
+    with Listener() as server:
+        lm = model(server)
+        prepare = lm.prepare
+
+        def fails(question, **options):
+            if question.context.startswith("#"):
+                raise UnicodeEncodeError("utf-8", "\ud800", 0, 1, "surrogates not allowed")
+            return prepare(question, **options)
+
+        monkeypatch.setattr(lm, "prepare", fails)
+        replies = ask(lm, request("a"), request("#"), request("b"))
+        assert [parse_error(reply) is None for reply in replies] == [True, False, True]
+        assert "UnicodeEncodeError" in parse_error(replies[1])["problem"]
+        with pytest.raises(ConfigError, match="20 items in a row.*UnicodeEncodeError"):
+            ask(lm, *(request(f"# {number}") for number in range(25)))

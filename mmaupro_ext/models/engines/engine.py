@@ -34,7 +34,7 @@ from mmaupro_ext.models.engines import chats
 from mmaupro_ext.models.engines.chats import Chat, Message, Sound
 from mmaupro_ext.models.families.family import Writing, each
 from mmaupro_ext.models.identity import Identity, identity_of, keep_apart
-from mmaupro_ext.models.items import Question, forget_failures, tasks_of
+from mmaupro_ext.models.items import Failures, Question, forget_failures, tasks_of
 from mmaupro_ext.models.media import STEREO_AS_TWO, AudioReader, name_of, read_image
 from mmaupro_ext.models.windows import LongAudio
 from mmaupro_ext.util import positive, require_choice
@@ -158,6 +158,10 @@ class EngineLM(LM):
         self.channels = channels
         self.heard = heard.Totals()
         self.cut_by_length = self.empty_answers = 0
+        self.unprepared = Failures(
+            "making an item ready",
+            "The last lines of the log say where; with --log_level DEBUG, in which line of code.",
+        )
         self.reader = AudioReader(
             rate,
             resampler="native",

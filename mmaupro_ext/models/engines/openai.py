@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from mmaupro_ext.chat_server import RequestFailedError, ServerSettings, Session
 from mmaupro_ext.errors import ConfigError, ItemError
+from mmaupro_ext.failing import Failed
 from mmaupro_ext.heard import LENGTH, STOP, Reply
 from mmaupro_ext.models.engines import server_check
 from mmaupro_ext.models.engines.chats import Message
@@ -250,12 +251,13 @@ class OpenAIAudioLM(EngineLM):
             answers = Answers(requests, "generate_until", self.heard, self.cache_hook, bar)
             self._check(session, questions, requests)
 
-            def serve(number: int) -> Served:
+            def serve(number: int) -> Served | Reply | Failed:
                 question, gen_kwargs = questions[number], requests[number].args[1]
-                served = attempt(question, lambda: self._serve(session, question, gen_kwargs))
-                return Served(served) if isinstance(served, Reply) else served
+                return attempt(question, lambda: self._serve(session, question, gen_kwargs))
 
-            def keep(number: int, served: Served) -> None:
+            def keep(number: int, served: Served | Reply | Failed) -> None:
+                found: Served | Reply = self.unprepared.settle(questions[number], served)
+                served = Served(found) if isinstance(found, Reply) else found
                 if served.answer is not None:
                     self.usage.add(served.answer)
                     self.count(served.reply)

@@ -19,6 +19,7 @@ from lm_eval.api.registry import register_model
 from tqdm import tqdm
 
 from mmaupro_ext.errors import ConfigError, ItemError
+from mmaupro_ext.failing import Failed, Streak
 from mmaupro_ext.heard import LENGTH, STOP, LogProb, Reply
 from mmaupro_ext.models.engines import chats, server_check
 from mmaupro_ext.models.engines.chats import Chat, Message
@@ -29,7 +30,7 @@ from mmaupro_ext.models.engines.engine import (
     PreparedChat,
     refuse_ranks,
 )
-from mmaupro_ext.models.engines.vllm_engine import NOT_OF_REPLIES, Prompt, VLLMEngine
+from mmaupro_ext.models.engines.vllm_engine import NOT_OF_REPLIES, REFUSED, Prompt, VLLMEngine
 from mmaupro_ext.models.engines.vllm_prompts import FORM, PromptWriter, media_of
 from mmaupro_ext.models.engines.vllm_scoring import Scorer
 from mmaupro_ext.models.families.family import Writing
@@ -162,6 +163,7 @@ class VLLMAudioLM(EngineLM):
             arguments, json_object("chat_template_kwargs", chat_template_kwargs) or None
         )
         self.scorer = Scorer(self.engine)
+        self.refusals = Streak(NAME, f"Its log says more. {REFUSED}")
         self.writer = PromptWriter(
             pretrained, arguments, {"audio": audio_placeholder, "image": image_placeholder}
         )
@@ -260,6 +262,7 @@ class VLLMAudioLM(EngineLM):
     def _reply(self, entry: Ready, output: Any, until: list[str]) -> Reply:
         if isinstance(output, ItemError):
             return self._refused(entry.question, output)
+        self.refusals.end()
         (answer,) = output.outputs
         if answer.finish_reason not in (STOP, LENGTH, None):
             return failure(
@@ -272,12 +275,8 @@ class VLLMAudioLM(EngineLM):
         return reply
 
     def _refused(self, question: Question, error: ItemError) -> Reply:
-        fix = error.fix or (
-            "If it has too many sounds or images, raise limit_mm_per_prompt, or join clips with "
-            "multi_audio=concat; if it is too long, raise max_model_len, or choose "
-            "long_audio=uniform with max_audio_tokens. Nothing was cut."
-        )
-        return failure(question, error.problem, fix)
+        self.refusals.add(Failed(error.problem, alike=error.problem))
+        return failure(question, error.problem, error.fix)
 
     # ---- log-likelihood -----------------------------------------------------------------------
 
@@ -315,14 +314,17 @@ class VLLMAudioLM(EngineLM):
         )
         scores: list[list[Score]] = []
         for entry, values in zip(ready, found, strict=True):
-            row: list[Score] = []
-            for value in values:
-                if isinstance(value, ItemError):
-                    self._refused(entry.question, value)
-                    row.append(NO_SCORE)
-                else:
-                    row.append((LogProb(value[0], entry.prepared.heard), value[1]))
-            scores.append(row)
+            record = entry.prepared.heard
+            scores.append(
+                [
+                    NO_SCORE if isinstance(v, ItemError) else (LogProb(v[0], record), v[1])
+                    for v in values
+                ]
+            )
+            if refused := [value for value in values if isinstance(value, ItemError)]:
+                self._refused(entry.question, refused[0])
+            else:
+                self.refusals.end()
         return scores
 
     # ---- prompts ------------------------------------------------------------------------------
@@ -343,19 +345,19 @@ class VLLMAudioLM(EngineLM):
             self._workers,
             self._batch_bytes,
         ) as prefetcher:
-            ready: list[Ready] = []
+            ready, size = list[Ready](), 0
             failed: list[tuple[Question, Reply]] = []
-            size = 0
             for question, prepared in prefetcher.take(len(questions)):
                 more = self._bytes_of(question)
                 if ready and (len(ready) == self._batch_size or size + more > self._batch_bytes):
                     yield ready, failed
                     ready, failed, size = [], [], 0
-                if isinstance(prepared, Reply):
-                    failed.append((question, prepared))
-                else:
-                    ready.append(prepared)
-                    size += more
+                item: Ready | Reply = self.unprepared.settle(question, prepared)
+                if isinstance(item, Reply):
+                    failed.append((question, item))
+                    continue
+                ready.append(item)
+                size += more
             yield ready, failed
 
     def _ready(self, question: Question) -> Ready:
@@ -392,8 +394,7 @@ class VLLMAudioLM(EngineLM):
                 raise server_check.Refused(output.problem)
             return len(output.prompt_token_ids)
 
-        rate = self.reader.sampling_rate
-        found = self.finding
+        found, rate = self.finding, self.reader.sampling_rate
         if found.form is None:
             found = server_check.find_form(ask, found, (FORM,), rate, {})
         self.finding = server_check.check_length(ask, found, longest_s, rate)

@@ -19,6 +19,11 @@ logger = logging.getLogger(__name__)
 
 # Raised by vLLM when its engine process has ended; nothing can be asked of it any more.
 _DEATH = "EngineDeadError"
+REFUSED = (
+    "If it has too many sounds or images, raise limit_mm_per_prompt, or join clips with "
+    "multi_audio=concat; if it is too long, raise max_model_len, or choose long_audio=uniform with "
+    "max_audio_tokens. Nothing was cut."
+)
 # Arguments of vLLM that say how fast and where it computes, and the model, which is told by itself.
 NOT_OF_REPLIES = frozenset(
     ("model", "gpu_memory_utilization", "max_num_seqs", "max_num_batched_tokens", "swap_space")
@@ -207,7 +212,8 @@ def _in_halves(
             ) from error
         if len(pairs) == 1:
             logger.debug("vLLM refuses a prompt", exc_info=True)
-            return [ItemError(f"vLLM refuses the prompt: {type(error).__name__}: {error}")]
+            problem = f"vLLM refuses the prompt: {type(error).__name__}: {error}"
+            return [ItemError(problem, fix=REFUSED)]
         half = len(pairs) // 2
         return _in_halves(pairs[:half], call, flag) + _in_halves(pairs[half:], call, flag)
     if len(outputs) != len(pairs):

@@ -37,7 +37,7 @@ QWEN2_AUDIO = Family(
         whole_s=30.0,
         window_s=30.0,
         label_alone=True,
-        min_samples=3 * HOP_LENGTH,
+        min_samples=6 * HOP_LENGTH + 1,
     ),
     loading=Loading(
         loader="Qwen2AudioForConditionalGeneration",
@@ -48,6 +48,8 @@ QWEN2_AUDIO = Family(
         "The stock extractor cuts every clip at 30 s without a word (truncation defaults to True "
         "in WhisperFeatureExtractor, and the encoder insists on 3000 frames); hf-audio sends "
         "longer clips as consecutive blocks.",
-        "Blocks of fewer than three frames have no audio token at all: they would vanish.",
+        "Blocks of fewer than three frames have no audio token at all: they would vanish. In a pass without "
+        "two audio tokens side by side (blocks of six frames or fewer) the stock model takes its legacy "
+        "path, which cannot generate: the shortest block has seven.",
     ),
 )

@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 
 import torch
 
+from mmaupro_ext.failing import Failed, free_memory, is_out_of_memory
 from mmaupro_ext.models.hf import batching
 from mmaupro_ext.models.hf.passes import Passes
 from mmaupro_ext.models.hf.row import Counts, Row, processors_of
@@ -124,6 +125,8 @@ class Decoder:
 
     def _pool_of(self, row: Row[Any]) -> object:
         """Return what rows must have in common to share a pass: adapters, and how positions turn."""
+        if row.alone:
+            return id(row)
         kinds = row.prompt.kinds if self._switches else None
         return kinds, self._rope_limit is not None and row.prompt.length > self._rope_limit
 
@@ -183,20 +186,27 @@ class Decoder:
     def _admit(self, group: list[Row[Key]]) -> list[Row[Key]]:
         """Prefill prompts and give each a slot; return those that have ended already or must wait."""
         try:
-            logits, cache = self._prefill(group)
-            slots = self._slots or self._new_slots(cache, group)
+            return self._take_in(group)
         except NoSlotsError:
             raise
         except Exception as error:
-            # Memory, or one prompt that the model cannot take, or inputs that do not go together.
-            if len(group) > 1:
-                return [row for part in batching.halves(group) for row in self._admit(list(part))]
-            (row,) = group
+            failed = Failed.of(error)
+        # Memory, or one prompt that the model cannot take, or inputs that do not go together.
+        self._rows = [None if row in group else row for row in self._rows]
+        for row in group:
             row.start_again()
-            if self._active and isinstance(error, torch.OutOfMemoryError):
-                return group
-            row.finish, row.error = "error", error
-            return group
+        if failed.out_of_memory:
+            free_memory()
+        if len(group) > 1:
+            return [row for part in batching.halves(group) for row in self._admit(list(part))]
+        if not (self._active and failed.out_of_memory):
+            group[0].finish, group[0].failed = "error", failed
+        return group
+
+    def _take_in(self, group: list[Row[Key]]) -> list[Row[Key]]:
+        """Prefill prompts and give each a slot; return those for which there was none."""
+        logits, cache = self._prefill(group)
+        slots = self._slots or self._new_slots(cache, group)
         if len(self._active) + len(group) > slots.count:
             # Fewer slots than were hoped for: the rest goes in when some are free.
             later = group[slots.count - len(self._active) :]
@@ -207,7 +217,8 @@ class Decoder:
             slot = self._rows.index(None)
             slots.take(slot, cache, number, row.keys_held)
             self._rows[slot] = row
-        self._write(coming, logits[: len(coming)])
+        if coming:
+            self._write(coming, logits[: len(coming)])
         for row in later:
             row.start_again()
         return later
@@ -223,8 +234,8 @@ class Decoder:
             try:
                 self._slots = Slots(cache, count, columns)
                 break
-            except torch.OutOfMemoryError:
-                if count == 1:
+            except (RuntimeError, MemoryError) as error:
+                if count == 1 or not is_out_of_memory(error):
                     raise
                 count //= 2
         if count < self.wanted:
@@ -260,14 +271,16 @@ class Decoder:
         rows = self._rows[:count]
         try:
             logits = self._forward(rows)
+            active = [row for row in rows if row is not None]
+            for row in active:
+                row.keys_held += 1
+            self._write(active, logits)
         except Exception as error:
-            yield from self._give_up(waiting, error)
+            failed = Failed.of(error)
+        else:
+            yield from self._ended()
             return
-        active = [row for row in rows if row is not None]
-        for row in active:
-            row.keys_held += 1
-        self._write(active, logits)
-        yield from self._ended()
+        yield from self._give_up(waiting, failed)
 
     def _forward(self, rows: Sequence[Row[Any] | None]) -> torch.Tensor:
         """Run one token of every row; return the logits of the rows that are there."""
@@ -334,21 +347,28 @@ class Decoder:
             self._rows[target], self._rows[slot] = self._rows[slot], None
         return count
 
-    def _give_up(self, waiting: deque[Row[Key]], error: Exception) -> Iterator[Row[Key]]:
-        """A step failed: its rows start again in half the slots; a row that was alone has failed."""
+    def _give_up(self, waiting: deque[Row[Key]], failed: Failed) -> Iterator[Row[Key]]:
+        """A step failed: its rows start again, in half the slots if memory ran out, else alone.
+
+        A row that was alone has failed.
+        """
         rows = [row for row in self._rows if row is not None]
         count = self._slots.count if self._slots else 1
         self._slots, self._rows = None, []
         if len(rows) == 1:
-            rows[0].finish, rows[0].error = "error", error
+            rows[0].finish, rows[0].failed = "error", failed
             yield rows[0]
             return
-        self.wanted = max(1, min(self.wanted, count) // 2)
-        logger.warning(
-            "%d replies side by side fail (%s): trying %d", len(rows), error, self.wanted
-        )
+        if failed.out_of_memory:
+            free_memory()
+            self.wanted = max(1, min(self.wanted, count) // 2)
+            trying = f"trying {self.wanted}"
+        else:
+            trying = "each alone"
+        logger.warning("%d replies side by side fail (%s): %s", len(rows), failed.problem, trying)
         for row in reversed(rows):
             row.start_again()
+            row.alone = not failed.out_of_memory
             waiting.appendleft(row)
 
 
@@ -356,12 +376,12 @@ def can_serve(passes: Passes) -> bool:
     """Tell whether a model's cache can be kept in slots, by a pass over one token."""
     model = passes.model
     token = torch.tensor([[passes.pad_token_id]])
-    with passes.over(()), batching.last_positions_only(model, 1):
-        cache = model(**passes.to_device({"input_ids": token}), use_cache=True).past_key_values
     try:
+        with passes.over(()), batching.last_positions_only(model, 1):
+            cache = model(**passes.to_device({"input_ids": token}), use_cache=True).past_key_values
         processors_of(model)
         Slots(cache, 1, 1)
-    except NoSlotsError as error:
+    except Exception as error:  # whatever a model says to one token, `generate` may do without
         logger.info("replies are written batch by batch: %s", error)
         return False
     return True

@@ -11,19 +11,15 @@ import torch
 from lm_eval.models.utils import postprocess_generated_text
 from lm_eval.models.utils_hf import stop_sequences_criteria
 
-from mmaupro_ext.errors import ConfigError
+from mmaupro_ext.failing import in_parts
 from mmaupro_ext.heard import LENGTH, STOP, Reply
 from mmaupro_ext.models.hf import batching, decoding
 from mmaupro_ext.models.hf.decoding import Decoder
 from mmaupro_ext.models.hf.passes import Passes
 from mmaupro_ext.models.hf.preparing import PreparedPrompt
 from mmaupro_ext.models.hf.row import Row
-from mmaupro_ext.models.hf.schedule import out_of_memory
 from mmaupro_ext.models.hf.templates import ChatTemplate
-from mmaupro_ext.models.items import Question, failure
-
-# So many items in a row that fail with the same error are no longer these items' fault.
-ALIKE = 20
+from mmaupro_ext.models.items import Failures, Question
 
 
 def set_end_tokens(model: Any, tokenizer: Any, template: ChatTemplate) -> list[int]:
@@ -66,6 +62,11 @@ class Generator:
         The tokens that end a reply.
     think_end : int or str or None
         What ends a model's thoughts.
+
+    Attributes
+    ----------
+    failures : Failures
+        Of the model's passes.
     """
 
     def __init__(
@@ -78,7 +79,11 @@ class Generator:
     ) -> None:
         self.passes, self.tokenizer, self.decode = passes, tokenizer, decode
         self.ends, self.think_end = frozenset(ends), think_end
-        self._alike, self._last_problem = 0, ""  # errors of the model in a row
+        self.failures = Failures(
+            "the model",
+            "`mmaupro doctor` with the same --model_args tries the checkpoint on clips of its own; "
+            "decoding=generate leaves the loop to transformers.",
+        )
 
     @functools.cached_property
     def has_slots(self) -> bool:
@@ -112,9 +117,7 @@ class Generator:
                 if batching.refuse_to_cross(
                     self.passes.model, self.passes.loading, [prompt.length], max_gen_toks
                 ):  # `generate` turns all positions anew where the reply passes the limit
-                    options = {"do_sample": False}
-                    (reply,) = self.generate([prompt], until, max_gen_toks, options)
-                    aside.append((question, reply))
+                    aside.append((question, self._generated(question, prompt, until, max_gen_toks)))
                 else:
                     yield Row(question, prompt, max_gen_toks)
 
@@ -126,26 +129,19 @@ class Generator:
         yield from aside
 
     def _reply(self, row: Row[Question], until: list[str]) -> Reply:
-        if row.error is None:
-            self._alike = 0
-            text, finish = self.read(row.tokens, until, row.limit)
-            return Reply(text, row.prompt.heard, finish)
-        if isinstance(row.error, torch.OutOfMemoryError):
-            return out_of_memory(row.key)
-        problem = f"{type(row.error).__name__}: {' '.join(str(row.error).split())[:300]}"
-        self._alike = self._alike + 1 if problem == self._last_problem else 1
-        self._last_problem = problem
-        if self._alike == ALIKE:
-            raise ConfigError(
-                f"the model fails on {ALIKE} items in a row with the same error ({problem}), and would on "
-                "the others. `mmaupro doctor` with the same --model_args tries the checkpoint on clips of "
-                "its own; decoding=generate leaves the loop to transformers."
-            ) from row.error
-        return failure(
-            row.key,
-            f"the model fails on this item ({problem})",
-            "Other items are not concerned. `mmaupro doctor` tries the checkpoint on clips of its own.",
-        )
+        if row.failed is not None:
+            return self.failures.reply(row.key, row.failed)
+        self.failures.end()
+        text, finish = self.read(row.tokens, until, row.limit)
+        return Reply(text, row.prompt.heard, finish)
+
+    def _generated(
+        self, question: Question, prompt: PreparedPrompt, until: list[str], max_gen_toks: int
+    ) -> Reply:
+        """Return the reply of `generate` to one prompt, or its error."""
+        options = {"do_sample": False}
+        (reply,), _ = in_parts([prompt], lambda p: self.generate(p, until, max_gen_toks, options))
+        return self.failures.settle(question, reply)
 
     def _stops(self, until: list[str]) -> Callable[[list[int]], bool] | None:
         """Return what looks for stop strings in a reply; the model's own end is a token."""

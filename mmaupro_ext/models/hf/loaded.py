@@ -176,7 +176,8 @@ class LoadedModel(HFLM):
             self.passes, self.tokenizer, self.tok_decode, self.end_tokens, self.think_end_token
         )
         workers = default_workers() if prefetch_workers is None else int(prefetch_workers)
-        self.schedule = Schedule(self._preparer, workers, int(float(prefetch_mb) * 2**20))
+        max_bytes = int(float(prefetch_mb) * 2**20)
+        self.schedule = Schedule(self._preparer, workers, max_bytes, self._generator.failures)
 
     # ---- loading ------------------------------------------------------------------------------
 

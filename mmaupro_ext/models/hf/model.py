@@ -20,7 +20,7 @@ from tqdm import tqdm
 from mmaupro_ext.errors import ConfigError
 from mmaupro_ext.heard import Reply
 from mmaupro_ext.models.families import FAMILIES
-from mmaupro_ext.models.hf import likelihood
+from mmaupro_ext.models.hf import likelihood, texts
 from mmaupro_ext.models.hf.loaded import LoadedModel
 from mmaupro_ext.models.hf.preparing import Choices, PreparedPrompt, Preparer, check_context
 from mmaupro_ext.models.hf.templates import has_marks
@@ -69,7 +69,13 @@ class HFAudioLM(LoadedModel):
         ConfigError
             Before any answer, when the model cannot take the media of some request at all.
         """
-        return self._route(requests, super().generate_until, self._generate_media, disable_tqdm)
+        return self._route(
+            requests,
+            super().generate_until,
+            self._generate_media,
+            lambda error: error,
+            disable_tqdm,
+        )
 
     def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = False) -> list[Score]:
         """Score continuations after contexts of any kind, in their order.
@@ -92,7 +98,9 @@ class HFAudioLM(LoadedModel):
         ConfigError
             Before any score, when the model cannot take the media of some request at all.
         """
-        return self._route(requests, super().loglikelihood, self._score_media, disable_tqdm)
+        return self._route(
+            requests, super().loglikelihood, self._score_media, lambda _: NO_SCORE, disable_tqdm
+        )
 
     def loglikelihood_rolling(
         self, requests: list[Instance], disable_tqdm: bool = False
@@ -108,14 +116,15 @@ class HFAudioLM(LoadedModel):
                 f"{tasks_of(with_media)}: rolling log-likelihood takes text only; use "
                 "generate_until, multiple_choice or loglikelihood with audio or images."
             )
-        texts = [with_arguments(request, request.args[:1]) for request in requests]
-        return super().loglikelihood_rolling(texts, disable_tqdm=disable_tqdm)
+        bare = [with_arguments(request, request.args[:1]) for request in requests]
+        return super().loglikelihood_rolling(bare, disable_tqdm=disable_tqdm)
 
     def _route(
         self,
         requests: list[Instance],
         answer_text: Callable[..., list[R]],
         answer_media: Callable[..., list[R]],
+        on_failure: Callable[[Reply], R],
         disable_tqdm: bool,
     ) -> list[R]:
         """Send each request where it belongs and put the answers back into order."""
@@ -129,12 +138,23 @@ class HFAudioLM(LoadedModel):
         self._check_media_support(with_media)
         self._hint_at_chat_template(with_media)
         answers: dict[int, R] = {}
-        texts = [
+        without = [
             with_arguments(requests[position], requests[position].args[:2])
             for position in by_kind[False]
         ]
-        if texts:
-            answered = answer_text(texts, disable_tqdm=disable_tqdm)
+        if without:
+
+            def errored(error: Reply) -> R:
+                self.heard.errored_items += 1
+                return on_failure(error)
+
+            answered = texts.answer(
+                self,
+                without,
+                lambda part: answer_text(part, disable_tqdm=disable_tqdm),
+                self._generator.failures,
+                errored,
+            )
             answers.update(zip(by_kind[False], answered, strict=True))
         if with_media:
             answered = answer_media(with_media, disable_tqdm)
@@ -231,7 +251,7 @@ class HFAudioLM(LoadedModel):
 
             return self.schedule.stream(questions, prepare, stream)
 
-        def forward(batch: list[PreparedPrompt]) -> list[Reply]:
+        def forward(batch: Sequence[PreparedPrompt]) -> list[Reply]:
             return self._generate(batch, until, max_gen_toks, options)
 
         return self.schedule.answer(

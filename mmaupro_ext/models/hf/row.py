@@ -13,6 +13,7 @@ from transformers import (
     SuppressTokensLogitsProcessor,
 )
 
+from mmaupro_ext.failing import Failed
 from mmaupro_ext.models.hf.preparing import PreparedPrompt
 from mmaupro_ext.models.hf.slots import NoSlotsError
 
@@ -48,8 +49,10 @@ class Row(Generic[Key]):
         The reply so far, its end token included.
     finish : {"stop", "length", "error", ""}
         Why it ended; "" while it has not.
-    error : Exception or None
+    failed : Failed or None
         With "error".
+    alone : bool
+        Whether no other is written beside it: a step of several has failed.
     """
 
     key: Key
@@ -57,14 +60,15 @@ class Row(Generic[Key]):
     limit: int
     tokens: list[int] = field(default_factory=list)
     finish: str = ""
-    error: Exception | None = None
+    failed: Failed | None = None
+    alone: bool = False
     keys_held: int = 0  # the last token is not among them
     delta: int = 0  # next position minus length, for models that count positions on several axes
 
     def start_again(self) -> None:
         """Forget what was written."""
         self.tokens.clear()
-        self.finish, self.error, self.keys_held, self.delta = "", None, 0, 0
+        self.finish, self.failed, self.keys_held, self.delta = "", None, 0, 0
 
 
 @dataclass

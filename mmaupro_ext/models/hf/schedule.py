@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
-import torch
-from lm_eval.models.utils_hf import clear_torch_cache
-
+from mmaupro_ext.failing import Failed, in_parts
 from mmaupro_ext.heard import Reply
 from mmaupro_ext.models.hf import batching
 from mmaupro_ext.models.hf.preparing import Preparer
-from mmaupro_ext.models.items import Question, attempt, failure
+from mmaupro_ext.models.items import Failures, Question, attempt
 from mmaupro_ext.models.media import media_key
 from mmaupro_ext.models.prefetch import Prefetcher
-
-logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -37,6 +32,8 @@ class Schedule:
         Threads; with 0 a question is prepared when its batch is due.
     max_bytes : int
         Bound on what is prepared ahead.
+    failures : Failures
+        Of the model's passes.
 
     Attributes
     ----------
@@ -44,15 +41,23 @@ class Schedule:
         Seconds for which the model waited for input, and that preparing took, over all calls.
     """
 
-    def __init__(self, preparer: Preparer, workers: int, max_bytes: int) -> None:
+    def __init__(
+        self, preparer: Preparer, workers: int, max_bytes: int, failures: Failures
+    ) -> None:
         self.preparer, self.workers, self.max_bytes = preparer, workers, max_bytes
+        self._failures = failures
+        self._unprepared = Failures(
+            "the processor",
+            "`mmaupro doctor` with the same --model_args says what it takes; frontend=stock leaves "
+            "features to it.",
+        )
         self.waited_s = self.prepared_s = 0.0
 
     def answer(
         self,
         questions: Sequence[Question],
         prepare: Callable[[Preparer, Question], T],
-        forward: Callable[[list[T]], list[R]],
+        forward: Callable[[Sequence[T]], list[R]],
         on_failure: Callable[[Reply], R],
         *,
         batch_size: int,
@@ -66,9 +71,9 @@ class Schedule:
         prepare : callable
             `(preparer, question)` -> what `forward` takes; raises for items that cannot be served.
         forward : callable
-            A batch -> its answers. One that runs out of memory is run in halves, and later
-            batches hold no more tokens than a half that went through: shorter items go together
-            again.
+            A batch -> its answers. One that fails is run in parts, see `failing.in_parts`; after
+            one that ran out of memory later batches hold no more tokens than a part that went
+            through: shorter items go together again.
         on_failure : callable
             Error reply -> the answer of an item that could not be served.
         batch_size : int
@@ -84,20 +89,19 @@ class Schedule:
                 )
                 start += count
                 ready: list[tuple[Question, T]] = []
-                for question, prepared in prefetcher.take(count):
+                for question, prepared in self._taken(prefetcher, count):
                     if isinstance(prepared, Reply):
                         yield question, on_failure(prepared)
                     else:
                         ready.append((question, prepared))
-                if not ready:
-                    continue
-                answers, together = _forward_or_halve([entry for _, entry in ready], forward)
+                answers, together = in_parts([entry for _, entry in ready], forward)
                 if together < len(ready):
                     fitting = together * longest
                 for (question, _), answer in zip(ready, answers, strict=True):
-                    if answer is None:
-                        yield question, on_failure(out_of_memory(question))
+                    if isinstance(answer, Failed):
+                        yield question, on_failure(self._failures.reply(question, answer))
                     else:
+                        self._failures.end()
                         yield question, answer
 
     def stream(
@@ -121,7 +125,7 @@ class Schedule:
         failed: list[tuple[Question, Reply]] = []
 
         def ready() -> Iterator[tuple[Question, T]]:
-            for question, prepared in prefetcher.take(len(lengths)):
+            for question, prepared in self._taken(prefetcher, len(lengths)):
                 if isinstance(prepared, Reply):
                     failed.append((question, prepared))
                 else:
@@ -137,7 +141,7 @@ class Schedule:
     @contextlib.contextmanager
     def _prepared(
         self, questions: Sequence[Question], prepare: Callable[[Preparer, Question], T]
-    ) -> Iterator[tuple[list[int], Prefetcher[Question, Preparer, T | Reply]]]:
+    ) -> Iterator[tuple[list[int], Prefetcher[Question, Preparer, T | Reply | Failed]]]:
         """Prepare questions ahead, longest first; with the estimated tokens of each."""
         sizes = {id(question): self._size_of(question) for question in questions}
         ordered = sorted(
@@ -163,11 +167,20 @@ class Schedule:
             self.waited_s += prefetcher.waited_s
             self.prepared_s += prefetcher.prepared_s
 
+    def _taken(
+        self, prefetcher: Prefetcher[Question, Preparer, T | Reply | Failed], count: int
+    ) -> Iterator[tuple[Question, T | Reply]]:
+        """Yield the next questions, each with what was prepared or its error reply."""
+        for question, prepared in prefetcher.take(count):
+            yield question, self._unprepared.settle(question, prepared)
+
     def _size_of(self, question: Question) -> int:
         """Estimate the length of a prompt in tokens, without decoding."""
         size = 1 + len(question.context) // 4
         if (placer := self.preparer.placer) is not None:
-            size += sum(placer.writing.count_tokens(placer.planned_blocks(question)))
+            # What it stumbles over, preparing does as well, and says.
+            with contextlib.suppress(Exception):
+                size += sum(placer.writing.count_tokens(placer.planned_blocks(question)))
         return size
 
     def _bytes_of(self, question: Question) -> int:
@@ -177,37 +190,3 @@ class Schedule:
             seconds = placer.reader.stated_seconds(question.media.get("audio", []))
             size += int(seconds * placer.reader.sampling_rate * BYTES_PER_SAMPLE)
         return size
-
-
-def _forward_or_halve(
-    batch: list[T], forward: Callable[[list[T]], list[R]]
-) -> tuple[list[R | None], int]:
-    """Run a batch, in smaller parts where it does not fit; None for what does not fit alone.
-
-    Also returns how many went together in the end.
-    """
-    answers: list[R | None] = []
-    together = len(batch)
-    while len(answers) < len(batch):
-        part = batch[len(answers) : len(answers) + together]
-        try:
-            answers += forward(part)
-            continue
-        except torch.cuda.OutOfMemoryError:
-            pass  # what the failed pass allocated is freed once the exception is gone
-        clear_torch_cache()
-        if len(part) == 1:
-            answers.append(None)
-        else:
-            together = (len(part) + 1) // 2
-            logger.warning("out of memory with %d items in a batch: trying %d", len(part), together)
-    return answers, together
-
-
-def out_of_memory(question: Question) -> Reply:
-    """Return the error reply of an item that does not fit into memory by itself."""
-    return failure(
-        question,
-        "out of memory, with this item alone in its batch",
-        "Use a larger accelerator, a smaller dtype, or parallelize=True.",
-    )
