@@ -1,24 +1,27 @@
 """A client for servers that speak OpenAI's chat protocol: patient, paced, and exact about failures.
 
 Judges (`offline.judges`) and models behind a server (`models.engines.openai`) share it. It knows
-nothing of what is asked: callers bring the body of each request and read the answer.
-
-A little over 400 lines: what is tried again, what is an error and what ends everything is read together.
+nothing of what is asked: callers bring the body of each request and read the answer. What travels, and
+for how long, is `connections`' affair.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import random
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from mmaupro_ext import fan_out
+from mmaupro_ext import chat_stream, fan_out
+from mmaupro_ext.api_keys import ApiKey
+from mmaupro_ext.connections import Connection, ConnectionFailedError, Response, http_library
 from mmaupro_ext.errors import ConfigError
 from mmaupro_ext.fan_out import Pace, StoppedError
+from mmaupro_ext.masking import masked
+from mmaupro_ext.server_settings import ServerSettings, Wording, checked_address, checked_headers
 from mmaupro_ext.util import retry_after
 
 logger = logging.getLogger(__name__)
@@ -26,70 +29,11 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 PASSING_STATUSES = (408, 409, 425, 429)
-CONNECT_TIMEOUT_S = 30.0
-
-
-@dataclass(frozen=True)
-class ServerSettings:
-    """How a server is treated.
-
-    Attributes
-    ----------
-    concurrency : int
-        Requests under way at a time.
-    per_minute : float or None
-        Requests started per minute at most, repeated ones included; None for no limit.
-    timeout_s : float
-        Seconds until a request without an answer counts as failed.
-    tries : int
-        Requests per item at most.
-    backoff_s, longest_wait_s : float
-        Seconds before the second try, doubled before each further one and varied by a quarter, and
-        their maximum; a server's Retry-After is obeyed up to the same maximum.
-    grace_s : float
-        Seconds that an interrupted run waits for the answers already under way.
-    patience : int
-        Items in a row without any answer of the server, after which it counts as gone: each further
-        item is tried once only, until the server answers again.
-    """
-
-    concurrency: int = 8
-    per_minute: float | None = None
-    timeout_s: float = 120.0
-    tries: int = 6
-    backoff_s: float = 1.0
-    longest_wait_s: float = 120.0
-    grace_s: float = 10.0
-    patience: int = 20
-
-    def __post_init__(self) -> None:
-        positive = (
-            self.concurrency,
-            self.timeout_s,
-            self.tries,
-            self.longest_wait_s,
-            self.patience,
-            1.0 if self.per_minute is None else self.per_minute,
-        )
-        if min(positive) <= 0 or self.backoff_s < 0 or self.grace_s < 0:
-            raise ConfigError(f"the settings of a server must be positive: {self}")
-
-
-@dataclass(frozen=True)
-class Wording:
-    """How messages call a server, and what the user can do about it.
-
-    Attributes
-    ----------
-    name : str
-        For example "the judge".
-    key_fix, address_fix : str
-        Sentences for a refused key, and for an address or a model that does not exist.
-    """
-
-    name: str
-    key_fix: str
-    address_fix: str
+TOO_LARGE = 413
+# What may be wrong with every request: the key, the account; the address, the model.
+KEY_STATUSES, ADDRESS_STATUSES = (401, 402, 403), (404, 405, 410)
+BEARER = "Authorization"
+_SHOWN_LETTERS = 300
 
 
 class RequestFailedError(Exception):
@@ -122,8 +66,8 @@ class ChatServer:
     """A model behind ``POST {url}/chat/completions``.
 
     Timeouts, broken connections, malformed answers and the statuses 408, 409, 425, 429 and 5xx are
-    tried again with exponential backoff; other statuses make the item an error. A server that
-    refuses the key or does not know the address stops everything.
+    tried again with exponential backoff; other statuses make the item an error. A refused key, account,
+    address or model stops everything before the first answer, or after `patience` items in a row.
 
     Parameters
     ----------
@@ -131,8 +75,12 @@ class ChatServer:
         Base address, such as ``http://localhost:8000/v1``.
     model : str
         Name of the model there.
-    key : str, optional
-        Sent as a bearer token to this address only; redirections are not followed.
+    key : ApiKey, optional
+        Sent to this address only; redirections are not followed. A 401 has it read anew, once.
+    key_header : str
+        The header with the key: "Authorization" as a bearer token, any other as it is.
+    headers, query : mapping, optional
+        What else each request carries. Headers are secrets (`masking`).
     settings : ServerSettings, optional
         Concurrency, rate, timeouts.
     wording : Wording
@@ -146,7 +94,7 @@ class ChatServer:
     Raises
     ------
     ConfigError
-        When the address cannot be used.
+        When the address or a header cannot be used.
     """
 
     def __init__(
@@ -154,21 +102,24 @@ class ChatServer:
         url: str,
         model: str,
         *,
-        key: str | None = None,
+        key: ApiKey | None = None,
+        key_header: str = BEARER,
+        headers: Mapping[str, str] | None = None,
+        query: Mapping[str, str] | None = None,
         settings: ServerSettings | None = None,
         wording: Wording,
     ) -> None:
-        if not url.startswith(("http://", "https://")):
-            raise ConfigError(
-                f"the address of {wording.name} must begin with http:// or https://: {url!r}"
-            )
-        self.url = url.rstrip("/").removesuffix("/chat/completions")
+        self.url = checked_address(url, wording.name)
         self.model = model
+        self.key = key or ApiKey.fixed(None)
+        self.query = {name: str(value) for name, value in (query or {}).items()}
         self.settings = settings or ServerSettings()
         self.wording = wording
         self.requests = self.retries = 0
-        self._key = key
-        self._unanswered = 0
+        self._key_header = key_header
+        self._headers = checked_headers(headers or {}, key_header)
+        self._unanswered = self._refused = 0
+        self._has_answered = False
         self._lock = threading.Lock()
 
     def session(self) -> Session:
@@ -176,7 +127,7 @@ class ChatServer:
         return Session(self)
 
     def served_models(self) -> list[str] | None:
-        """Return the names under ``GET {url}/models``, None where the server has no such list.
+        """Return the names under ``GET {url}/models``, None where the server shows no such list.
 
         Raises
         ------
@@ -204,6 +155,29 @@ class ChatServer:
                     self.settings.patience,
                 )
 
+    def note_served(self) -> None:
+        """Note that the server takes the key and knows the model."""
+        with self._lock:
+            self._has_answered, self._refused = True, 0
+        self.note_answer(True)
+
+    def note_refusal(self, problem: str, fix: str) -> None:
+        """Note an item whose key, address or model was refused.
+
+        Raises
+        ------
+        ConfigError
+            When nothing was answered before, or it is the last of `patience` items in a row.
+        """
+        with self._lock:
+            self._refused += 1
+            if not self._has_answered:
+                raise ConfigError(f"{problem}. {fix}")
+            if self._refused >= self.settings.patience:
+                raise ConfigError(
+                    f"{self._refused} items in a row were refused, the last: {problem}. {fix}"
+                )
+
     @property
     def tries(self) -> int:
         """How often an item is tried: once where the server seems gone."""
@@ -211,8 +185,12 @@ class ChatServer:
 
     @property
     def headers(self) -> dict[str, str]:
-        """What every request carries."""
-        return {"Authorization": f"Bearer {self._key}"} if self._key else {}
+        """What every request carries, with the key as it is now."""
+        key = self.key.value
+        if not key:
+            return self._headers
+        value = f"Bearer {key}" if self._key_header.lower() == BEARER.lower() else key
+        return {self._key_header: value, **self._headers}
 
 
 class Session:
@@ -225,32 +203,23 @@ class Session:
     """
 
     def __init__(self, server: ChatServer) -> None:
-        http = _http()
-        settings = server.settings
         self.server = server
         self._stop = threading.Event()
-        self._pace = Pace(settings.per_minute, self._stop)
-        self._client = http.Client(
-            timeout=http.Timeout(
-                settings.timeout_s, connect=min(settings.timeout_s, CONNECT_TIMEOUT_S)
-            ),
-            limits=http.Limits(max_connections=settings.concurrency + 1),
-            headers=server.headers,
-            follow_redirects=False,
-        )
+        self._pace = Pace(server.settings.per_minute, self._stop)
+        self._verify = http_library().create_ssl_context()
+        self._own = threading.local()
+        self._connections: list[Connection] = []
 
     def __enter__(self) -> Session:
         return self
 
     def __exit__(self, *_: object) -> None:
         self._stop.set()
-        self._client.close()
+        for connection in self._connections:
+            connection.cut()
 
     def each(self, count: int, work: Callable[[int], T], keep: Callable[[int, T], None]) -> None:
-        """Do a piece of work per item in several threads; see `fan_out.each`.
-
-        `work` calls `complete`; after an interruption the answers under way are given time to arrive.
-        """
+        """Do a piece of work per item in several threads, with `complete`; see `fan_out.each`."""
         settings = self.server.settings
         fan_out.each(
             count,
@@ -271,8 +240,8 @@ class Session:
         parameters : mapping
             The body of the request besides the model's name, with ``messages``.
         read : callable
-            The parsed answer -> what the caller wants of it. A ValueError, KeyError, IndexError or
-            TypeError says that the answer is malformed, and the request is repeated.
+            The parsed answer, without secrets -> what the caller wants of it. A ValueError, KeyError,
+            IndexError or TypeError says that the answer is malformed, and the request is repeated.
         tries : int, optional
             Instead of those of the settings.
 
@@ -284,7 +253,7 @@ class Session:
         Raises
         ------
         RequestFailedError
-            When this request got no usable answer.
+            When this request got no usable answer, or is too large to be sent.
         StoppedError
             When the session ended meanwhile.
         ConfigError
@@ -293,6 +262,10 @@ class Session:
         server = self.server
         # Escapes keep any text that Python can hold, and audio is ASCII as it is.
         body = json.dumps({"model": server.model, **parameters}).encode("ascii")
+        size, largest = len(body) / 1e6, server.settings.largest_mb
+        if largest is not None and size > largest:
+            problem = f"the request has {size:.2f} MB, {largest:g} are allowed, and was not sent"
+            raise RequestFailedError(problem, TOO_LARGE)
         problem = ""
         answered = True
         tries = tries or server.tries
@@ -305,13 +278,11 @@ class Session:
                 answer = self._request(body, read)
             except _PassingError as failure:
                 problem, answered = str(failure), failure.answered
-                logger.debug(
-                    "%s %s, try %d: %s", server.wording.name, server.url, attempt + 1, problem
-                )
+                logger.debug("%s, try %d: %s", server.url, attempt + 1, problem)
                 if attempt + 1 < tries:
                     self._wait(attempt, failure.wait_s)
             else:
-                server.note_answer(True)
+                server.note_served()
                 return answer
         if self._stop.is_set():
             raise StoppedError
@@ -330,101 +301,97 @@ class Session:
         self._stop.wait(min(wait, settings.longest_wait_s))
 
     def _request(self, body: bytes, read: Callable[[Any], T]) -> T:
-        server, wording = self.server, self.server.wording
+        key = self.server.key.value
         response = self._send("POST", "/chat/completions", body)
-        status = response.status_code
-        if status in PASSING_STATUSES or status >= 500:
-            said = _shortened(response.text)
-            raise _PassingError(
-                f"status {status}" + (f": {said}" if said else ""),
-                retry_after(response.headers.get("retry-after")),
-            )
-        self._refuse_key(status)
-        if status == 404 or 300 <= status < 400:
-            raise ConfigError(
-                f"there is no {server.url}/chat/completions or no model {server.model!r} (status "
-                f"{status}). {wording.address_fix}"
-            )
-        if status != 200:
-            server.note_answer(True)
-            raise RequestFailedError(
-                f"{wording.name} at {server.url} refused the request (status {status}): "
-                f"{_shortened(response.text)}",
-                status,
-                response.text,
-            )
+        if response.status == 401 and self.server.key.renew(key):
+            self.server.count(again=True)
+            response = self._send("POST", "/chat/completions", body)
+        if response.status != 200:
+            raise self._failure(response.status, response)
         try:
-            return read(response.json())
-        except (ValueError, KeyError, IndexError, TypeError) as error:
-            raise _PassingError(f"malformed answer ({error!r})") from error
+            answer = masked(_parsed(response))
+            status = _status_within(answer)
+            if status is None:
+                return read(answer)
+        except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
+            problem = masked(f"malformed answer ({error!r}")[:_SHOWN_LETTERS] + ")"
+            raise _PassingError(problem) from None
+        raise self._failure(status, response)
 
-    def _send(self, method: str, path: str, body: bytes | None = None) -> Any:
-        http = _http()
-        headers = {"Content-Type": "application/json"} if body is not None else {}
-        events: list[str] = []
-        while True:
-            events.clear()
-            try:
-                return self._client.request(
-                    method,
-                    f"{self.server.url}{path}",
-                    content=body,
-                    headers=headers,
-                    extensions={"trace": lambda event, _: events.append(event)},
-                )
-            except http.InvalidURL as error:
-                raise ConfigError(
-                    f"the address of {self.server.wording.name}, {self.server.url!r}, is no URL "
-                    f"({error})"
-                ) from error
-            except http.HTTPError as error:
-                # A server may close a connection that was kept from the request before (uvicorn does
-                # after an error of the application), just as the next request goes out on it. That
-                # is no failure: it goes out again, on the next one kept or, at last, on a new one.
-                is_lost = isinstance(
-                    error, (http.ReadError, http.WriteError, http.RemoteProtocolError)
-                )
-                if is_lost and not any("connect_tcp" in event for event in events):
-                    continue
-                problem = f"{type(error).__name__}: {error}"
-                raise _PassingError(problem, answered=False) from error
+    def _failure(self, status: int, response: Response) -> Exception:
+        """Return what to raise for a status; raise ConfigError where everything is refused."""
+        server, wording = self.server, self.server.wording
+        said = response.said()
+        told = f": {said[:_SHOWN_LETTERS]}" if said else ""
+        if status in PASSING_STATUSES or status >= 500:
+            wait_s = retry_after(response.headers.get("retry-after"))
+            return _PassingError(f"status {status}{told}", wait_s)
+        what, fix = "refused the request", ""
+        if status in KEY_STATUSES:
+            what, fix = "refuses the key or the account", wording.key_fix
+        elif status in ADDRESS_STATUSES or 300 <= status < 400:
+            what = f"has no /chat/completions there or no model {server.model!r}"
+            fix = wording.address_fix
+        problem = f"{wording.name} at {server.url} {what} (status {status}){told}"
+        server.note_answer(True)
+        if fix:
+            server.note_refusal(problem, fix)
+        return RequestFailedError(problem, status, said)
 
-    def _refuse_key(self, status: int) -> None:
-        if status in (401, 403):
-            raise ConfigError(
-                f"{self.server.wording.name} at {self.server.url} refuses the key (status "
-                f"{status}). {self.server.wording.key_fix}"
+    def _send(self, method: str, path: str, body: bytes | None = None) -> Response:
+        server = self.server
+        connection = getattr(self._own, "connection", None)
+        if connection is None:
+            connection = self._own.connection = Connection(self._verify)
+            self._connections.append(connection)
+        json_type = {"Content-Type": "application/json"} if body is not None else {}
+        try:
+            return connection.send(
+                method,
+                f"{server.url}{path}",
+                body=body,
+                headers={**json_type, **server.headers},
+                query=server.query,
+                timeout_s=server.settings.timeout_s,
             )
+        except ConnectionFailedError as error:
+            raise _PassingError(str(error), answered=False) from error
 
     def served_models(self) -> list[str] | None:
         """Return the names that the server lists; see `ChatServer.served_models`."""
+        wording = self.server.wording
+        key = self.server.key.value
         try:
             response = self._send("GET", "/models")
+            if response.status == 401 and self.server.key.renew(key):
+                response = self._send("GET", "/models")
         except _PassingError as error:
             raise ConfigError(
-                f"{self.server.wording.name} at {self.server.url} does not answer ({error}). "
-                f"Start it first. {self.server.wording.address_fix}"
+                f"{wording.name} at {self.server.url} does not answer ({error}). "
+                f"Start it first. {wording.address_fix}"
             ) from error
-        self._refuse_key(response.status_code)
+        # 403 is what keys get that may ask a model, and not list them.
+        if response.status == 401:
+            raise ConfigError(
+                f"{wording.name} at {self.server.url} refuses the key (status 401). {wording.key_fix}"
+            )
         try:
-            return [str(entry["id"]) for entry in response.json()["data"]]
+            return [str(entry["id"]) for entry in masked(json.loads(response.content))["data"]]
         except (ValueError, KeyError, TypeError):
             return None
 
 
-def _http() -> Any:
-    """Return the HTTP library that the installed huggingface_hub brings: httpx2 or httpx."""
-    try:
-        import httpx2 as http
-    except ImportError:
-        try:
-            import httpx as http  # type: ignore[no-redef]
-        except ImportError as error:
-            raise ConfigError(
-                "a model behind a server needs httpx2 or httpx: pip install httpx"
-            ) from error
-    return http
+def _parsed(response: Response) -> Any:
+    if response.headers.get("content-type", "").startswith(chat_stream.CONTENT_TYPE):
+        return chat_stream.assembled(response.content)
+    return json.loads(response.content)
 
 
-def _shortened(text: str) -> str:
-    return " ".join(text.split())[:300]
+def _status_within(answer: Any) -> int | None:
+    """Return the status of an error that a server sent under status 200, as OpenRouter does."""
+    error = answer.get("error") if isinstance(answer, dict) else None
+    code = error.get("code") if isinstance(error, dict) else None
+    with contextlib.suppress(TypeError, ValueError):
+        status = int(code)  # type: ignore[arg-type]
+        return status if 400 <= status < 600 else None
+    return None

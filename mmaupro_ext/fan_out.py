@@ -10,6 +10,9 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
+# After Ctrl-C the program ends within a second, whatever hangs.
+INTERRUPTED_GRACE_S = 0.5
+
 
 class StoppedError(Exception):
     """Everything ended while a piece of work waited for its turn."""
@@ -40,7 +43,8 @@ def each(
     stop : threading.Event
         Set when all is done; work that waits for its turn then raises `StoppedError`.
     grace_s : float
-        Seconds that an interrupted call waits for the work under way.
+        Seconds that a call which ends early waits for the work under way; `INTERRUPTED_GRACE_S` at most
+        when a user ends it.
 
     Raises
     ------
@@ -76,6 +80,9 @@ def each(
         worker.start()
     try:
         _collect(results, len(workers), keep)
+    except (KeyboardInterrupt, SystemExit):
+        grace_s = min(grace_s, INTERRUPTED_GRACE_S)
+        raise
     finally:
         stop.set()
         _keep_late_results(workers, results, keep, grace_s)
@@ -106,7 +113,7 @@ def _collect(
     while workers:
         try:
             # A timeout, because Ctrl-C does not reach a wait without one on every system.
-            result = results.get(timeout=0.5)
+            result = results.get(timeout=0.2)
         except queue.Empty:
             continue
         if result is None:

@@ -5,13 +5,15 @@ Standard library only, so that importing it costs nothing.
 
 from __future__ import annotations
 
+import difflib
 import hashlib
+import inspect
 import json
 import math
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -137,6 +139,21 @@ def require_choice(name: str, value: Any, known: Iterable[str]) -> None:
         raise ConfigError(f"{name}={value!r} is unknown. Use one of: {', '.join(known)}.")
 
 
+def arguments_of(cls: type) -> list[str]:
+    """Return the names of the arguments that a class takes by name."""
+    parameters = inspect.signature(cls).parameters.values()
+    return [parameter.name for parameter in parameters if parameter.kind != parameter.VAR_KEYWORD]
+
+
+def refuse_unknown(name: str, given: Iterable[str], known: Sequence[str]) -> None:
+    """Raise ConfigError for an argument that is none of the known ones, with those nearest to it."""
+    for argument in given:
+        if argument not in known:
+            near = difflib.get_close_matches(argument, known, n=3, cutoff=0.5)
+            hint = f" The nearest: {', '.join(near)}." if near else ""
+            raise ConfigError(f"{name} has no argument {argument!r}.{hint}")
+
+
 def positive(name: str, value: Any, kind: Callable[[Any], N]) -> N | None:
     """Return a number given by the user, None where there is none.
 
@@ -171,7 +188,8 @@ def json_object(name: str, value: dict[str, Any] | str | None) -> dict[str, Any]
     except json.JSONDecodeError:
         content = None
     if not isinstance(content, dict):
-        raise ConfigError(f"{name}={value!r} is no JSON object.")
+        # What it holds may be a key.
+        raise ConfigError(f"{name} is no JSON object. Quote it for the shell: '{{...}}'.")
     return content
 
 

@@ -23,7 +23,8 @@ def answer(text: str) -> tuple[int, dict, bytes]:
 class StandIn:
     """A server whose replies follow a script: one entry per request, then the last one for ever.
 
-    An entry is (status, headers, body), "hang", "reset", or a function of the request's body.
+    An entry is (status, headers, body), "hang", "reset", "drip" (a byte each 50 ms), "break" (the
+    first part of a stream, in chunks, and no end), or a function of the request's body.
     `models` is what it lists at /models; None for no such list.
     """
 
@@ -67,6 +68,9 @@ class StandIn:
                     self.close_connection = True
                     self.connection.close()
                     return
+                if act in ("drip", "break"):
+                    self.begin_and_not_end(act)
+                    return
                 status, headers, content = act(body) if callable(act) else act
                 self.send_response(status)
                 for name, value in headers.items():
@@ -74,6 +78,19 @@ class StandIn:
                 self.send_header("Content-Length", str(len(content)))
                 self.end_headers()
                 self.wfile.write(content)
+
+            def begin_and_not_end(self, act):
+                self.close_connection = True
+                self.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n")
+                if act == "break":
+                    self.wfile.write(b"Transfer-Encoding: chunked\r\n\r\n")
+                    half = b'data: {"choices": [{"delta": {"content": "half"}, "finish_reason": null}]}\n\n'
+                    self.wfile.write(b"%x\r\n%s\r\n" % (len(half), half))
+                for _ in range(200 if act == "drip" else 0):
+                    self.wfile.write(b"X")  # still in the headers
+                    self.wfile.flush()
+                    if stand_in.let_go.wait(0.05):
+                        break
 
             def log_message(self, *arguments):
                 pass

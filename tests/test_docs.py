@@ -45,9 +45,10 @@ def test_commands_exist(page):
     assert {f"data {name}" for name in re.findall(r"mmaupro data ([a-z]+)", text)} <= actions
 
 
-def test_the_arguments_of_hf_audio_are_those_of_its_class():
-    page = model_arguments.PAGE.read_text(encoding="utf-8")
-    assert page == model_arguments.page(page), "run: PYTHONPATH=tools python -m model_arguments"
+@pytest.mark.parametrize("page", model_arguments.PAGES, ids=lambda page: page.name)
+def test_the_arguments_on_a_page_are_those_of_the_classes(page):
+    written = page.read_text(encoding="utf-8")
+    assert written == model_arguments.page(page), "run: PYTHONPATH=tools python -m model_arguments"
 
 
 MAKEFILE = (REPO / "Makefile").read_text(encoding="utf-8")

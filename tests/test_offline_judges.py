@@ -16,12 +16,12 @@ from pathlib import Path
 import pytest
 from chat_standin import StandIn, answer, without_proxy
 
-from mmaupro_ext.chat_server import ServerSettings
 from mmaupro_ext.errors import ConfigError
 from mmaupro_ext.offline import judges
 from mmaupro_ext.offline.judges import ServerJudge
 from mmaupro_ext.offline.judging import CachedJudge, Prompt, ask_all
 from mmaupro_ext.replies import parse_error
+from mmaupro_ext.server_settings import ServerSettings
 from mmaupro_ext.store import Store
 
 QUICK = ServerSettings(concurrency=4, timeout_s=2.0, tries=4, backoff_s=0.01, grace_s=2.0)
@@ -217,7 +217,7 @@ def test_a_folder_that_cannot_be_written_is_named_before_anything_is_asked(tmp_p
 
 INTERRUPTED = """
     import sys
-    from mmaupro_ext.chat_server import ServerSettings
+    from mmaupro_ext.server_settings import ServerSettings
     from mmaupro_ext.offline.judges import ServerJudge
     from mmaupro_ext.offline.judging import CachedJudge, Prompt, ask_all
     judge = ServerJudge(sys.argv[1], "tiny", "greedy", None, ServerSettings(concurrency=2, grace_s=5))

@@ -273,9 +273,9 @@ def _asked(
     key_variable: str,
     decoding: str,
 ) -> CachedJudge:
-    from mmaupro_ext.chat_server import ServerSettings
     from mmaupro_ext.offline import judges
     from mmaupro_ext.offline.judging import CachedJudge
+    from mmaupro_ext.server_settings import ServerSettings
 
     settings = ServerSettings(
         concurrency=args.judge_concurrency,

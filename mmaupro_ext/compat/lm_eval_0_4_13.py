@@ -7,7 +7,8 @@
                                    before the model is loaded
 ``lm_eval.evaluator``              a model of ours sees the tasks before anything runs, and
                                    refuses what it cannot answer; an item that it could not
-                                   serve is counted in every task, not only in ours
+                                   serve is counted in every task, not only in ours; secrets
+                                   among its arguments are hidden (`secret_arguments`)
 ``lm_eval.api.model``              the response cache of a model of ours notices changed clips
 ``lm_eval.api.task``               the cache of requests tells the data and prompts of our tasks
                                    apart
@@ -32,7 +33,7 @@ from pathlib import Path
 from typing import Any
 
 from mmaupro_ext import plugin
-from mmaupro_ext.compat import errored_items
+from mmaupro_ext.compat import errored_items, secret_arguments
 
 _PATCHED = "_mmaupro_ext"
 
@@ -119,6 +120,7 @@ def check_data_first(module: Any) -> None:
     original = config.process_tasks
 
     def process_tasks(self: Any, metadata: dict[str, Any] | None = None) -> Any:
+        metadata = secret_arguments.hide_in_config(self, metadata)
         if _run is not None:
             _run.config = self
         if "mmaupro" not in str(self.tasks):
@@ -162,6 +164,7 @@ def look_at_tasks(module: Any) -> None:
     """Let our models refuse tasks before hours are spent on others, and count what they could not serve."""
     if getattr(module.evaluate, _PATCHED, False):
         return
+    secret_arguments.hide_in_simple_evaluate(module)
     original = module.evaluate
 
     def evaluate(*arguments: Any, **options: Any) -> Any:
@@ -195,6 +198,7 @@ def note_states_of_files(module: Any) -> None:
     """
     if not _once(module.CachingLM):
         return
+    secret_arguments.reveal_to_models(module)
     original = module.CachingLM.__getattr__
 
     def __getattr__(self: Any, name: str) -> Any:  # noqa: N807 - takes the place of the class's own
@@ -367,7 +371,11 @@ def _log_as_lm_eval_does() -> None:
     """Show our log lines like lm_eval's own: same handlers, format and level."""
     import logging
 
+    from mmaupro_ext.masking import Masking
+
     theirs, ours = logging.getLogger("lm_eval"), logging.getLogger("mmaupro_ext")
+    for handler in theirs.handlers:
+        handler.addFilter(Masking())
     if theirs.handlers and not ours.handlers:
         ours.handlers = list(theirs.handlers)
         ours.setLevel(theirs.level)

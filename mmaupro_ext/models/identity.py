@@ -20,17 +20,11 @@ from pathlib import Path
 from typing import Any
 
 from mmaupro_ext.data import file_sha256
+from mmaupro_ext.masking import IN_ADDRESS, SECRET_NAME, masked
 from mmaupro_ext.util import sha256_of_text
 
 logger = logging.getLogger(__name__)
 
-# Names of settings that hold a secret. "think_end_token" and "max_tokens" do not.
-_SECRET = re.compile(
-    r"(?i)(^|.*[_-])(api[_-]?key|key|secret|password|passwd|credentials?|authorization|bearer"
-    r"|(hf|auth|access|api|bearer|refresh|session)[_-]?token)$|^(token|use_auth_token|headers)$"
-)
-# In addresses: what stands before the host, and the query.
-_IN_ADDRESS = re.compile(r"(?<=://)[^/@\s]+@|(?<=[^\s?])\?[^\s#]*=[^\s#]*$")
 # Where things are and who wrote them says nothing of what they do.
 _PLACES = frozenset(
     ("_name_or_path", "name_or_path", "base_model_name_or_path", "_commit_hash", "commit_hash")
@@ -82,11 +76,13 @@ def plain(value: Any, without: frozenset[str] = frozenset()) -> Any:
 def without_secrets(value: Any) -> Any:
     """Return plain JSON without what its name calls a secret, and without names and queries in addresses."""
     if isinstance(value, dict):
-        return {key: without_secrets(part) for key, part in value.items() if not _SECRET.match(key)}
+        return {
+            key: without_secrets(part) for key, part in value.items() if not SECRET_NAME.match(key)
+        }
     if isinstance(value, list):
         return [without_secrets(part) for part in value]
     if isinstance(value, str):
-        return _IN_ADDRESS.sub("", value)
+        return masked(IN_ADDRESS.sub("", value))
     return value
 
 

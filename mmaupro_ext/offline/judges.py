@@ -6,11 +6,13 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from mmaupro_ext.chat_server import ChatServer, RequestFailedError, ServerSettings, Wording
+from mmaupro_ext.api_keys import ApiKey
+from mmaupro_ext.chat_server import ChatServer, RequestFailedError
 from mmaupro_ext.errors import ConfigError
 from mmaupro_ext.offline.judging import DECODINGS, JUDGE, SEED, Keep, Prompt, Role
 from mmaupro_ext.replies import error_reply
 from mmaupro_ext.scoring.open_ended import JUDGE_GENERATION
+from mmaupro_ext.server_settings import ServerSettings, Wording
 from mmaupro_ext.util import require_choice
 
 if TYPE_CHECKING:
@@ -68,7 +70,9 @@ class ServerJudge:
                 f"a {role.name} behind a server needs the model's name: add --{role.name}-model NAME"
             )
         require_choice("decoding", decoding, DECODINGS)
-        self._server = ChatServer(url, model, key=key, settings=settings, wording=_wording(role))
+        self._server = ChatServer(
+            url, model, key=ApiKey.fixed(key), settings=settings, wording=_wording(role)
+        )
         self.url = self._server.url
         self.model, self.decoding = model, decoding
         self.name = model

@@ -33,7 +33,7 @@ from mmaupro_ext.replies import parse_error
         (error(413, ""), "status 413", "send=original"),
         (error(400, "no idea"), "no idea", "log of the server"),
         ((500, {}, b"oops"), "failed 3 times, last: status 500: oops", "see its log"),
-        ("hang", "failed 3 times, last: ReadTimeout", "see its log"),
+        ("hang", "failed 3 times, last: no whole answer within 0.3 s", "see its log"),
         ("reset", "failed 3 times", "see its log"),
         ((200, {}, b'{"choices": ['), "malformed answer", "see its log"),
         ((200, {}, b'{"choices": []}'), "malformed answer (IndexError", "see its log"),

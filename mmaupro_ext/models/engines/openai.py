@@ -16,39 +16,26 @@ from lm_eval.api.instance import Instance
 from lm_eval.api.registry import register_model
 from tqdm import tqdm
 
-from mmaupro_ext.chat_server import RequestFailedError, ServerSettings, Session
+from mmaupro_ext.chat_server import RequestFailedError, Session
 from mmaupro_ext.errors import ConfigError, ItemError
 from mmaupro_ext.failing import Failed
-from mmaupro_ext.heard import LENGTH, STOP, Reply
+from mmaupro_ext.heard import Reply
 from mmaupro_ext.models.engines import server_check
 from mmaupro_ext.models.engines.chats import Message
-from mmaupro_ext.models.engines.connecting import KEY_VARIABLE, connect
-from mmaupro_ext.models.engines.engine import (
-    STEREO,
-    USUAL_WINDOW_S,
-    EngineLM,
-    PreparedChat,
-    refuse_ranks,
-)
-from mmaupro_ext.models.engines.protocol import (
-    FORMS,
-    Answer,
-    Usage,
-    read_answer,
-    write_message,
-    write_part,
-)
+from mmaupro_ext.models.engines.connecting import connect, key_of
+from mmaupro_ext.models.engines.engine import STEREO, USUAL_WINDOW_S, EngineLM, refuse_ranks
+from mmaupro_ext.models.engines.known_models import known_model
+from mmaupro_ext.models.engines.protocol import FORMS, Answer, Usage, read_answer, text_of
+from mmaupro_ext.models.engines.request_body import RequestBody
 from mmaupro_ext.models.engines.server_fixes import fix_for
 from mmaupro_ext.models.items import Answers, Question, attempt, questions_of
-from mmaupro_ext.util import json_object, positive, require_choice
+from mmaupro_ext.server_settings import ServerSettings
+from mmaupro_ext.util import arguments_of, positive, refuse_unknown, require_choice
 
 logger = logging.getLogger(__name__)
 
-SENDS = ("wav", "original")
-TOKENS_FIELDS = ("max_tokens", "max_completion_tokens")
-# More stop strings are refused by OpenAI; all of them are looked for in the answer as well.
-MOST_STOPS = 4
 DEFAULT_CONCURRENCY = 8
+_NO_ARGUMENTS = ("name", "api_key")  # what nobody should be pointed to
 CHECK_TRIES = 2
 
 
@@ -67,41 +54,57 @@ class OpenAIAudioLM(EngineLM):
     Parameters
     ----------
     base_url : str
-        Base address, such as ``http://localhost:8000/v1``.
-    model : str, optional
+        Address, usually ending in `/v1`, without a query.
+    model : str
         Name of the model there; default: the only one that the server lists.
     api_key_env : str
-        Environment variable with the key; nothing else takes a key, so that none gets into results.
-    audio_format : {"auto", "input_audio", "audio_url"}
-        How a clip is written in a request. "auto" is found out by two short requests: OpenAI's
-        `input_audio` where the server takes it, else `audio_url` with a data: URI.
-    send : {"wav", "original"}
-        16-bit WAV at `sampling_rate`; or the bytes of the file, where it is given whole and by
-        itself, with all its channels and at its own rate.
+        Environment variable with the key; default: `OPENAI_API_KEY`, which may be unset. A key itself is
+        no argument: these are written into the results.
+    api_key_file : str
+        File with the key, instead. After a 401 it is read anew.
+    api_key_command : str
+        Command that prints the key, instead, such as `gcloud auth print-access-token`; run anew after a 401.
+    api_key_header : str
+        The header that takes the key as it is, such as `api-key`; default: a bearer token in `Authorization`.
+    headers : dict
+        More headers, as JSON. Results and logs show their names only.
+    query : dict
+        What follows the `?` of each request, as JSON, such as `{"api-version": "2025-01-01-preview"}`.
+    audio_format : {"auto", "input_audio", "audio_url", "input_audio_uri"}
+        How a clip is written: OpenAI's `input_audio`; `audio_url` with a data: URI; `input_audio` with a
+        data: URI. "auto" finds out by short requests, in this order.
+    send : {"wav", "flac", "original"}
+        16-bit WAV or FLAC (about half as large, the same samples) at `sampling_rate`; or the bytes of the
+        file, where it is given whole and by itself, with all its channels and at its own rate.
+    stream : bool
+        Have answers streamed, for servers that answer in no other way and for gateways that end what is
+        silent for long. A stream that breaks off is asked for again.
     check : bool
-        Whether a few short requests go first: in which form the server takes audio, whether it
-        passes over sounds or images, whether it cuts clips beyond 30 s that are sent whole, whether
-        it takes stop strings (see `server_check`).
-    concurrency : int, optional
-        Requests under way at a time; default: lm_eval's ``--batch_size``, if it is more than 1,
-        else 8.
+        Whether a few short requests go first (see above).
+    concurrency : int
+        Requests under way at a time; default: `--batch_size`, if it is more than 1, else 8.
     max_retries : int
-        How often a request is repeated whose failure may pass, with exponential backoff, jitter
-        and the server's Retry-After.
-    requests_per_minute : float, optional
-        Requests started per minute at most.
+        How often a request is repeated whose failure may pass: no connection, no whole answer in time, a
+        malformed one, 408, 409, 425, 429, 5xx; with exponential backoff, jitter and Retry-After.
+    requests_per_minute : float
+        Requests started per minute at most; default: no limit.
     timeout : float
-        Seconds until a request without an answer counts as failed.
+        Seconds within which the last byte of an answer must have come.
+    max_request_mb : float
+        A request with more than so many 10^6 bytes is not sent, and its item errored; default: no bound.
     max_tokens_field : {"max_tokens", "max_completion_tokens"}
         What a request calls the length of a reply.
-    seed : int, optional
+    send_temperature : bool
+        Whether the temperature is sent; `false` for models that refuse it.
+    seed : int
         Sent with every request.
-    extra_body : dict or str, optional
+    extra_body : dict
         More fields for every request, as JSON.
     batch_size, max_batch_size, device
         Of lm_eval's command line. The server batches by itself and has its own device.
     **audio
-        `max_gen_toks`, `think_end_token`, and how audio is given: see `EngineLM`.
+        `max_gen_toks`, `think_end_token`, and how audio is given: see `EngineLM`. `whole_s` is taken from
+        the model's name where that is known (`known_models`).
 
     Raises
     ------
@@ -115,16 +118,24 @@ class OpenAIAudioLM(EngineLM):
         base_url: str | None = None,
         model: str | None = None,
         *,
-        api_key_env: str = KEY_VARIABLE,
+        api_key_env: str | None = None,
+        api_key_file: str | None = None,
+        api_key_command: str | None = None,
+        api_key_header: str | None = None,
         api_key: Any = None,
+        headers: dict[str, Any] | str | None = None,
+        query: dict[str, Any] | str | None = None,
         audio_format: str = "auto",
         send: str = "wav",
+        stream: bool = False,
         check: bool = True,
         concurrency: int | None = None,
         max_retries: int = 5,
         requests_per_minute: float | None = None,
         timeout: float = 600.0,
+        max_request_mb: float | None = None,
         max_tokens_field: str = "max_tokens",
+        send_temperature: bool = True,
         seed: int | None = None,
         extra_body: dict[str, Any] | str | None = None,
         batch_size: int | str | None = None,
@@ -132,33 +143,43 @@ class OpenAIAudioLM(EngineLM):
         device: str | None = None,
         **audio: Any,
     ) -> None:
+        known = [*arguments_of(OpenAIAudioLM), *arguments_of(EngineLM)]
+        refuse_unknown("openai-audio", audio, [name for name in known if name not in _NO_ARGUMENTS])
         require_choice("audio_format", audio_format, ("auto", *FORMS))
-        require_choice("send", send, SENDS)
-        require_choice("max_tokens_field", max_tokens_field, TOKENS_FIELDS)
-        super().__init__("the server", **audio)
         refuse_ranks(
             "openai-audio",
             "Start it once, without accelerate launch or torchrun, and set concurrency=N in "
             "--model_args to what the server takes at a time.",
         )
-        self.audio_format, self.send, self.check = audio_format, send, bool(check)
+        self.body = RequestBody(
+            send=send,
+            max_tokens_field=max_tokens_field,
+            send_temperature=send_temperature,
+            stream=stream,
+            seed=seed,
+            extra_body=extra_body,
+        )
+        self.audio_format, self.check = audio_format, bool(check)
         self.form = FORMS[0] if audio_format == "auto" else audio_format
-        self.max_tokens_field, self.seed = max_tokens_field, seed
-        self.extra_body = json_object("extra_body", extra_body)
         self.finding = server_check.Finding()
         self.usage = Usage()
         self.server = connect(
             base_url,
             model,
-            key_variable=api_key_env,
-            key=api_key,
+            key=key_of(api_key, api_key_env, api_key_file, api_key_command),
+            key_header=api_key_header,
+            headers=headers,
+            query=query,
             settings=ServerSettings(
                 concurrency=_concurrency(concurrency, batch_size),
                 per_minute=positive("requests_per_minute", requests_per_minute, float),
                 timeout_s=positive("timeout", timeout, float) or 0.0,
                 tries=1 + int(max_retries),
+                largest_mb=positive("max_request_mb", max_request_mb, float),
             ),
         )
+        self.whole_source, audio = _with_whole_s(self.server.model, audio)
+        super().__init__("the server", **audio)
 
     # ---- what lm_eval asks --------------------------------------------------------------------
 
@@ -173,28 +194,28 @@ class OpenAIAudioLM(EngineLM):
             "model_class": "openai-audio",
             "model": self.server.model,
             "server": self.server.url,
+            "query": self.server.query,
             "audio_format": self.audio_format,
-            "send": self.send,
-            "seed": self.seed,
-            "max_tokens_field": self.max_tokens_field,
-            "extra_body": self.extra_body,
+            **self.body.as_dict(),
         }
 
     def get_model_info(self) -> dict[str, Any]:
         """Return what is written beside the results: the server, how it was asked, what it said."""
         info = {
             **super().get_model_info(),
+            "whole_s_from": self.whole_source,
             "server": self.server.url,
             "served_model": self.server.model,
             "audio_format": self.form,
-            "send": self.send,
+            "send": self.body.send,
+            "stream": self.body.stream,
             "check": self.finding.as_dict() if self.check else None,
             "concurrency": self.server.settings.concurrency,
             "requests": self.server.requests,
             "retries": self.server.retries,
             **self.usage.as_dict(),
         }
-        if self.channels == STEREO or self.send == "original":
+        if self.channels == STEREO or self.body.send == "original":
             info["note"] = (
                 "both channels of stereo files were sent; whether the model behind the server hears "
                 "them apart is not known here"
@@ -268,9 +289,10 @@ class OpenAIAudioLM(EngineLM):
         return answers.in_order()
 
     def _serve(self, session: Session, question: Question, gen_kwargs: dict[str, Any]) -> Served:
-        prepared = self.prepare(question, untouched=self.send == "original")
-        parameters, until = self._parameters(gen_kwargs)
-        body = {**self._chat_body(prepared), **parameters}
+        prepared = self.prepare(question, untouched=self.body.send == "original")
+        options, until, max_gen_toks = self.options_of(gen_kwargs)
+        stops = until if self.finding.stops is not False else []
+        body = self.body.of_chat(prepared, self.form, options, stops, max_gen_toks)
         try:
             answer = session.complete(body, read_answer)
         except RequestFailedError as failure:
@@ -278,28 +300,8 @@ class OpenAIAudioLM(EngineLM):
             raise ItemError(
                 failure.problem, fix=fix_for(words, failure.status, self.form)
             ) from failure
-        text = _text_of(answer)
-        return Served(self.reply_of(text, until, answer.finish, prepared.heard), answer)
-
-    def _parameters(self, gen_kwargs: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
-        """Return the fields of a request besides the chat, and all stop strings."""
-        options, until, max_gen_toks = self.options_of(gen_kwargs)
-        parameters: dict[str, Any] = {self.max_tokens_field: max_gen_toks}
-        if until and self.finding.stops is not False:
-            parameters["stop"] = until[:MOST_STOPS]
-        if self.seed is not None:
-            parameters["seed"] = int(self.seed)
-        return {**parameters, **options, **self.extra_body}, until
-
-    def _chat_body(self, prepared: PreparedChat) -> dict[str, Any]:
-        body: dict[str, Any] = {
-            "messages": [write_message(message, self.form) for message in prepared.messages]
-        }
-        if prepared.chat.goes_on:
-            # vLLM and SGLang go on with the last message by these fields, llama-server without
-            # them; a server that knows neither refuses them, which is better than a new answer.
-            body |= {"continue_final_message": True, "add_generation_prompt": False}
-        return body
+        reply = self.reply_of(text_of(answer), until, answer.finish, prepared.heard)
+        return Served(reply, answer)
 
     # ---- check --------------------------------------------------------------------------------
 
@@ -307,20 +309,14 @@ class OpenAIAudioLM(EngineLM):
         self, session: Session, questions: Sequence[Question], requests: Sequence[Instance]
     ) -> None:
         """Find out what the server takes, when requests first need it."""
-        if not self.check:
+        if not self.check or not requests:
             return
-        rate = self.reader.sampling_rate
         fixes: dict[str, str] = {}
+        # A temperature that is refused is found here, not in every item.
+        options, _, _ = self.options_of(requests[0].args[1])
 
         def ask(message: Message, form: str, **parameters: Any) -> int | None:
-            # Typed parts also without a sound: some servers write them otherwise than plain text.
-            content = [write_part(part, form) for part in message.parts]
-            body = {
-                "messages": [{"role": "user", "content": content}],
-                self.max_tokens_field: 1,
-                **parameters,
-                **self.extra_body,
-            }
+            body = self.body.of_check(message, form, options | parameters)
             try:
                 answer = session.complete(body, read_answer, tries=CHECK_TRIES)
             except RequestFailedError as failure:
@@ -329,43 +325,43 @@ class OpenAIAudioLM(EngineLM):
             tokens = answer.usage.get("prompt_tokens")
             return tokens if isinstance(tokens, int) and tokens > 0 else None
 
-        before = found = self.finding
         kinds = {kind for question in questions for kind in question.media}
-        if "audio" in kinds:
-            if found.form is None:
-                forms = FORMS if self.audio_format == "auto" else (self.audio_format,)
-                found = server_check.find_form(ask, found, forms, rate, fixes)
-            longest_s = self.longest_block_s(questions)
-            if longest_s > max(USUAL_WINDOW_S, found.longest_s or 0.0):
-                found = server_check.check_length(ask, found, longest_s, rate)
-        if "visual" in kinds and found.images is None:
-            found = server_check.check_images(ask, found)
-        if found.stops is None and any(map(_has_stops, requests)):
-            found = server_check.check_stops(ask, found, rate)
-        if found != before:
-            logger.info("what the server takes: %s", found.as_dict())
-        self.finding = found
-        self.form = found.form or self.form
-
-
-def _text_of(answer: Answer) -> str:
-    """Return the text of an answer; raise ItemError where it has none that the model meant to give."""
-    if answer.finish_reason == "content_filter":
-        raise ItemError(
-            "a filter of the server stopped the answer", fix="Its provider says what it filters."
+        self.finding = server_check.find_out(
+            ask,
+            self.finding,
+            FORMS if self.audio_format == "auto" else (self.audio_format,),
+            self.reader.sampling_rate,
+            fixes,
+            longest_s=self.longest_block_s(questions) if "audio" in kinds else None,
+            beyond_s=USUAL_WINDOW_S,
+            images="visual" in kinds,
+            stops=any(map(_has_stops, requests)),
         )
-    text = answer.text or ""
-    if text.strip() or (answer.text == "" and answer.finish == STOP and not answer.reasoning):
-        return text
-    thought = answer.reasoning or answer.finish == LENGTH
-    raise ItemError(
-        f"the answer holds no text (finish_reason {answer.finish_reason!r}"
-        + (", only thoughts" if answer.reasoning else "")
-        + ")",
-        fix="Give it more room with --gen_kwargs max_gen_toks=N, or switch its thinking off."
-        if thought
-        else "See the log of the server.",
+        self.form = self.finding.form or self.form
+
+
+def _with_whole_s(model: str, audio: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Return where `whole_s` comes from, and how audio is given with it."""
+    if audio.get("whole_s") is not None:
+        return "whole_s", audio
+    if audio.get("long_audio", "auto") != "auto":
+        return "long_audio", audio
+    known = known_model(model)
+    if known is None:
+        logger.info(
+            "how much audio %s takes at once is not known: clips beyond %g s go as numbered windows. If it "
+            "takes more, say so with whole_s=SECONDS in --model_args",
+            model,
+            USUAL_WINDOW_S,
+        )
+        return "default", audio
+    logger.info(
+        "%s takes %g s of audio at once (%s): clips up to that go whole. whole_s=SECONDS changes it",
+        model,
+        known.whole_s,
+        known.source,
     )
+    return known.source, {**audio, "whole_s": known.whole_s}
 
 
 def _no_scores(names: Sequence[str]) -> ConfigError:

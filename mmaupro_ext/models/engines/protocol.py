@@ -13,6 +13,7 @@ import numpy as np
 import soundfile
 
 from mmaupro_ext import audio
+from mmaupro_ext.errors import ItemError
 from mmaupro_ext.heard import LENGTH, STOP
 from mmaupro_ext.models.engines.chats import Message, Part, Sound
 from mmaupro_ext.models.media import Samples
@@ -20,8 +21,11 @@ from mmaupro_ext.models.media import Samples
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-# How a clip is written: OpenAI's own way, and that of vLLM and SGLang, like images.
-FORMS = ("input_audio", "audio_url")
+# How a clip is written: OpenAI's own way; that of vLLM and SGLang, like images; OpenAI's with a data: URI
+# in place of the bytes, for Qwen's own API.
+FORMS = ("input_audio", "audio_url", "input_audio_uri")
+# How samples are encoded: name -> libsndfile's container and subtype.
+ENCODINGS = {"wav": ("WAV", "PCM_16"), "flac": ("FLAC", "PCM_16"), "wav-float": ("WAV", "FLOAT")}
 _MEDIA_TYPES = {"mp3": "audio/mpeg"}
 # libsndfile's names of containers -> what OpenAI's protocol and media types call them.
 FORMATS = {"WAV": "wav", "WAVEX": "wav", "MP3": "mp3", "FLAC": "flac", "OGG": "ogg", "AIFF": "aiff"}
@@ -30,17 +34,17 @@ FINISHES = {"stop": STOP, "eos": STOP, "end_turn": STOP, "length": LENGTH, "max_
 _TEXT_PARTS, _THOUGHTS = ("text", "output_text"), ("thinking", "reasoning")
 
 
-def write_message(message: Message, form: str, subtype: str = "PCM_16") -> dict[str, Any]:
+def write_message(message: Message, form: str, encoding: str = "wav") -> dict[str, Any]:
     """Return a message as the protocol has it.
 
     Parameters
     ----------
     message : Message
         With its parts in order.
-    form : {"input_audio", "audio_url"}
+    form : {"input_audio", "audio_url", "input_audio_uri"}
         How clips are written.
-    subtype : {"PCM_16", "FLOAT"}
-        Of the WAV files.
+    encoding : {"wav", "flac", "wav-float"}
+        Of clips that do not go as their files are.
 
     Returns
     -------
@@ -49,11 +53,11 @@ def write_message(message: Message, form: str, subtype: str = "PCM_16") -> dict[
     """
     content: Any = message.text
     if content is None:
-        content = [write_part(part, form, subtype) for part in message.parts]
+        content = [write_part(part, form, encoding) for part in message.parts]
     return {"role": message.role, "content": content}
 
 
-def write_part(part: Part, form: str, subtype: str = "PCM_16") -> dict[str, Any]:
+def write_part(part: Part, form: str, encoding: str = "wav") -> dict[str, Any]:
     """Return one part of a message; see `write_message`."""
     if isinstance(part, str):
         return {"type": "text", "text": part}
@@ -65,16 +69,17 @@ def write_part(part: Part, form: str, subtype: str = "PCM_16") -> dict[str, Any]
     if part.file is not None:
         content, kind = original(part.file)
     else:
-        content, kind = wav(part.samples, part.sampling_rate, subtype), "wav"
-    if form == "input_audio":
-        sound = {"data": base64_text(content), "format": kind}
-        return {"type": "input_audio", "input_audio": sound}
-    media_type = _MEDIA_TYPES.get(kind, f"audio/{kind}")
-    return {"type": "audio_url", "audio_url": {"url": data_uri(content, media_type)}}
+        content = encoded(part.samples, part.sampling_rate, encoding)
+        kind = FORMATS[ENCODINGS[encoding][0]]
+    if form == "audio_url":
+        media_type = _MEDIA_TYPES.get(kind, f"audio/{kind}")
+        return {"type": "audio_url", "audio_url": {"url": data_uri(content, media_type)}}
+    data = base64_text(content) if form == "input_audio" else data_uri(content, "")
+    return {"type": "input_audio", "input_audio": {"data": data, "format": kind}}
 
 
-def wav(samples: Samples, sampling_rate: int, subtype: str = "PCM_16") -> bytes:
-    """Return samples as a WAV file.
+def encoded(samples: Samples, sampling_rate: int, encoding: str) -> bytes:
+    """Return samples as a file.
 
     Parameters
     ----------
@@ -82,7 +87,7 @@ def wav(samples: Samples, sampling_rate: int, subtype: str = "PCM_16") -> bytes:
         float32, shape `(samples,)`, or `(2, samples)` for two channels.
     sampling_rate : int
         In Hz.
-    subtype : {"PCM_16", "FLOAT"}
+    encoding : {"wav", "flac", "wav-float"}
         16-bit samples are rounded, and what resampling made larger than full scale is full scale;
         those of a 16-bit file at its own rate come out as they are in the file.
 
@@ -91,11 +96,12 @@ def wav(samples: Samples, sampling_rate: int, subtype: str = "PCM_16") -> bytes:
     bytes
         The file.
     """
+    container, subtype = ENCODINGS[encoding]
     content: Any = samples.T
     if subtype == "PCM_16":
         content = np.clip(np.rint(content * 32768.0), -32768, 32767).astype(np.int16)
     file = io.BytesIO()
-    soundfile.write(file, content, sampling_rate, format="WAV", subtype=subtype)
+    soundfile.write(file, content, sampling_rate, format=container, subtype=subtype)
     return file.getvalue()
 
 
@@ -151,6 +157,32 @@ class Answer:
     def finish(self) -> str | None:
         """Why it ended, "stop" or "length"; None where the server's word is none of those known."""
         return FINISHES.get(self.finish_reason or "")
+
+
+def text_of(answer: Answer) -> str:
+    """Return the text of an answer.
+
+    Raises
+    ------
+    ItemError
+        When it has none that the model meant to give.
+    """
+    if answer.finish_reason == "content_filter":
+        raise ItemError(
+            "a filter of the server stopped the answer", fix="Its provider says what it filters."
+        )
+    text = answer.text or ""
+    if text.strip() or (answer.text == "" and answer.finish == STOP and not answer.reasoning):
+        return text
+    thought = answer.reasoning or answer.finish == LENGTH
+    raise ItemError(
+        f"the answer holds no text (finish_reason {answer.finish_reason!r}"
+        + (", only thoughts" if answer.reasoning else "")
+        + ")",
+        fix="Give it more room with --gen_kwargs max_gen_toks=N, or switch its thinking off."
+        if thought
+        else "See the log of the server.",
+    )
 
 
 class Usage:

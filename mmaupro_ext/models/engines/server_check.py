@@ -81,6 +81,56 @@ class Finding:
         }
 
 
+def find_out(
+    ask: Ask,
+    finding: Finding,
+    forms: tuple[str, ...],
+    sampling_rate: int,
+    fixes: Mapping[str, str],
+    *,
+    longest_s: float | None,
+    beyond_s: float,
+    images: bool,
+    stops: bool,
+) -> Finding:
+    """Find out what a run needs and was not asked before.
+
+    Parameters
+    ----------
+    ask, finding, forms, sampling_rate, fixes
+        See `find_form`.
+    longest_s : float or None
+        Length of the run's longest sound in seconds; None where it has none.
+    beyond_s : float
+        Sounds of up to so many seconds are taken to be heard whole.
+    images, stops : bool
+        Whether the run has images, and stop strings.
+
+    Returns
+    -------
+    Finding
+        What is known now.
+
+    Raises
+    ------
+    ConfigError
+        When something does not reach the model.
+    """
+    found = finding
+    if longest_s is not None:
+        if found.form is None:
+            found = find_form(ask, found, forms, sampling_rate, fixes)
+        if longest_s > max(beyond_s, found.longest_s or 0.0):
+            found = check_length(ask, found, longest_s, sampling_rate)
+    if images and found.images is None:
+        found = check_images(ask, found)
+    if stops and found.stops is None:
+        found = check_stops(ask, found, sampling_rate)
+    if found != finding:
+        logger.info("what the server takes: %s", found.as_dict())
+    return found
+
+
 def find_form(
     ask: Ask,
     finding: Finding,

@@ -40,20 +40,35 @@ _KNOWN: tuple[tuple[str, str], ...] = (
         "The model behind this server sees nothing: serve one that takes images.",
     ),
     (
+        r"stream mode|only supports? stream|enable.{0,12}stream|stream.{0,20}must be (set to )?true",
+        "This model answers in streams only: add stream=true to --model_args.",
+    ),
+    (
+        r"use .?max_completion_tokens",
+        "Add max_tokens_field=max_completion_tokens to --model_args.",
+    ),
+    (
+        r"temperature.{0,60}(not support|unsupported|deprecated|only the default)"
+        r"|(not support|unsupported).{0,60}temperature",
+        "This model takes no temperature: add send_temperature=false to --model_args.",
+    ),
+    (
         r"input_audio\.format|unsupported (audio )?format|invalid or corrupted audio|format not recogni"
         r"|could not decode|failed to (load|decode) audio",
-        "The server cannot read this audio format: leave out send=original, and clips go as 16-bit WAV.",
+        "The server cannot read this audio format: leave out send=original or send=flac, and "
+        "clips go as 16-bit WAV.",
     ),
     (
         r"unsupported content|content\[\]\.type|audio_url|input_audio|unknown part type"
+        r"|url does not appear to be valid"
         r"|input should be 'text'",
         "The server does not know this form of audio: set audio_format={other}, or leave it to "
         "audio_format=auto.",
     ),
     (
         r"temperature|top_p|stop|seed|max_tokens|max_completion_tokens|unexpected fields|extra inputs",
-        "The server refuses a parameter: change it by --gen_kwargs, or by max_tokens_field, seed or "
-        "extra_body in --model_args.",
+        "The server refuses a parameter: change it by --gen_kwargs, or by max_tokens_field, "
+        "send_temperature, seed or extra_body in --model_args.",
     ),
     (
         r"requires that either input content or output modality contain audio",
@@ -61,7 +76,11 @@ _KNOWN: tuple[tuple[str, str], ...] = (
     ),
 )
 _GENERAL = "See the log of the server."
-_OTHER_FORM = {"input_audio": "audio_url", "audio_url": "input_audio"}
+_OTHER_FORM = {
+    "input_audio": "audio_url or input_audio_uri",
+    "audio_url": "input_audio or input_audio_uri",
+    "input_audio_uri": "input_audio or audio_url",
+}
 
 
 def fix_for(words: str, status: int | None, form: str) -> str:
@@ -73,13 +92,14 @@ def fix_for(words: str, status: int | None, form: str) -> str:
         What the server wrote, or what happened.
     status : int or None
         Of a refusal; None where a request was tried in vain.
-    form : {"input_audio", "audio_url"}
+    form : {"input_audio", "audio_url", "input_audio_uri"}
         How audio was sent.
     """
     if status == 413:
         return (
-            "The request is too large for the server or a proxy before it: raise their limit, send "
-            "compressed files with send=original, or choose long_audio=uniform or truncate."
+            "The request is too large for max_request_mb, the server or a proxy before it: raise their "
+            "limit, send half as much with send=flac or the compressed files with send=original, or "
+            "choose long_audio=uniform or truncate."
         )
     for pattern, fix in _KNOWN:
         if re.search(pattern, words, re.IGNORECASE):

@@ -15,7 +15,7 @@ from mmaupro_ext.models.families import Family, find_family
 from mmaupro_ext.models.families.family import Writing
 
 # LLM.chat takes sounds as URLs only; a WAV of floats is what was decoded, bit for bit.
-FORM, SUBTYPE = "audio_url", "FLOAT"
+FORM, ENCODING = "audio_url", "wav-float"
 
 
 class PromptWriter:
@@ -52,7 +52,7 @@ class PromptWriter:
             When a plain prompt has media for which no placeholder is known.
         """
         if prepared.chat.rendered:
-            messages = [write_message(message, FORM, SUBTYPE) for message in prepared.messages]
+            messages = [write_message(message, FORM, ENCODING) for message in prepared.messages]
             return ChatPrompt(messages, prepared.chat.goes_on)
         (message,) = prepared.messages
         text = "".join(
