@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from mmaupro_ext.errors import ConfigError, MMAUProError
+from mmaupro_ext.masking import masked
 
 logger = logging.getLogger(__name__)
 
@@ -64,7 +65,7 @@ class Failed:
     @classmethod
     def of(cls, error: BaseException) -> Failed:
         """Return what an exception said."""
-        words = " ".join(str(error).split())[:_LONGEST]
+        words = " ".join(masked(str(error)).split())[:_LONGEST]
         name = type(error).__name__
         return cls(f"{name}: {words}" if words else name, is_out_of_memory(error))
 

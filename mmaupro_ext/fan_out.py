@@ -14,8 +14,11 @@ T = TypeVar("T")
 INTERRUPTED_GRACE_S = 0.5
 
 
-class StoppedError(Exception):
-    """Everything ended while a piece of work waited for its turn."""
+class StoppedError(BaseException):
+    """Everything ended while a piece of work waited for its turn.
+
+    No `Exception`: what makes errored items of exceptions must not make one of it.
+    """
 
 
 def each(

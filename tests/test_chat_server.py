@@ -220,7 +220,7 @@ def test_a_closed_session_leaves_no_thread_waiting():
         def wait(session):
             try:
                 session.complete({"messages": []}, text_of)
-            except Exception as error:
+            except BaseException as error:
                 raised.append(type(error).__name__)
 
         with chat.session() as session:

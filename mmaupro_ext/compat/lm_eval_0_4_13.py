@@ -164,7 +164,6 @@ def look_at_tasks(module: Any) -> None:
     """Let our models refuse tasks before hours are spent on others, and count what they could not serve."""
     if getattr(module.evaluate, _PATCHED, False):
         return
-    secret_arguments.hide_in_simple_evaluate(module)
     original = module.evaluate
 
     def evaluate(*arguments: Any, **options: Any) -> Any:
@@ -198,7 +197,6 @@ def note_states_of_files(module: Any) -> None:
     """
     if not _once(module.CachingLM):
         return
-    secret_arguments.reveal_to_models(module)
     original = module.CachingLM.__getattr__
 
     def __getattr__(self: Any, name: str) -> Any:  # noqa: N807 - takes the place of the class's own
@@ -382,12 +380,16 @@ def _log_as_lm_eval_does() -> None:
         ours.propagate = False
 
 
+def _both(one: Callable[[Any], None], other: Callable[[Any], None]) -> Callable[[Any], None]:
+    return lambda module: (one(module), other(module))[1]
+
+
 PATCHES: dict[str, Callable[[Any], None]] = {
     "lm_eval.models": add_models,
     "lm_eval.tasks.manager": add_tasks,
     "lm_eval.config.evaluate_config": check_data_first,
-    "lm_eval.evaluator": look_at_tasks,
-    "lm_eval.api.model": note_states_of_files,
+    "lm_eval.evaluator": _both(look_at_tasks, secret_arguments.hide_in_simple_evaluate),
+    "lm_eval.api.model": _both(note_states_of_files, secret_arguments.reveal_to_models),
     "lm_eval.api.task": keep_requests_apart,
     "lm_eval.loggers": log_what_was_heard,
     "lm_eval._cli.run": tidy_the_run,

@@ -14,6 +14,8 @@ from typing import Any
 from mmaupro_ext import plugin
 from mmaupro_ext.masking import hidden, revealed, shown
 
+_PATCHED = "_mmaupro_ext_hides_secrets"
+
 
 def hide_in_config(config: Any, metadata: dict[str, Any] | None) -> dict[str, Any] | None:
     """Hide the secrets in an `EvaluatorConfig` whose model is ours; return metadata without them, too."""
@@ -27,6 +29,8 @@ def hide_in_config(config: Any, metadata: dict[str, Any] | None) -> dict[str, An
 def hide_in_simple_evaluate(module: Any) -> None:
     """Let `simple_evaluate` hide the secrets among the arguments of a model of ours."""
     original = module.simple_evaluate
+    if hasattr(original, _PATCHED):
+        return
 
     @functools.wraps(original)
     def simple_evaluate(*arguments: Any, **options: Any) -> Any:
@@ -47,16 +51,20 @@ def hide_in_simple_evaluate(module: Any) -> None:
                 results[name] = shown(results[name])
         return results
 
+    setattr(simple_evaluate, _PATCHED, True)
     module.simple_evaluate = simple_evaluate
 
 
 def reveal_to_models(module: Any) -> None:
     """Let models be made with what was hidden."""
     original = module.LM.create_from_arg_obj.__func__
+    if hasattr(original, _PATCHED):
+        return
 
     def create_from_arg_obj(
         cls: Any, arg_dict: dict[str, Any], additional_config: dict[str, Any] | None = None
     ) -> Any:
         return original(cls, revealed(arg_dict), additional_config)
 
+    setattr(create_from_arg_obj, _PATCHED, True)
     module.LM.create_from_arg_obj = classmethod(create_from_arg_obj)

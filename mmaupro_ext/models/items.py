@@ -18,6 +18,7 @@ from mmaupro_ext import heard
 from mmaupro_ext.errors import ItemError, MMAUProError
 from mmaupro_ext.failing import Failed, Streak
 from mmaupro_ext.heard import Reply
+from mmaupro_ext.masking import masked
 from mmaupro_ext.models.media import media_key, media_of, names_of
 from mmaupro_ext.replies import error_reply, parse_error
 
@@ -230,6 +231,7 @@ def failure(question: Question, problem: str, fix: str | None, file: str | None 
     file : str, optional
         The file concerned; default: all files of the item.
     """
+    problem = masked(problem)
     file = file or names_of(question.media) or None
     named = f"{question.item}, {file}" if file else question.item
     logger.error("%s: %s. %s", named, problem, fix or "")
