@@ -148,9 +148,16 @@ setup(
     package_dir={"mmaupro_ext": "mmaupro_ext", "mmaupro_ext.tasks": "tasks"},
     package_data={
         "mmaupro_ext": ["py.typed"],
+        "mmaupro_ext.benchmarks": ["faults/*.json"],
         "mmaupro_ext.compat": ["*.pth"],
         "mmaupro_ext.tasks": ["**/*.yaml", "**/*_yaml", "**/*.md", "**/*.py"],
-        "mmaupro_ext.data": ["sample/*.parquet", "sample/*.json", "sample/*.md", "sample/data/*"],
+        "mmaupro_ext.data": [
+            "sample/*.parquet",
+            "sample/*.json",
+            "sample/*.md",
+            "sample/data/*",
+            "samples/**/*",
+        ],
         "mmaupro_ext.models.nano": ["README.md", "checkpoint/*"],
         "mmaupro_ext.native": ["*.pyi"],
     },

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from mmaupro_ext.benchmarks import BENCHMARKS
 from mmaupro_ext.errors import ConfigError
 from mmaupro_ext.scoring import presets
 from mmaupro_ext.scoring.presets import PRESETS, resolve
@@ -67,8 +68,12 @@ def test_the_documentation_has_the_table_of_options_as_it_is():
     assert presets.options_table() in (DOCS / "scoring.md").read_text(encoding="utf-8")
 
 
-def test_every_value_but_the_letter_switch_belongs_to_a_preset():
+def test_every_value_but_the_switches_of_letters_belongs_to_a_preset():
     """An option that no preset sets is a room without a use."""
     for option in presets.OPTIONS:
-        used = {getattr(preset.options, option.name) for preset in PRESETS.values()}
-        assert set(option.values) - used <= {"on"}, option.name
+        used = {
+            getattr(presets.resolve(name, benchmark=one.name).options, option.name)
+            for one in BENCHMARKS.values()
+            for name in one.presets
+        }
+        assert set(option.values) - used <= {"on", "lettered-token-sets"}, option.name

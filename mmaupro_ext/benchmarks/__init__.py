@@ -30,6 +30,8 @@ __all__ = [
     "File",
     "RowError",
     "TaskName",
+    "asks_for_ours",
+    "categories_of",
     "of",
     "parse_task",
 ]
@@ -95,3 +97,20 @@ def parse_task(name: str) -> TaskName | None:
         if found is not None:
             return found
     return None
+
+
+def categories_of(asked: TaskName) -> tuple[str, ...]:
+    """Return the slugs of the categories that a task asks for; variants ask multiple choice alone."""
+    described = BENCHMARKS[asked.benchmark]
+    if asked.part in described.by_slug:
+        return (asked.part,)
+    return described.parts.get(asked.part) or tuple(
+        slug
+        for slug, category in described.by_slug.items()
+        if not asked.variant or category.kind in ("closed", "hidden")
+    )
+
+
+def asks_for_ours(tasks: object) -> bool:
+    """Tell whether what a user gave as tasks (names, patterns, files) can mean one of our benchmarks."""
+    return any(name in str(tasks) for name in (*BENCHMARKS, SUITE))

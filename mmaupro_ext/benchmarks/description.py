@@ -123,10 +123,13 @@ class Benchmark:
     clip_column : str
         Column that holds a clip's bytes in the release, and the clip's relative path in `rows.jsonl`; or the
         column that names a member of an archive.
+    identify : callable or None
+        Released row -> its id and its category. Raises `RowError` where it has none: such a file is not used.
+        None: its rows have a schema of their own (MMAU-Pro).
     read_row : callable or None
-        Released row -> id, category, question, choices, answer, audio_path and attributes of a document.
-        Raises `RowError` for a row that it cannot read. A choice that is "" holds the place of a letter that
-        no choice has. None: its rows have a schema of their own (MMAU-Pro).
+        Released row -> question, choices, answer, audio_path and attributes of a document. Raises `RowError`
+        for a row that cannot be asked: it is counted as errored. A choice that is "" holds the place of a
+        letter that no choice has.
     prompt : callable or None
         (question, choices) -> the text that the benchmark's authors ask with, without audio. None: they have
         published none, and ours is asked.
@@ -159,6 +162,7 @@ class Benchmark:
     columns: tuple[str, ...]
     files: tuple[File, ...]
     clip_column: str
+    identify: Callable[[Row], tuple[str, str]] | None
     read_row: Callable[[Row], Fields] | None
     prompt: Callable[[str, Sequence[str]], str] | None
     rule: str
@@ -180,6 +184,11 @@ class Benchmark:
     def by_value(self) -> dict[str, Category]:
         """Its categories by the value that documents carry."""
         return {category.value: category for category in self.categories}
+
+    @property
+    def part_note(self) -> str:
+        """Key of lm_eval's metadata under which a run notes which part of the data it has."""
+        return f"{self.name.replace('-', '_')}_data"
 
     def task(self, variant: str = "", sample: bool = False, part: str = "") -> str:
         """Return the name of a task or group; see `TaskName`."""

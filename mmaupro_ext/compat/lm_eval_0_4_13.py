@@ -3,7 +3,7 @@
 =================================  ======================================================
 ``lm_eval.models``                 our model names join the built-in ones
 ``lm_eval.tasks.manager``          our task folder joins the built-in one
-``lm_eval.config.evaluate_config`` a run that asks for MMAU-Pro without its data stops
+``lm_eval.config.evaluate_config`` a run that asks for a benchmark without its data stops
                                    before the model is loaded
 ``lm_eval.evaluator``              a model of ours sees the tasks before anything runs, and
                                    refuses what it cannot answer; an item that it could not
@@ -123,38 +123,39 @@ def check_data_first(module: Any) -> None:
         metadata = secret_arguments.hide_in_config(self, metadata)
         if _run is not None:
             _run.config = self
-        if "mmaupro" not in str(self.tasks):
-            return original(self, metadata)
-        from mmaupro_ext import __version__, data
+        from mmaupro_ext import __version__, benchmarks, data
 
+        if not benchmarks.asks_for_ours(self.tasks):
+            return original(self, metadata)
         # The tasks get this very dictionary as their metadata, and lm_eval writes it beside the results.
         noted = {**(metadata or self.metadata or {}), "mmaupro_ext": __version__}
         manager = original(self, noted)
-        categories = real_categories(self.tasks, data.CATEGORIES)
-        if categories:
-            part = data.prepare_run(categories, noted.get("data_dir"))
+        for name, slugs in real_categories(self.tasks).items():
+            benchmark = benchmarks.BENCHMARKS[name]
+            part = data.prepare_run(slugs, noted.get(data.folder_setting(benchmark)), name)
             if part:
-                noted["mmaupro_data"] = part
+                noted[benchmark.part_note] = part
         return manager
 
     config.process_tasks = process_tasks
 
 
-def real_categories(tasks: Any, known: Any) -> list[str]:
-    """Return the categories of the real benchmark that a list of resolved task names asks for."""
+def real_categories(tasks: Any) -> dict[str, list[str]]:
+    """Return which categories of which benchmarks, not of their samples, resolved task names ask for."""
+    from mmaupro_ext import benchmarks
+
     names = [
         task if isinstance(task, str) else str(task.get("task") or task.get("group") or "")
         for task in tasks
     ]
-    variants = ("mmaupro-ll", "mmaupro-text")  # of the closed categories
-    prefixes = ("mmaupro_", *(f"{variant}_" for variant in variants))
-    asked = {name.removeprefix(prefix) for name in names for prefix in prefixes}
-    every, closed = "mmaupro" in names, any(variant in names for variant in variants)
-    return [
-        name
-        for name, category in known.items()
-        if every or name in asked or (closed and category.kind == "closed")
-    ]
+    if benchmarks.SUITE in names:
+        names += [one.name for one in benchmarks.BENCHMARKS.values() if one.in_suite]
+    found: dict[str, list[str]] = {}
+    for asked in filter(None, map(benchmarks.parse_task, names)):
+        if not asked.sample:
+            slugs = found.setdefault(asked.benchmark, [])
+            slugs += [slug for slug in benchmarks.categories_of(asked) if slug not in slugs]
+    return found
 
 
 # --- while it runs -------------------------------------------------------------------------------

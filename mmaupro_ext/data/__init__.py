@@ -1,10 +1,11 @@
-"""Rows and files: the schema of MMAU-Pro, where it is, and the sample that ships with the package.
+"""Rows and files: what the rows of benchmarks mean, where these are, and the samples in the package.
 
-Public names: `load_category`, `load_report`, `locate`, `audio_references`, `audio_root`,
+Public names: `load_category`, `load_items`, `load_report`, `locate`, `audio_references`, `audio_root`,
 `file_sha256`, `SAMPLE_DIR`, `CATEGORIES`, `LoadReport`.
 """
 
 from mmaupro_ext.data.digests import file_sha256
+from mmaupro_ext.data.items import load_items
 from mmaupro_ext.data.load import (
     audio_references,
     audio_root,
@@ -12,7 +13,7 @@ from mmaupro_ext.data.load import (
     load_report,
     prepare_run,
 )
-from mmaupro_ext.data.locate import SAMPLE_DIR, locate
+from mmaupro_ext.data.locate import SAMPLE_DIR, folder_setting, locate
 from mmaupro_ext.data.rows import normalise_row
 from mmaupro_ext.data.schema import (
     CATEGORIES,
@@ -40,7 +41,9 @@ __all__ = [
     "audio_references",
     "audio_root",
     "file_sha256",
+    "folder_setting",
     "load_category",
+    "load_items",
     "load_report",
     "locate",
     "normalise_row",

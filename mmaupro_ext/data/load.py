@@ -7,8 +7,8 @@ opened before `audio_references` hashes it.
 Documents carry relative paths, so that they, and everything that is logged from them, are the same
 on every machine. lm_eval gives `--metadata` to the function that loads a task's documents and to
 nothing else, so `doc_to_audio(doc)` cannot know the folder: `load_category` therefore notes, per
-process, the folder of each dataset under the name that the documents carry (`doc["dataset"]`,
-"sample" or "full"), and `audio_root` looks it up.
+process, the folder of each dataset under the names that the documents carry (`doc["benchmark"]`, and
+`doc["dataset"]`, "sample" or "full"), and `audio_root` looks it up; `items` notes those of the others.
 """
 
 from __future__ import annotations
@@ -21,8 +21,15 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
+from mmaupro_ext import benchmarks
 from mmaupro_ext.data.digests import file_sha256, measured_digest, modified
-from mmaupro_ext.data.locate import PARQUET, SAMPLE_DIR, folder_problem, locate
+from mmaupro_ext.data.locate import (
+    PARQUET,
+    SAMPLE_DIR,
+    benchmark_folder,
+    folder_problem,
+    locate,
+)
 from mmaupro_ext.data.manifest import MANIFEST
 from mmaupro_ext.data.safe import stat_clip
 from mmaupro_ext.data.schema import CATEGORIES, CATEGORY_BY_VALUE, Category, Doc, LoadReport
@@ -38,16 +45,20 @@ _roots: dict[str, Path] = {}
 
 
 def prepare_run(
-    categories: Iterable[str], data_dir: str | os.PathLike[str] | None = None
+    categories: Iterable[str],
+    data_dir: str | os.PathLike[str] | None = None,
+    name: str = benchmarks.MMAUPRO,
 ) -> str | None:
     """Check, before a model is loaded, that a run on these categories has its data.
 
     Parameters
     ----------
     categories : iterable of str
-        Keys of `CATEGORIES`.
+        Slugs of the benchmark's categories.
     data_dir : path, optional
-        As for `locate`.
+        As for `locate` and `locate.benchmark_folder`.
+    name : str
+        Key of `benchmarks.BENCHMARKS`.
 
     Returns
     -------
@@ -59,11 +70,13 @@ def prepare_run(
     DataError
         No dataset, or a partial download without any item of one of the categories.
     """
-    root = locate(data_dir)
+    described = benchmarks.BENCHMARKS[name]
+    other = described.read_row is not None
+    root = benchmark_folder(described, data_dir) if other else locate(data_dir)
     selection = read_selection(root)
     if selection is None:
         return None
-    wanted = [_category(name) for name in categories]
+    wanted = [described.by_slug[slug] for slug in categories]
     absent = [category.slug for category in wanted if not selection.by_category.get(category.value)]
     if absent:
         raise DataError(
@@ -110,10 +123,7 @@ def load_category(
     """
     wanted = _category(category)
     root, dataset = _root(data_dir, sample)
-    previous = _roots.get(dataset)
-    if previous is not None and previous != root:
-        logger.warning("audio of earlier documents from %s is now looked up in %s", previous, root)
-    _roots[dataset] = root
+    note_root(dataset, root)
     docs, _ = _read(root, dataset)
     selection = None if sample or whole else read_selection(root)
     return [
@@ -121,6 +131,19 @@ def load_category(
         for doc in docs
         if doc["category"] == wanted.value and (selection is None or doc["id"] in selection.ids)
     ]
+
+
+def note_root(key: str, root: Path) -> None:
+    """Note where the clips of a dataset are, for `audio_root`; `key` is as `_root_key` gives it."""
+    previous = _roots.get(key)
+    if previous is not None and previous != root:
+        logger.warning("audio of earlier documents from %s is now looked up in %s", previous, root)
+    _roots[key] = root
+
+
+def _root_key(doc: Doc) -> str:
+    dataset = doc.get("dataset", FULL)
+    return f"{doc['benchmark']}:{dataset}" if "benchmark" in doc else dataset
 
 
 def load_report(data_dir: str | os.PathLike[str] | None = None, sample: bool = False) -> LoadReport:
@@ -175,7 +198,7 @@ def _read_once(root: Path, dataset: str, stamps: tuple[int, ...]) -> tuple[list[
     path = root / PARQUET
     report = LoadReport(source=str(path))
     docs = read_documents(path, report, expect_counts=dataset == FULL)
-    digests = _manifest_digests(root / MANIFEST)
+    digests = manifest_digests(root / MANIFEST)
     for doc in docs:
         doc["audio_sha256"] = [digests.get(clip) for clip in doc["audio_path"]]
         doc["dataset"] = dataset
@@ -184,7 +207,7 @@ def _read_once(root: Path, dataset: str, stamps: tuple[int, ...]) -> tuple[list[
     return docs, report
 
 
-def _manifest_digests(path: Path) -> dict[str, str]:
+def manifest_digests(path: Path) -> dict[str, str]:
     """Return relative path -> sha256 from a manifest, or nothing when there is no manifest."""
     if not path.is_file():
         return {}
@@ -202,7 +225,7 @@ def audio_root(doc: Doc) -> Path:
     Parameters
     ----------
     doc : dict
-        A document of `load_category`.
+        A document of `load_category` or `items.load_items`.
 
     Returns
     -------
@@ -215,10 +238,13 @@ def audio_root(doc: Doc) -> Path:
     DataError
         When the dataset was not loaded in this process and is not found.
     """
-    dataset = doc.get("dataset", FULL)
-    if dataset in _roots:
-        return _roots[dataset]
-    return _root(None, sample=dataset == SAMPLE)[0]
+    key = _root_key(doc)
+    if key in _roots:
+        return _roots[key]
+    sample = doc.get("dataset") == SAMPLE
+    if "benchmark" in doc:
+        return benchmark_folder(benchmarks.of(doc), sample=sample)
+    return _root(None, sample=sample)[0]
 
 
 def audio_references(

@@ -1,15 +1,18 @@
-"""Where MMAU-Pro and the embedded sample are on this machine."""
+"""Where MMAU-Pro, the other benchmarks and the embedded samples are on this machine."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
+from mmaupro_ext.benchmarks import MMAUPRO, Benchmark
 from mmaupro_ext.errors import DataError
 from mmaupro_ext.util import cache_dir
 
 DATA_DIR_VARIABLE = "MMAUPRO_DATA"
 SAMPLE_DIR = Path(__file__).resolve().parent / "sample"
+SAMPLES_DIR = SAMPLE_DIR.with_name("samples")
+ROWS = "rows.jsonl"
 PARQUET, ARCHIVE, AUDIO_FOLDER = "test.parquet", "data.zip", "data/"
 
 
@@ -36,6 +39,80 @@ def named_folder(data_dir: str | os.PathLike[str] | None = None) -> tuple[Path, 
     else:
         folder, origin = cache_dir() / "MMAU-Pro", "the default place"
     return folder.expanduser().absolute(), origin
+
+
+def folder_variable(benchmark: Benchmark) -> str:
+    """Return the environment variable that names a benchmark's folder, such as MMAU_TEST_DATA."""
+    return f"{benchmark.name.upper().replace('-', '_')}_DATA"
+
+
+def folder_setting(benchmark: Benchmark) -> str:
+    """Return the key of lm_eval's --metadata that names a benchmark's folder: mmau_test_dir, say."""
+    if benchmark.name == MMAUPRO:
+        return "data_dir"
+    return f"{benchmark.name.replace('-', '_')}_dir"
+
+
+def benchmark_folder(
+    benchmark: Benchmark, data_dir: str | os.PathLike[str] | None = None, sample: bool = False
+) -> Path:
+    """Return the folder of a benchmark other than MMAU-Pro.
+
+    Parameters
+    ----------
+    benchmark : Benchmark
+        Which one.
+    data_dir : path, optional
+        Where the user says it is. Without it: its environment variable (`folder_variable`), else its
+        title in the user's cache folder.
+    sample : bool
+        True for the generated sample that ships with the package, wherever the data is.
+
+    Returns
+    -------
+    pathlib.Path
+        Absolute path of a folder that holds `rows.jsonl` and `data/`.
+
+    Raises
+    ------
+    DataError
+        When the folder does not hold them, with what names it. A folder that was named and is wrong is never
+        replaced by the next place.
+    """
+    variable = folder_variable(benchmark)
+    if sample:
+        folder, origin = SAMPLES_DIR / benchmark.name, "this package"
+    elif data_dir is not None and str(data_dir).strip():
+        folder, origin = Path(data_dir), folder_setting(benchmark)
+    elif os.environ.get(variable, "").strip():
+        folder, origin = Path(os.environ[variable]), variable
+    else:
+        folder, origin = cache_dir() / benchmark.title, "the default place"
+    folder = folder.expanduser().absolute()
+    problem = _benchmark_problem(folder)
+    if problem is None:
+        return folder
+    if sample:
+        raise DataError(
+            f"the sample of {benchmark.title} in {folder} is damaged: {problem}. Reinstall."
+        )
+    raise DataError(
+        f"{benchmark.title} was not found in {folder} (from {origin}): {problem}.\n"
+        f"Name the folder that holds its {ROWS} and {AUDIO_FOLDER} (docs/benchmarks.md):\n"
+        f"  lm_eval ... --metadata {folder_setting(benchmark)}=DIR\n"
+        f"  export {variable}=DIR\n"
+        f"To try everything without the data: --tasks {benchmark.task(sample=True)}"
+    )
+
+
+def _benchmark_problem(folder: Path) -> str | None:
+    if not folder.is_dir():
+        return "there is no such folder"
+    if not (folder / ROWS).is_file():
+        return f"it has no {ROWS}"
+    if not (folder / AUDIO_FOLDER).is_dir():
+        return f"it has no folder {AUDIO_FOLDER}"
+    return None
 
 
 def locate(data_dir: str | os.PathLike[str] | None = None) -> Path:

@@ -1,7 +1,8 @@
-"""How the questions of MMAU-Pro are put to a model: the prompts, which are part of a task's definition.
+"""How questions are put to a model: the prompts, which are part of a task's definition.
 
 Bump `metadata.version` in `tasks/mmaupro/_template_yaml` (or `tasks/mmaupro_text/_template_yaml`) when a word
-of them changes. `mmaupro score` compares each logged prompt with these.
+of them changes. `mmaupro score` compares each logged prompt with these. The prompts of the other benchmarks'
+authors are in `benchmarks.known`.
 """
 
 from __future__ import annotations
@@ -10,7 +11,9 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from mmaupro_ext.data.schema import CATEGORY_BY_VALUE, CHOICE_LETTERS
+from mmaupro_ext import benchmarks
+from mmaupro_ext.data.schema import CHOICE_LETTERS
+from mmaupro_ext.util import sha256_of_text
 
 AUDIO = "<audio>"
 """Stands for a clip, in clip order; the model class puts its own audio blocks there."""
@@ -23,7 +26,12 @@ CLOSED_TEXT_PROMPT = (
 
 OPEN_PROMPT = "{audio}\n{question}"
 INSTRUCTION_PROMPT = "{audio}\n{question}"
-PROMPTS = {"closed": CLOSED_PROMPT, "open": OPEN_PROMPT, "instruction": INSTRUCTION_PROMPT}
+PROMPTS = {
+    "closed": CLOSED_PROMPT,
+    "hidden": CLOSED_PROMPT,
+    "open": OPEN_PROMPT,
+    "instruction": INSTRUCTION_PROMPT,
+}
 
 
 def prompt(doc: Mapping[str, Any], asks_for: str = "letter") -> str:
@@ -32,18 +40,27 @@ def prompt(doc: Mapping[str, Any], asks_for: str = "letter") -> str:
     Parameters
     ----------
     doc : mapping
-        As `load_category` gives it.
-    asks_for : {"letter", "text"}
-        Whether the options have letters and one of these is asked for, or the text of an option is.
+        As `load_category` or `load_items` gives it.
+    asks_for : {"letter", "text", "own"}
+        Whether the options have letters and one of these is asked for, the text of an option is, or the
+        benchmark's authors are followed. A document with the key `prompt` says so itself.
 
     Returns
     -------
     str
         Without white space at its end.
     """
-    kind = CATEGORY_BY_VALUE[doc["category"]].kind
+    benchmark = benchmarks.of(doc)
+    kind = benchmark.by_value[doc["category"]].kind
+    asks_for = doc.get("prompt", asks_for)
     template = PROMPTS[kind]
-    if kind == "closed" and asks_for == "text":
+    if asks_for == "own" and benchmark.prompt is not None:
+        text = benchmark.prompt(doc["question"], doc["choices"])
+        return (
+            AUDIO * len(doc["audio_path"])
+            + (text if text.startswith("\n") else f"\n{text}").rstrip()
+        )
+    if kind in ("closed", "hidden") and asks_for == "text":
         template = CLOSED_TEXT_PROMPT
         options = "\n".join(f"- {choice}" for choice in doc["choices"])
     else:
@@ -56,13 +73,35 @@ def prompt(doc: Mapping[str, Any], asks_for: str = "letter") -> str:
     )
 
 
+def prompt_digest(name: str, asks_for: str) -> str:
+    """Return a SHA-256 that changes with a word of a prompt; results carry it.
+
+    Parameters
+    ----------
+    name : str
+        Key of `benchmarks.BENCHMARKS`.
+    asks_for : {"letter", "text", "own"}
+        As for `prompt`.
+
+    Returns
+    -------
+    str
+        64 hexadecimal digits, of the prompt of a question "Q" with the choices "X" and "Y".
+    """
+    benchmark = benchmarks.BENCHMARKS[name]
+    doc = {"category": benchmark.categories[0].value, "question": "Q", "choices": ["X", "Y"]}
+    if name != benchmarks.MMAUPRO:
+        doc["benchmark"] = name
+    return sha256_of_text(prompt({**doc, "audio_path": ["clip"]}, asks_for))
+
+
 def is_asked_in(doc: Mapping[str, Any], text: str, asks_for: str = "letter") -> bool:
     """Tell whether a text that was given to a model asks a document, question and options as they are.
 
     Parameters
     ----------
     doc : mapping
-        As `load_category` gives it.
+        As `load_category` or `load_items` gives it.
     text : str
         What a run logged: the prompt, the same as a chat template wrote it, or a chat as JSON. Its audio
         blocks may be anything.

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mmaupro_ext.benchmarks import BENCHMARKS, asks_for_ours, parse_task
+
 UNSCORED = (
     "open-ended replies are kept in the samples; `mmaupro score FOLDER --judge ...` has them judged"
 )
@@ -43,7 +45,7 @@ class Run:
     def is_ours(self, models: Container[str]) -> bool:
         """Return whether one of our models or tasks takes part."""
         return self.config is not None and (
-            self.config.model in models or "mmaupro" in str(self.config.tasks)
+            self.config.model in models or asks_for_ours(self.config.tasks)
         )
 
     def saved_results(
@@ -158,9 +160,9 @@ def footnotes(results: dict[str, Any]) -> list[str]:
             f"long_audio={policy}: {heard_line(heard)}"
         )
     parts = {
-        (config.get("metadata") or {}).get("mmaupro_data")
+        (config.get("metadata") or {}).get(BENCHMARKS[asked.benchmark].part_note)
         for task, config in (results.get("configs") or {}).items()
-        if task.startswith("mmaupro")
+        if (asked := parse_task(task)) is not None
     }
     return lines + [f"PARTIAL DATA: {part}" for part in sorted(part for part in parts if part)]
 

@@ -2,9 +2,9 @@
 
 `score(doc, reply, preset)` is the one scorer. Under it, `final` gives the part of a reply that answers,
 `closed` reads the option out of a multiple-choice reply, `instruction_following` holds the 27 format
-checks, `open_ended` the judge's prompt and the reader of its verdict, `model_reader` what a model is asked
-that reads unparsed replies; `presets` says which rules apply. `aggregate` and `intervals` give means
-over many items and how sure they are.
+checks, `open_ended` the judge's prompt and the reader of its verdict, `official_rules` the released rules of
+MMAU, MMAR and MMSU, `model_reader` what a model is asked that reads unparsed replies; `presets` says which
+rules apply. `aggregate` and `intervals` give means over many items and how sure they are.
 """
 
 from mmaupro_ext.scoring.final import final_answer

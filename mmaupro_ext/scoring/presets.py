@@ -1,4 +1,4 @@
-"""The switches on which implementations of MMAU-Pro's scoring differ, and named sets of them.
+"""The switches on which implementations of scoring differ, and named sets of them.
 
 Nothing that changes a number is left implicit: a result names its preset and holds all options.
 `OPTIONS` says what each option means, `PRESETS` what each preset sets, `resolve` puts overrides on
@@ -6,17 +6,20 @@ top, and `explain` and `options_table` show it to people.
 
 Sources of the presets:
 
-* ``official``: ``evaluate_mmau_pro_comprehensive.py`` of the MMAU-Pro authors (2025-09-25).
+* ``official``: ``evaluate_mmau_pro_comprehensive.py`` of the MMAU-Pro authors (2025-09-25). Other benchmarks
+  have a rule of their own in place of the embedding (`benchmarks.known`, `official_rules`).
 * ``nemo-skills``: the evaluation of MMAU-Pro in NVIDIA NeMo-Skills, read in 2026.
 * ``strict``: this package's own reading, where nothing is guessed.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from types import MappingProxyType
 
+from mmaupro_ext.benchmarks import BENCHMARKS, MMAUPRO
 from mmaupro_ext.errors import ConfigError
 from mmaupro_ext.util import require_choice
 
@@ -56,12 +59,16 @@ OPTIONS: tuple[Option, ...] = (
         {
             "strict": "it must be stated by letter or text; otherwise the reply is wrong",
             "embedding": "the choice whose text is nearest to the reply; every reply gets one",
+            "token-sets": "it has every word of the reference and none that only wrong choices have",
+            "lettered-token-sets": "the same where all choices are written with letters, as '(A) Tea'",
+            "first-letter": "by its first character if that is A to D, else by its second-last; a reply "
+            "with neither is left out",
         },
     ),
     Option(
         "letters",
-        "Embedding only: is a stated letter replaced by the text of its choice first?",
-        {"off": "no: a bare letter gets some choice, near chance", "on": "yes"},
+        "Embedding and token sets: is a stated letter replaced by the text of its choice first?",
+        {"off": "no: a bare letter gets some choice, near chance, or is wrong", "on": "yes"},
     ),
     Option(
         "gold",
@@ -191,7 +198,13 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
 OPTION_BY_NAME: Mapping[str, Option] = MappingProxyType({option.name: option for option in OPTIONS})
 
 
-def resolve(name: str, overrides: Sequence[str] = ()) -> Preset:
+@functools.lru_cache(maxsize=64)
+def of_benchmark(name: str, benchmark: str) -> Preset:
+    """Return what `resolve` gives without overrides, once for all."""
+    return resolve(name, benchmark=benchmark)
+
+
+def resolve(name: str, overrides: Sequence[str] = (), benchmark: str = MMAUPRO) -> Preset:
     """Return a preset with options overridden.
 
     Parameters
@@ -200,6 +213,8 @@ def resolve(name: str, overrides: Sequence[str] = ()) -> Preset:
         Key of `PRESETS`; or a name as this function gives it, "strict+gold=casefold".
     overrides : sequence of str
         Each "option=value".
+    benchmark : str
+        Key of `benchmarks.BENCHMARKS`: whose released rule "official" stands for.
 
     Returns
     -------
@@ -209,11 +224,20 @@ def resolve(name: str, overrides: Sequence[str] = ()) -> Preset:
     Raises
     ------
     ConfigError
-        When the preset, an option or a value does not exist, or an option is given twice.
+        When the preset, an option or a value does not exist or is not defined for the benchmark, or an option
+        is given twice.
     """
     base_name, *in_name = name.split("+")
     require_choice("preset", base_name, PRESETS)
+    described = BENCHMARKS[benchmark]
+    if base_name not in described.presets:
+        raise ConfigError(
+            f"the preset {base_name} is not defined for {described.title}. Use one of: "
+            f"{', '.join(described.presets)}"
+        )
     base = PRESETS[base_name]
+    if base_name == "official":
+        base = replace(base, options=replace(base.options, closed=described.rule))
     wanted: dict[str, str] = {}
     for text in (*in_name, *overrides):
         option, separator, value = text.partition("=")

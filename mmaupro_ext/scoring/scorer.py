@@ -14,11 +14,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from mmaupro_ext.categories import CATEGORY_BY_VALUE
+from mmaupro_ext import benchmarks
 from mmaupro_ext.replies import parse_error
 from mmaupro_ext.scoring import closed, instruction_following, open_ended
 from mmaupro_ext.scoring.final import final_answer
-from mmaupro_ext.scoring.presets import Options, Preset, resolve
+from mmaupro_ext.scoring.official_rules import RULES
+from mmaupro_ext.scoring.presets import Options, Preset, of_benchmark
 
 if TYPE_CHECKING:
     from mmaupro_ext.scoring.closed_official import OfficialMatch
@@ -34,7 +35,8 @@ class Verdict:
     ----------
     score : float or None
         0 to 1 (a judge of the official kind may go beyond, see `open_ended`). An item that could not be
-        served scores 0. None: it is not scored yet, for want of an embedder or a judge.
+        served scores 0. None: it is not scored yet, for want of an embedder, a judge or an answer, or its
+        released scorer leaves it out (`dropped`).
     status : str
         "errored": the item was not served. "unparsed": the reply states no answer. "empty": it has no
         text. Otherwise, closed: "letter", "text" or "ambiguous", which is how the reply states a choice,
@@ -58,6 +60,11 @@ class Verdict:
         return self.status == "errored"
 
     @property
+    def dropped(self) -> bool:
+        """Whether the released rule leaves the item out of its denominator."""
+        return bool(self.details.get("dropped"))
+
+    @property
     def lost(self) -> bool:
         """Whether something other than the model's reply decided on the 0: no answer, or no verdict on it."""
         return self.status in ("errored", "unreadable", "judge-errored")
@@ -77,7 +84,7 @@ def score(
     Parameters
     ----------
     doc : mapping
-        The document that was asked, as `mmaupro_ext.data.load_category` gives it.
+        The document that was asked, as `data.load_category` or `data.load_items` gives it.
     reply : str
         The model's reply, raw, or the mark of an item that could not be served.
     preset : Preset or str
@@ -100,13 +107,13 @@ def score(
     ConfigError
         When there is no such preset.
     """
-    options = _options(preset)
-    kind = CATEGORY_BY_VALUE[doc["category"]].kind
+    options = _options(preset, doc)
+    kind = benchmarks.of(doc).by_value[doc["category"]].kind
     problem = error_of(doc, reply, finish)
     nothing = None if kind == "open" and judge_text is None else 0.0
     if problem is not None:
         return Verdict(nothing, "errored", details={"error": problem})
-    if kind == "closed":
+    if kind in ("closed", "hidden"):
         return _closed(doc, reply, options, nearest, finish)
     text = _scored_text(reply, options, finish)
     if text is None:
@@ -136,8 +143,11 @@ def error_of(doc: Doc, reply: str, finish: str | None = None) -> str | None:
     return "the model broke off with an error" if finish == "error" else None
 
 
-def _options(preset: Preset | str) -> Options:
-    return (resolve(preset) if isinstance(preset, str) else preset).options
+def _options(preset: Preset | str, doc: Doc) -> Options:
+    """Return the options of a preset; by its name, they are those of the document's benchmark."""
+    if isinstance(preset, str):
+        preset = of_benchmark(preset, benchmarks.of(doc).name)
+    return preset.options
 
 
 def _scored_text(reply: str, options: Options, finish: str | None) -> str | None:
@@ -159,12 +169,14 @@ def _closed(
 ) -> Verdict:
     # The reader takes the final answer itself; what it reads is reported under every preset.
     reading = closed.match(reply, doc["choices"], mode="strict", finish=finish)
-    index, unscored = reading.index, False
+    index, unscored = reading.index, doc["answer"] is None
     evidence: dict[str, Any] = {}
+    if options.closed in RULES and not unscored:
+        return _ruled(doc, reading, compared_text(doc, reply, options, finish), options)
     if options.closed == "embedding":
         index, evidence = _nearest(nearest)
         nothing = _is_nothing(_scored_text(reply, options, finish), options)
-        unscored = nearest is None and not nothing
+        unscored = unscored or (nearest is None and not nothing)
         if nearest is not None and nearest.status == "dropped":
             return Verdict(0.0, "errored", details={"error": "fewer than two choices"})
     details = {
@@ -174,6 +186,22 @@ def _closed(
         **evidence,
     }
     points = None if unscored else float(is_right(doc, index, options.gold))
+    return Verdict(points, reading.status, reading.index is not None, details)
+
+
+def _ruled(doc: Doc, reading: closed.Match, text: str | None, options: Options) -> Verdict:
+    """Score by a released rule, which sees the text alone; how the reply states a choice is reported."""
+    ruling = RULES[options.closed](doc["answer"], text or "", doc["choices"])
+    details: dict[str, Any] = {
+        "stated": choice_at(doc, reading.index),
+        "chosen": choice_at(doc, ruling.index),
+        "answer": doc["answer"],
+        "rule": options.closed,
+        "why": ruling.why,
+    }
+    if ruling.right is None:
+        details["dropped"] = True
+    points = None if ruling.right is None else float(ruling.right)
     return Verdict(points, reading.status, reading.index is not None, details)
 
 
@@ -204,13 +232,30 @@ def embedding_text(
     str or None
         None where the item needs no embedding: it was not served, or its reply is empty and that is wrong.
     """
-    options = _options(preset)
+    options = _options(preset, doc)
     if error_of(doc, reply, finish) is not None:
         return None
+    text = compared_text(doc, reply, options, finish)
+    return None if _is_nothing(text, options) else text
+
+
+def compared_text(doc: Doc, reply: str, options: Options, finish: str | None = None) -> str | None:
+    """Return what a released rule is shown of a reply to a multiple-choice item.
+
+    Parameters
+    ----------
+    doc, reply, finish
+        As for `score`.
+    options : Options
+        What of the reply counts, and whether the text of its choice is put in place of a stated letter.
+
+    Returns
+    -------
+    str or None
+        None where only a final answer counts and there is none.
+    """
     text = _scored_text(reply, options, finish)
-    if text is None or _is_nothing(text, options):
-        return None
-    if options.letters == "on":
+    if options.letters == "on" and not _is_nothing(text, options):
         reading = closed.match(reply, doc["choices"], mode="strict", finish=finish)
         if reading.status == "letter":
             return choice_at(doc, reading.index)
@@ -324,7 +369,7 @@ def judge_messages(
         System message (None for none) and user message. None where there is nothing to judge: the
         item was not served, or its reply has no final answer where only that counts.
     """
-    options = _options(preset)
+    options = _options(preset, doc)
     if error_of(doc, reply, finish) is not None:
         return None
     text = _scored_text(reply, options, finish)
@@ -335,7 +380,8 @@ def judge_messages(
 
 def judge_decoding(preset: Preset | str) -> str:
     """Return how the judge of a preset writes: "sampled" or "greedy"."""
-    return "sampled" if _options(preset).judge == "official" else "greedy"
+    options = _options(preset, {})
+    return "sampled" if options.judge == "official" else "greedy"
 
 
 def _open(text: str, options: Options, judge_text: str | None) -> Verdict:

@@ -1,6 +1,7 @@
-"""The glue between MMAU-Pro's rows and lm_eval: tiny functions, no state.
+"""The glue between the rows of all our benchmarks and lm_eval: tiny functions, no state.
 
-The prompts are `mmaupro_ext.data.questions`, the scores `mmaupro_ext.scoring.score`.
+The prompts are `mmaupro_ext.data.questions`, the scores `mmaupro_ext.scoring.score`, what a benchmark is
+`mmaupro_ext.benchmarks`.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from mmaupro_ext import data, scoring
+from mmaupro_ext import benchmarks, data, scoring
 from mmaupro_ext.data.questions import CLOSED_PROMPT, INSTRUCTION_PROMPT, OPEN_PROMPT, prompt
 
 __all__ = ["CLOSED_PROMPT", "INSTRUCTION_PROMPT", "LETTERS", "OPEN_PROMPT"]
@@ -19,15 +20,24 @@ LETTERS = data.CHOICE_LETTERS
 
 
 def load(
-    mmaupro_category: str, mmaupro_dataset: str = "full", data_dir: str | None = None, **_: Any
+    mmaupro_category: str,
+    mmaupro_dataset: str = "full",
+    mmaupro_benchmark: str = benchmarks.MMAUPRO,
+    mmaupro_prompt: str = "own",
+    **settings: Any,
 ) -> dict[str, Documents]:
     """Return the documents of one category as lm_eval's `test` split.
 
-    lm_eval passes everything from --model_args and --metadata; only `data_dir` concerns us.
+    lm_eval passes everything from --model_args and --metadata; only the folder of the benchmark concerns us.
     """
     sample = mmaupro_dataset == "sample"
-    folder = None if sample else data_dir
-    return {"test": Documents(data.load_category(mmaupro_category, data_dir=folder, sample=sample))}
+    benchmark = benchmarks.BENCHMARKS[mmaupro_benchmark]
+    folder = None if sample else settings.get(data.folder_setting(benchmark))
+    if benchmark.read_row is None:
+        docs = data.load_category(mmaupro_category, data_dir=folder, sample=sample)
+    else:
+        docs = data.load_items(benchmark.name, mmaupro_category, folder, sample, mmaupro_prompt)
+    return {"test": Documents(docs)}
 
 
 class Documents(list):
@@ -44,8 +54,8 @@ class Documents(list):
 
 
 def kind(doc: dict[str, Any]) -> str:
-    """Return how the document is answered and scored: closed, open or instruction."""
-    return data.CATEGORY_BY_VALUE[doc["category"]].kind
+    """Return how the document is answered and scored: closed, open, instruction or hidden."""
+    return benchmarks.of(doc).by_value[doc["category"]].kind
 
 
 def doc_to_text(doc: dict[str, Any]) -> str:
@@ -67,7 +77,8 @@ def process_results(doc: dict[str, Any], results: list[str]) -> dict[str, float]
     """Score one reply under the preset `strict`; the metrics are described in README.md.
 
     Every item counts in every metric that its task has: an errored or unparsed reply is wrong, so the
-    denominator never moves. Open items have no `acc`: a judge is not asked within a run.
+    denominator never moves. Open items have no `acc`: a judge is not asked within a run. Nor have those whose
+    answers are withheld.
     """
     (reply,) = results
     verdict = scoring.score(doc, reply, "strict", finish=getattr(reply, "finish", None))
@@ -75,8 +86,5 @@ def process_results(doc: dict[str, Any], results: list[str]) -> dict[str, float]
         logger.error("item %s cannot be scored: %s", doc["id"], verdict.details["error"])
     if kind(doc) == "open":  # nothing that could be taken for a score
         return {"errored": float(verdict.errored)}
-    return {
-        "acc": verdict.score or 0.0,
-        "parsed": float(verdict.parsed),
-        "errored": float(verdict.errored),
-    }
+    metrics = {"parsed": float(verdict.parsed), "errored": float(verdict.errored)}
+    return metrics if kind(doc) == "hidden" else {"acc": verdict.score or 0.0, **metrics}

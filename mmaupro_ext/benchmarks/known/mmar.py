@@ -31,14 +31,17 @@ _MODALITIES = {category.value: category for category in CATEGORIES}
 _ATTRIBUTES = ("category", "sub-category", "language", "source")
 
 
+def identify(row: Row) -> tuple[str, str]:
+    """Return the id and the modality."""
+    return text_of(row, "id"), require_category(row.get("modality"), "modality", _MODALITIES)
+
+
 def read_row(row: Row) -> Fields:
     """Read a row of the metadata; the rubrics and thoughts in it are no part of the question."""
     choices, answer = texts_of(row, "choices"), text_of(row, "answer")
     if answer not in choices:
         raise RowError("answer", "must be one of the choices", answer)
     return {
-        "id": text_of(row, "id"),
-        "category": require_category(row.get("modality"), "modality", _MODALITIES),
         "question": text_of(row, "question"),
         "choices": choices,
         "answer": answer,
@@ -84,6 +87,7 @@ BENCHMARK = Benchmark(
         ),
     ),
     clip_column="audio_path",
+    identify=identify,
     read_row=read_row,
     prompt=prompt,
     rule="token-sets",

@@ -30,6 +30,12 @@ ATTRIBUTES = ("dataset", "category", "sub-category", "difficulty", "split")
 _LETTER = re.compile(r"\(([A-Z])\) (?=\S)")
 
 
+def identify(row: Row) -> tuple[str, str]:
+    """Return the id and the task, which lie within a column of JSON text."""
+    others = _others(row)
+    return text_of(others, "id"), require_category(others.get("task"), "other_attributes", _TASKS)
+
+
 def read_row(row: Row) -> Fields:
     """Read a row of the parquet: its choices and its answer carry letters, which are taken off."""
     others = _others(row)
@@ -41,8 +47,6 @@ def read_row(row: Row) -> Fields:
         if answer not in choices:
             raise RowError("answer", "must be one of the choices", row["answer"])
     return {
-        "id": text_of(others, "id"),
-        "category": require_category(others.get("task"), "other_attributes", _TASKS),
         "question": text_of(row, "instruction"),
         "choices": choices,
         "answer": answer,
@@ -97,6 +101,7 @@ BENCHMARK = Benchmark(
         ),
     ),
     clip_column="context",
+    identify=identify,
     read_row=read_row,
     prompt=prompt,
     rule="token-sets",

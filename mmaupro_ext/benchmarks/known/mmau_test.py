@@ -21,11 +21,14 @@ CATEGORIES = tuple(Category(one.slug, one.value, 0, "hidden") for one in mmau.CA
 _TASKS = {category.value: category for category in CATEGORIES}
 
 
+def identify(row: Row) -> tuple[str, str]:
+    """Return the id and the task."""
+    return text_of(row, "id"), require_category(row.get("task"), "task", _TASKS)
+
+
 def read_row(row: Row) -> Fields:
     """Read a row of the released JSON, whose `answer` is empty."""
     return {
-        "id": text_of(row, "id"),
-        "category": require_category(row.get("task"), "task", _TASKS),
         "question": text_of(row, "question"),
         "choices": texts_of(row, "choices"),
         "answer": None,
@@ -52,7 +55,9 @@ BENCHMARK = replace(
         File("hub", "gamma-lab-umd/MMAU-test", "main", "test-audios.tar.gz", "clips"),
     ),
     clip_column="audio_id",
+    identify=identify,
     read_row=read_row,
+    asked_as=("", "letter", "text"),
     hidden=True,
     in_suite=False,
     order=5,

@@ -19,6 +19,7 @@ BENCHMARK = Benchmark(
     columns=("id", "audio_path", "question", "answer", "choices", "category"),
     files=(File(*_HUB, "test.parquet", "rows"), File(*_HUB, "data.zip", "clips")),
     clip_column="audio_path",
+    identify=None,
     read_row=None,
     prompt=None,
     rule="embedding",

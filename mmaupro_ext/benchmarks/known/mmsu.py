@@ -29,6 +29,11 @@ _LEVELS = ("category", "sub-category", "sub-sub-category")
 _ATTRIBUTES = ("task_name", *_LEVELS, "linguistics_sub_discipline")
 
 
+def identify(row: Row) -> tuple[str, str]:
+    """Return the id and the column of the leaderboard."""
+    return text_of(row, "id"), _category(row)
+
+
 def read_row(row: Row) -> Fields:
     """Read a row; two choices may be null, in any position, and "None" may be the text of a real one."""
     choices = [row.get(column) for column in _CHOICES]
@@ -40,8 +45,6 @@ def read_row(row: Row) -> Fields:
     if answer not in real:
         raise RowError("answer_gt", "must be one of the choices", answer)
     return {
-        "id": text_of(row, "id"),
-        "category": _category(row),
         "question": text_of(row, "question"),
         "choices": [one or "" for one in choices],
         "answer": answer,
@@ -99,6 +102,7 @@ BENCHMARK = Benchmark(
         ),
     ),
     clip_column="audio",
+    identify=identify,
     read_row=read_row,
     prompt=prompt,
     rule="first-letter",
