@@ -146,7 +146,9 @@ class Pace:
                 delay = self._next - now
             self._stop.wait(delay)
 
-    def hold(self, seconds: float) -> None:
-        """Hold all starts back for so many seconds."""
+    def hold(self, seconds: float) -> bool:
+        """Hold all starts back for so many seconds; return whether none were held back before."""
         with self._lock:
-            self._next = max(self._next, time.monotonic() + seconds)
+            now, before = time.monotonic(), self._next
+            self._next = max(before, now + seconds)
+            return before <= now

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
 import re
 import socket
@@ -30,13 +29,14 @@ from hub_standin import COMMIT, REPO, Fault, File, StandInHub
 from hub_standin import Request as Asked
 
 import fullsize
-from mmaupro_ext.data import archive, fetch_plan, fetching
+from mmaupro_ext.data import archive, fetching
 from mmaupro_ext.data import hub as remote
 from mmaupro_ext.data.fetch import fetch
 from mmaupro_ext.data.fetch_request import Request
-from mmaupro_ext.data.hub import Hub, Stopped
+from mmaupro_ext.data.hub import Hub
 from mmaupro_ext.data.selection import Criteria, read_selection, select
 from mmaupro_ext.errors import ConfigError, DataError
+from mmaupro_ext.fan_out import StoppedError
 
 QUICK = {"retries": 4, "wait_s": 0.01}
 
@@ -229,7 +229,7 @@ def test_the_licence_is_the_one_that_the_card_states(run: Run) -> None:
 
 def test_differences_from_the_reported_archive_are_said(run: Run, dataset: Dataset) -> None:
     run(Criteria(limit=12))
-    assert f"the host states size {len(dataset.archive)} of data.zip" in run.said
+    assert f"data.zip has {len(dataset.archive):,} bytes" in run.said
 
 
 # Faults of the network
@@ -266,7 +266,7 @@ def test_the_host_gets_the_pause_that_it_asks_for(run: Run, hub: StandInHub, for
 
 def test_a_pause_holds_for_every_connection(hub: StandInHub) -> None:
     said: list[str] = []
-    host = Hub(REPO, COMMIT, endpoint=hub.endpoint, tell=said.append)
+    host = Hub(Request(Path(), endpoint=hub.endpoint), said.append)
     host.pause(0.3, "the host answered 429")
     host.pause(0.1, "a shorter one does not shorten it")
     asked = time.monotonic()
@@ -280,7 +280,7 @@ def test_a_pause_holds_for_every_connection(hub: StandInHub) -> None:
     host.pause(6, "the host answered 503")
     assert said == ["the host answered 503; waiting 5 s, then going on"], "once, not per connection"
     threading.Timer(0.05, host.stop.set).start()
-    with pytest.raises(Stopped):  # at once, and not after six seconds
+    with pytest.raises(StoppedError):  # at once, and not after six seconds
         host.keep_pause()
     assert time.monotonic() - asked < 3
 
@@ -382,7 +382,7 @@ def test_a_parquet_in_git_itself_is_checked_by_its_object_id(
 
 def test_a_host_without_ranges_is_named_with_the_way_out(run: Run, hub: StandInHub) -> None:
     hub.fault = always("storage", Fault(ignore_range=True), file="data.zip")
-    with pytest.raises(DataError, match=r"does not serve ranges of data\.zip. Use --archive"):
+    with pytest.raises(DataError, match=r"serves no ranges of data\.zip.*`hf download .*data\.zip"):
         run(Criteria(limit=12))
 
 
@@ -543,10 +543,30 @@ def test_a_folder_that_leads_out_of_the_dataset_is_not_written_to(
     assert folder_clips(run.root) == clips
 
 
+@pytest.mark.parametrize("what", ["", "finished.sqlite", "origin.json"])
+def test_what_was_finished_is_not_noted_through_a_link_out_of_the_folder(
+    run: Run, hub: StandInHub, tmp_path: Path, what: str
+) -> None:
+    outside, link = tmp_path / "outside", run.root / ".mmaupro-fetch" / what
+    outside.mkdir()
+    link.parent.mkdir(parents=True)
+    link.symlink_to(outside if not what else outside / "new")
+    with pytest.raises(DataError, match="a link out of the dataset"):
+        run()
+    assert list(outside.iterdir()) == []
+    assert hub.asked("storage") == []
+
+
+def test_a_folder_in_place_of_the_owner_is_named(run: Run) -> None:
+    (run.root / ".mmaupro-fetch" / "owner").mkdir(parents=True)
+    with pytest.raises(DataError, match="owner: "):
+        run()
+
+
 def test_a_table_of_contents_longer_than_the_first_read_is_found(
     run: Run, monkeypatch: pytest.MonkeyPatch, dataset: Dataset
 ) -> None:
-    monkeypatch.setattr(fetch_plan, "_TAILS", (100, 1 << 20))
+    monkeypatch.setattr(fetching, "_TAILS", (100, 1 << 20))
     assert run()
     assert folder_clips(run.root) == dict(sorted(dataset.clips.items()))
 
@@ -612,105 +632,6 @@ def test_a_selection_that_names_nothing_is_refused_before_any_clip(
     assert not (run.root / "data").exists()
 
 
-# The archive as a whole
-
-
-def test_archive_mode_checks_the_sha256_and_leaves_only_the_clips(
-    run: Run, dataset: Dataset
-) -> None:
-    assert run(archive=True)
-    assert folder_clips(run.root) == dict(sorted(dataset.clips.items()))
-    assert f"sha256 {hashlib.sha256(dataset.archive).hexdigest()} as the host" in run.said
-    left = {path.name for path in run.root.iterdir()}
-    assert left == {"test.parquet", "data", ".mmaupro-fetch"}
-
-
-def test_archive_mode_can_keep_the_archive(run: Run, dataset: Dataset) -> None:
-    assert run(archive=True, keep_archive=True)
-    assert (run.root / "data.zip").read_bytes() == dataset.archive
-    assert folder_clips(run.root) == dict(sorted(dataset.clips.items()))
-
-
-def test_archive_mode_refuses_wrong_bytes(run: Run, hub: StandInHub, dataset: Dataset) -> None:
-    hub.fault = always("storage", Fault(flip=5000), file="data.zip")
-    with pytest.raises(DataError, match="has sha256 .* the host states"):
-        run(archive=True)
-    assert folder_clips(run.root) == {}
-
-
-def test_archive_mode_goes_on_with_what_was_downloaded(
-    run: Run, hub: StandInHub, dataset: Dataset
-) -> None:
-    part = run.root / "data.zip.mmaupro-part"
-    run.root.mkdir()
-    part.write_bytes(dataset.archive[:1_000_000])
-    assert run(archive=True)
-    clips = [r for r in hub.asked("storage", "data.zip") if r.start == 1_000_000]
-    assert len(clips) == 1
-    assert folder_clips(run.root) == dict(sorted(dataset.clips.items()))
-
-
-def test_archive_mode_reads_a_host_without_ranges_from_the_beginning(
-    run: Run, hub: StandInHub, dataset: Dataset
-) -> None:
-    run.root.mkdir()
-    (run.root / "data.zip.mmaupro-part").write_bytes(dataset.archive[:1_000_000])
-
-    def decide(request: Asked) -> Fault | None:
-        whole = request.file == "data.zip" and request.start == 1_000_000
-        return Fault(ignore_range=True) if request.role == "storage" and whole else None
-
-    hub.fault = decide
-    assert run(archive=True)
-    assert folder_clips(run.root) == dict(sorted(dataset.clips.items()))
-
-
-def test_archive_mode_uses_an_archive_that_is_there(
-    run: Run, hub: StandInHub, dataset: Dataset
-) -> None:
-    run.root.mkdir()
-    (run.root / "data.zip").write_bytes(dataset.archive)
-    assert run(archive=True, keep_archive=True)
-    assert hub.asked("storage", "data.zip") == []
-    assert (run.root / "data.zip").read_bytes() == dataset.archive
-
-
-def test_archive_mode_does_not_touch_a_wrong_archive_of_the_user(
-    run: Run, dataset: Dataset
-) -> None:
-    run.root.mkdir()
-    wrong = bytearray(dataset.archive)
-    wrong[5000] ^= 0xFF
-    (run.root / "data.zip").write_bytes(wrong)
-    with pytest.raises(DataError, match="Move it away"):
-        run(archive=True)
-    assert (run.root / "data.zip").read_bytes() == bytes(wrong)
-
-
-def test_the_peak_room_of_archive_mode_is_never_exceeded(
-    run: Run, hub: StandInHub, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The archive shrinks while it is unpacked, so room for both is never in use."""
-    peak = 0
-    original = fetching.os.replace
-
-    def watched(source: Path, target: Path) -> None:
-        nonlocal peak
-        original(source, target)
-        files = [p for p in run.root.rglob("*") if p.is_file()]
-        peak = max(peak, sum(p.stat().st_size for p in files))
-
-    monkeypatch.setattr(fetching.os, "replace", watched)
-    run(archive=True)
-    clips = sum(map(len, dataset.clips.values()))
-    archive = len(dataset.archive)
-    largest = max(map(len, dataset.clips.values()))
-    assert peak > archive
-    # Deflated clips grow when they are unpacked; nothing else adds to the larger of the two.
-    assert peak < max(clips, archive) + largest + len(dataset.parquet) + 100_000
-    assert peak < clips + archive
-
-
 # Size
 
 
@@ -737,7 +658,7 @@ def test_too_little_room_is_said_before_the_first_clip(
     class Usage:
         free = 17 << 20
 
-    monkeypatch.setattr(fetch_plan.shutil, "disk_usage", lambda path: Usage)
+    monkeypatch.setattr(fetching.shutil, "disk_usage", lambda path: Usage)
     with pytest.raises(DataError, match=r"17\.8 MB free, and the clips need .* fetch a part"):
         run()
     assert folder_clips(run.root) == {}

@@ -102,18 +102,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="attempts without headway before giving up (default: %(default)s)",
     )
-    how.add_argument(
-        "--archive",
-        action="store_true",
-        help="download data.zip whole, check its sha256, then extract it while it shrinks, so that "
-        "no space is needed twice. A data.zip that is already in the folder is used, and consumed. "
-        "One connection; everything only",
-    )
-    how.add_argument(
-        "--keep-archive",
-        action="store_true",
-        help="as --archive, and keep data.zip (needs space for both: about 101 GB)",
-    )
     how.add_argument("--dry-run", action="store_true", help="say what would be done and do nothing")
 
 
@@ -152,20 +140,12 @@ def _request(args: argparse.Namespace) -> Request:
         limit=args.limit,
         seed=args.seed,
     )
-    archive = args.archive or args.keep_archive
-    if archive and not criteria.everything:
-        raise ConfigError(
-            "--archive and --keep-archive are for the whole dataset. Leave them out: a part of it "
-            "is read out of the remote archive."
-        )
     return Request(
         root=named_folder(args.to)[0],
         criteria=criteria,
         repo=args.repo,
         revision=args.revision,
         jobs=args.jobs,
-        archive=archive,
-        keep_archive=args.keep_archive,
         dry_run=args.dry_run,
         retries=args.retries,
     )

@@ -14,11 +14,11 @@ import stat
 import struct
 import zipfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
-from mmaupro_ext.data.locate import AUDIO_FOLDER
+from mmaupro_ext.data.locate import ARCHIVE, AUDIO_FOLDER
 from mmaupro_ext.errors import DataError, MMAUProError
+from mmaupro_ext.fan_out import StoppedError
 
 LARGEST_MEMBER = 2 << 30  # bytes; ten minutes of 32-bit stereo at 192 kHz are 0.9 GiB
 LARGEST_TOTAL = 256 << 30  # bytes; the released archive declares about 53 GB
@@ -28,15 +28,13 @@ MOST_MEMBERS = 100_000  # the released archive holds 5,787
 # of name and extra field.
 _LOCAL_HEADER = struct.Struct("<4s22x2H")
 _ENCRYPTED = 0x1 | 0x40 | 0x2000  # encrypted, strong encryption, masked headers
-_STEP = 1 << 20
 
 
 class DamagedMember(Exception):  # noqa: N818 - a state of the bytes that leads to a new attempt
     """The bytes of a member are not those that the central directory promises."""
 
 
-class _Unsafe(Exception):  # noqa: N818 - never leaves this module
-    pass
+class _Unsafe(Exception): ...  # noqa: N818 - never leaves this module
 
 
 @dataclass(frozen=True)
@@ -69,19 +67,15 @@ class _Tail(io.BytesIO):
         return super().tell() + self._before
 
 
-def read_directory(
-    tail: bytes, size: int, name: str = "data.zip"
-) -> tuple[list[Member], list[str]]:
+def read_directory(tail: bytes, size: int) -> tuple[list[Member], list[str]]:
     """Read and check the central directory of an archive.
 
     Parameters
     ----------
     tail : bytes
-        The end of the archive, or all of it.
+        The end of the archive of `size` bytes, or all of it.
     size : int
         Bytes of the archive.
-    name : str
-        Its name, for messages.
 
     Returns
     -------
@@ -93,19 +87,16 @@ def read_directory(
     Raises
     ------
     DataError
-        When it is no zip archive, its directory is longer than the tail, or it is not safe to
-        extract: absolute names, `..`, links and other special files, names that are the same file
-        twice, overlapping members, encryption, compression other than none and deflate, or sizes
-        beyond reason.
+        When it is no zip archive, its directory is longer than the tail, or it is not safe to extract.
     """
-    fix = "Nothing was extracted from it. Compare the host and the revision with the documentation."
+    fix = "Nothing was extracted from it. Check the host, --repo and --revision."
     try:
         with zipfile.ZipFile(_Tail(tail, size)) as archive:
             return _checked(archive.infolist(), archive.start_dir)
     except _Unsafe as problem:
-        raise DataError(f"{name} is not safe to extract: {problem}. {fix}") from None
-    except Exception as error:  # damaged bytes lead zipfile to any of a dozen kinds
-        raise DataError(f"{name} is not a readable zip archive ({error}). {fix}") from error
+        raise DataError(f"{ARCHIVE} is not safe to extract: {problem}. {fix}") from None
+    except Exception as error:
+        raise DataError(f"{ARCHIVE} is not a readable zip archive ({error}). {fix}") from error
 
 
 def _checked(entries: list[zipfile.ZipInfo], end: int) -> tuple[list[Member], list[str]]:
@@ -129,7 +120,7 @@ def _checked(entries: list[zipfile.ZipInfo], end: int) -> tuple[list[Member], li
             members.append(Member(*what, entry.header_offset, stop, entry))
         else:
             ignored.append(entry.filename)
-    folders = {"/".join(member.name.split("/")[:-1]).casefold() for member in members}
+    folders = {member.name.rpartition("/")[0].casefold() for member in members}
     for key in folders & seen.keys():
         raise _Unsafe(f"{seen[key]!r} is both a file and a folder")
     total = sum(member.size for member in members)
@@ -174,14 +165,8 @@ def _check_name(original: str, name: str) -> None:
 def plan_runs(members: Iterable[Member], longest: int, largest_gap: int) -> list[list[Member]]:
     """Group members into long reads; every member is in exactly one, in archive order.
 
-    Parameters
-    ----------
-    members : iterable of Member
-        What is wanted, in any order.
-    longest : int
-        Bytes of one run, unless a single member is longer.
-    largest_gap : int
-        Unwanted bytes between two members that cost less than another request.
+    A run has at most `longest` bytes, unless a single member is longer, and between its members at
+    most `largest_gap` bytes that nobody wants.
     """
     runs: list[list[Member]] = []
     for member in sorted(members, key=lambda item: item.start):
@@ -195,7 +180,7 @@ def plan_runs(members: Iterable[Member], longest: int, largest_gap: int) -> list
 
 
 class Pieces:
-    """Bytes that arrive in pieces, from offset `position` of a file on, as a file to read forward."""
+    """Bytes that arrive in pieces, from offset `position` on, as a file to read forward."""
 
     def __init__(self, pieces: Iterator[bytes], position: int) -> None:
         self._pieces, self.position, self._rest = pieces, position, b""
@@ -235,36 +220,24 @@ def unpack(source: Pieces, member: Member) -> Iterator[bytes]:
     DamagedMember
         As soon as the bytes cannot be those that the central directory promises.
     """
-    source.skip_to(member.start)
     left = member.size
-    with _damage():
-        header = source.exactly(_LOCAL_HEADER.size)
-        signature, length, extra = _LOCAL_HEADER.unpack(header)
+    try:
+        source.skip_to(member.start)
+        signature, length, extra = _LOCAL_HEADER.unpack(source.exactly(_LOCAL_HEADER.size))
         name = source.exactly(length)
-        if signature != b"PK\3\4" or member.name not in (
-            name.decode("utf-8", "replace"),
-            name.decode("cp437"),
-        ):
+        names = (name.decode("utf-8", "replace"), name.decode("cp437"))
+        if signature != b"PK\3\4" or member.name not in names:
             raise DamagedMember(f"another member, {name!r}, is where it should begin")
         source.exactly(extra)
         unpacked = zipfile.ZipExtFile(source, "r", member.info)  # type: ignore[call-overload]
-    while left:
-        with _damage():
-            piece = unpacked.read(_STEP)
-        if not piece:
-            raise DamagedMember(f"it ends {left:,} bytes too early")
-        left -= len(piece)
-        yield piece
-    with _damage():
+        while left:
+            piece = unpacked.read(1 << 20)
+            if not piece:
+                raise DamagedMember(f"it ends {left:,} bytes too early")
+            left -= len(piece)
+            yield piece
         unpacked.read(1)  # compares the CRC-32 of what is empty, too
-
-
-@contextmanager
-def _damage() -> Iterator[None]:
-    """Turn whatever damaged bytes lead `zipfile` to into one error; those of a network pass."""
-    try:
-        yield
-    except (MMAUProError, DamagedMember):
+    except (MMAUProError, StoppedError, DamagedMember):  # of the network, or said already
         raise
-    except Exception as error:
+    except Exception as error:  # damaged bytes lead zipfile to any of a dozen kinds
         raise DamagedMember(str(error) or "its bytes end too early") from None

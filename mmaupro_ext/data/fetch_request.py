@@ -14,6 +14,9 @@ REPO = "gamma-lab-umd/MMAU-Pro"
 # Stated by programs of others that fetched the dataset; not read from the host by us. A difference
 # is reported and does not stop the fetch, because the host is the better witness.
 PINNED_REVISION = "b8516c217464d53be36d6dc334fda3cd578ed103"
+REPORTED_ARCHIVE = (
+    "47,506,239,410 bytes, sha256 8fab3e820b27bf7f239ae74a45a1085f1364b6971a7b5ac53f220d091b9b111c"
+)
 
 
 @dataclass(frozen=True)
@@ -27,19 +30,17 @@ class Request:
     criteria : Criteria
         What to fetch.
     repo, revision : str
-        From where.
+        From where: `owner/name`, and a commit, branch or tag.
+    endpoint : str, optional
+        Base URL of the hub; `HF_ENDPOINT` or the public hub by default.
     jobs : int
         Connections at once.
     retries : int
         Failures in a row, without headway, after which a request is given up.
     wait_s : float
-        Seconds before the second attempt; they double.
-    archive, keep_archive : bool
-        Download the zip whole; keep it.
+        Seconds before the second attempt; they double, up to a minute.
     dry_run : bool
         Only say what would be done.
-    endpoint : str, optional
-        Base URL of the hub; `HF_ENDPOINT` by default.
     say : callable
         Receives lines for the user.
     """
@@ -48,11 +49,9 @@ class Request:
     criteria: Criteria = field(default_factory=Criteria)
     repo: str = REPO
     revision: str = PINNED_REVISION
+    endpoint: str | None = None
     jobs: int = 4
     retries: int = 8
     wait_s: float = 1.0
-    archive: bool = False
-    keep_archive: bool = False
     dry_run: bool = False
-    endpoint: str | None = None
     say: Callable[[str], None] = lambda line: print(line, file=sys.stderr, flush=True)

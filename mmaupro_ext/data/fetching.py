@@ -1,206 +1,274 @@
-"""The work of `mmaupro data fetch`: what is missing, where from, and each clip into its place.
+"""The work of `mmaupro data fetch`: what is missing, and each clip into its place.
 
-Clips are read out of the remote archive by ranges over several connections, or out of an archive that
-was downloaded whole; either way `zipfile` unpacks them, each is compared with its CRC-32, and one
-that is in its place is whole and durable. Whatever ends a fetch, the next one goes on from there.
+Clips are read out of the remote archive by ranges over several connections; `zipfile` unpacks them,
+each is compared with its CRC-32, and one that is in its place is whole and durable. Whatever ends a
+fetch, the next one goes on from there.
 """
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
+import shutil
+import sys
 import threading
-import time
 import zlib
-from collections import deque
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
-from pathlib import Path
+from itertools import chain
 from typing import TYPE_CHECKING
 
+from tqdm import tqdm
+
+from mmaupro_ext import fan_out
 from mmaupro_ext.data import archive as zips
-from mmaupro_ext.data.fetch_plan import (
-    ATTEMPTS,
-    PART_SUFFIX,
-    Plan,
-    check_space,
-    has_size,
-    make_plan,
-    parquet,
-    pieces,
-    report_absent,
-)
-from mmaupro_ext.data.fetch_state import STATE_FOLDER, Journal, Screen, disk_errors, size_of
+from mmaupro_ext.data import selection as choice
+from mmaupro_ext.data.fetch_request import PINNED_REVISION, REPO, REPORTED_ARCHIVE
+from mmaupro_ext.data.fetch_state import STATE_FOLDER, Journal, disk_errors
+from mmaupro_ext.data.hub import ATTEMPTS, Hub, is_content, sha256_of
 from mmaupro_ext.data.locate import ARCHIVE, AUDIO_FOLDER, PARQUET
-from mmaupro_ext.data.safe import stay_inside
-from mmaupro_ext.data.selection import SELECTION_FILE, write_selection
+from mmaupro_ext.data.safe import stat_clip, stay_inside
+from mmaupro_ext.data.schema import LoadReport
+from mmaupro_ext.data.table import read_documents
 from mmaupro_ext.data.text import size as readable
 from mmaupro_ext.errors import DataError
 from mmaupro_ext.util import write_atomically
 
 if TYPE_CHECKING:
-    from huggingface_hub.hf_api import RepoSibling
-
     from mmaupro_ext.data.fetch_request import Request
-    from mmaupro_ext.data.hub import Hub
 
+PART_SUFFIX = ".mmaupro-part"  # of clips that are still being written
+# Bytes at the archive's end that are read for its directory; the released one takes half a MiB.
+_TAILS = (1 << 20, 64 << 20)
 _SMALL_GAP = 256 << 10  # bytes; to read and drop them costs less than another request
+_BLOCK = 4096  # bytes; what a file system rounds a file's size up to
+_MARGIN = 16 << 20  # bytes of free space beyond the clips: parquet, journal, folders
 
 
 class Fetch:
     """One fetch into one folder."""
 
-    def __init__(self, request: Request, hub: Hub, screen: Screen, journal: Journal) -> None:
-        self.request, self.hub, self.screen, self.journal = request, hub, screen, journal
-        self.root = request.root
-        self.archive: RepoSibling = hub.file(ARCHIVE)
-        self.archive_size: int = self.archive.size or 0
-        self.archive_part = self.root / (ARCHIVE + PART_SUFFIX)
-        self.damaged: dict[str, str] = {}
-        self._failure: BaseException | None = None
-        self._lock = threading.Lock()
+    def __init__(self, request: Request, hub: Hub, say: Callable[[str], None]) -> None:
+        self.request, self.hub, self.say, self.root = request, hub, say, request.root
+        self.archive = hub.file(ARCHIVE)
         self._added: list[int] = []  # bytes of each clip of this run
+
+    def introduce(self) -> None:
+        """Say what the host has, and where that differs from what others reported."""
+        hub, size = self.hub, self.archive.size or 0
+        self.say(f"{hub.repo} at {hub.commit}: {ARCHIVE} has {readable(size)}")
+        if isinstance(hub.licence, str):
+            self.say(f"licence, as its dataset card states: {hub.licence}")
+        what = f"{size:,} bytes, sha256 {sha256_of(self.archive)}"
+        if (hub.repo, hub.commit) == (REPO, PINNED_REVISION) and what != REPORTED_ARCHIVE:
+            self.say(f"note: {ARCHIVE} has {what}; others reported {REPORTED_ARCHIVE}. Report it.")
+
+    def dry_run(self) -> bool:
+        """Say what a fetch would do, write nothing, and return whether there is enough space for it."""
+        self._plan(self._parquet())
+        todo = [member for member in self.wanted if not self._has_size(member)]
+        counts = Counter(doc["category"] for doc in self.asked)
+        self.say(f"selection: {self.request.criteria.describe()}")
+        self.say("items: " + ", ".join(f"{name} {count}" for name, count in counts.items()))
+        there = f"{len(self.wanted):,}, of which {len(self.wanted) - len(todo):,} are there by size"
+        amount, size = sum(m.stop - m.start for m in todo), sum(m.size for m in todo)
+        self.say(f"clips: {there}; to download: {readable(amount)}; on disk: {readable(size)} more")
+        self._report_absent()
+        self.say("dry run: nothing was written")
+        return self._space(todo, enough=False)
 
     def run(self) -> bool:
         """Fetch, and return whether everything that was asked for is there."""
+        with disk_errors(self.root):
+            self.journal = Journal(self.root, self.hub.origin(PARQUET, ARCHIVE))
         try:
             with disk_errors(self.root):
                 self._sweep()
-                content = parquet(self.root, self.hub)
+                content = self._parquet()
                 if not (self.root / PARQUET).is_file():
                     write_atomically(self.root / PARQUET, content)
-            plan = make_plan(self.request, self.hub, self.screen, content)
-            todo = self._check_present(plan.wanted)
+            self._plan(content)
+            todo = self._check_present()
             with disk_errors(self.root):
                 (self.root / AUDIO_FOLDER).mkdir(exist_ok=True)
-                need = plan.space_needed(self.request, todo, self.archive_size)
-                check_space(self.root / AUDIO_FOLDER, need, "the clips")
-                if not plan.was_complete:
-                    write_selection(self.root, plan.selection)
-            if self.request.archive:
-                todo = self._through_archive(plan, todo)
-            self._download(todo)
-            return self._conclude(plan)
+                self._space(todo, enough=True)
+                if not self.was_complete:
+                    choice.write_selection(self.root, self.selection)
+            return self._conclude(self._download(todo) if todo else {})
         except KeyboardInterrupt:
-            self.screen.say(f"\nstopped. {self._kept()} The same command goes on from there.")
+            self.say(f"\nstopped. {self._kept()} The same command goes on from there.")
             raise
         except DataError as error:
             kept = self._kept()
             if kept and kept not in str(error):
-                self.screen.say(kept)
+                self.say(kept)
             raise
 
-    # What is there
+    def _sweep(self) -> None:
+        """Delete what an interrupted fetch left half written."""
+        left = [self.root.glob(f".{name}.*.part") for name in (PARQUET, choice.SELECTION_FILE)]
+        left += [(self.root / STATE_FOLDER).glob(".*.part")]
+        for path in chain(*left, (self.root / AUDIO_FOLDER).rglob(f".*{PART_SUFFIX}")):
+            path.unlink(missing_ok=True)
 
-    def _check_present(self, wanted: Iterable[zips.Member]) -> list[zips.Member]:
+    def _parquet(self) -> bytes:
+        """Return the bytes of test.parquet, from the folder when they are those of the commit."""
+        path, file = self.root / PARQUET, self.hub.file(PARQUET)
+        if not path.is_file():
+            return self.hub.content(file, largest=256 << 20)
+        content = path.read_bytes()
+        if not is_content(content, file):
+            fix = "Move it away to have it fetched, or name another folder with --to."
+            raise DataError(f"{path} is not that of {self.hub.repo} at {self.hub.commit}. {fix}")
+        return content
+
+    def _plan(self, content: bytes) -> None:
+        """Compare what is asked for with what the archive and the folder hold."""
+        criteria = self.request.criteria
+        report = LoadReport(source=f"{PARQUET} at {self.hub.commit}")
+        docs = self.docs = read_documents(content, report, expect_counts=False)
+        earlier = choice.read_selection(self.root)
+        self.asked = choice.select(docs, criteria)
+        self.selection = choice.make_selection(docs, criteria, self.hub.commit, earlier)
+        members = self.members = {member.name: member for member in self._directory()}
+        names = dict.fromkeys(clip for doc in self.asked for clip in doc["audio_path"])
+        if criteria.everything:
+            names = dict.fromkeys([*members, *names])
+        self.wanted = [members[name] for name in names if name in members]
+        self.absent = [name for name in names if name not in members]
+        # A folder without selection.json that has every clip is a whole dataset, also when it was
+        # unpacked by hand: fetching a part of it must not make it a partial one.
+        clips = {clip for doc in docs for clip in doc["audio_path"]} & members.keys()
+        whole = bool(clips) and all(self._has_size(members[clip]) for clip in clips)
+        self.was_complete = earlier is None and whole
+        if earlier is not None and not self.request.dry_run:
+            more = f"{len(self.selection.ids - earlier.ids):,} items to the selection"
+            self.say(f"the folder has a {earlier.describe()}. This fetch adds {more}.")
+        elif self.was_complete and not criteria.everything:
+            self.say("the folder holds every clip of the dataset already")
+
+    def _directory(self) -> list[zips.Member]:
+        """Read the table of contents at the archive's end."""
+        size = self.archive.size or 0
+        for length in _TAILS:
+            tail = b"".join(self.hub.stream(self.archive, max(0, size - length), size))
+            try:
+                members, ignored = zips.read_directory(tail, size)
+                break
+            except DataError:
+                if length == _TAILS[-1] or len(tail) == size:
+                    raise
+        if ignored:
+            what = f"{len(ignored)} names of {ARCHIVE} outside {AUDIO_FOLDER}"
+            self.say(f"{what} are not extracted (first: {ignored[0]!r})")
+        return members
+
+    def _has_size(self, member: zips.Member) -> bool:
+        """Return whether a clip is in the folder itself, with the size that the archive states."""
+        try:
+            return stat_clip(self.root, member.name).st_size == member.size
+        except OSError:
+            return False
+
+    def _check_present(self) -> list[zips.Member]:
         """Return the members whose file is not there or not right."""
         missing, unknown, wrong = [], [], []
-        for member in wanted:
-            if not has_size(self.root, member):
+        for member in self.wanted:
+            if not self._has_size(member):
                 missing.append(member)
-            elif not self.journal.knows(member, self.root / member.name):
+            elif not self.journal.knows(member):
                 unknown.append(member)
         if not unknown:
             return missing
         total = sum(member.size for member in unknown)
-        self.screen.say(
-            f"{len(unknown):,} files are there that the journal does not know as they are: reading "
-            f"them once ({readable(total)})"
-        )
-        with self.screen.progress("check", total), disk_errors(self.root):
+        what = f"{len(unknown):,} files are there that the journal does not know as they are"
+        self.say(f"{what}: reading them once ({readable(total)})")
+        with self._progress("check", total), disk_errors(self.root):
             for member in unknown:
                 path, crc = self.root / member.name, 0
-                for chunk in self._counted(pieces(path, 0, member.size)):
-                    crc = zlib.crc32(chunk, crc)
+                with path.open("rb") as stream:
+                    while block := stream.read(1 << 20):
+                        crc = zlib.crc32(block, crc)
+                        self._bar.update(len(block))
                 if crc == member.crc:
-                    self.journal.add(member, path)
+                    self.journal.add(member)
                 else:
                     wrong.append(member)
         if wrong:
-            self.screen.say(
-                f"{len(wrong):,} of them are not the archive's and are fetched again (first: "
-                f"{wrong[0].name})"
-            )
+            what = f"{len(wrong):,} of them are not the archive's"
+            self.say(f"{what} and are fetched again (first: {wrong[0].name})")
         return missing + wrong
 
-    def _sweep(self) -> None:
-        """Delete what an interrupted fetch left half written."""
-        left = [*self.root.glob(f".{PARQUET}.*.part"), *self.root.glob(f".{SELECTION_FILE}.*.part")]
-        left += (self.root / STATE_FOLDER).glob(".*.part")
-        left += (self.root / AUDIO_FOLDER).rglob(f".*{PART_SUFFIX}")
-        for path in left:
-            path.unlink(missing_ok=True)
+    def _space(self, todo: list[zips.Member], *, enough: bool) -> bool:
+        """Say, or with `enough` demand, that the disk has room for some members."""
+        places = (self.root / AUDIO_FOLDER, self.root, *self.root.parents)
+        folder = next(path for path in places if path.is_dir())
+        need = sum(-(-member.size // _BLOCK) * _BLOCK for member in todo) + _MARGIN if todo else 0
+        free = shutil.disk_usage(folder).free
+        what = f"{folder} has {readable(free)} free, and the clips need {readable(need)}"
+        if enough and free < need:
+            fix = "Free some space, name another folder with --to, or fetch a part (--limit)."
+            raise DataError(f"{what}. {fix} Nothing more was downloaded.")
+        if not enough:
+            self.say(what)
+        return free >= need
 
-    # Ranges of the remote archive
+    @contextlib.contextmanager
+    def _progress(self, name: str, total: int) -> Iterator[None]:
+        # Without a terminal, as in a batch job's log, a line every half minute is enough.
+        every = 0.2 if sys.stderr.isatty() else 30.0
+        look = {"unit": "B", "unit_scale": True, "mininterval": every, "maxinterval": 10 * every}
+        with tqdm(desc=name, total=total, dynamic_ncols=True, **look) as self._bar:
+            yield
 
-    def _download(self, todo: list[zips.Member]) -> None:
-        """Fetch members by ranges over several connections."""
-        if not todo:
-            return
-        amount = sum(member.stop - member.start for member in todo)
+    def _download(self, todo: list[zips.Member]) -> dict[str, str]:
+        """Fetch members by ranges over several connections; return what stays damaged, and how."""
+        amount, jobs = sum(member.stop - member.start for member in todo), self.request.jobs
         # Short enough that every connection has work to the end, long enough to be worth a request.
-        longest = min(64 << 20, max(4 << 20, amount // (4 * self.request.jobs)))
-        queue = deque(zips.plan_runs(todo, longest, _SMALL_GAP))
-        traffic = sum(run[-1].stop - run[0].start for run in queue)  # with the gaps
-        # Daemons: one that waits for a silent host must not keep a stopped command alive.
-        workers = [
-            threading.Thread(target=self._work, args=(queue,), daemon=True, name=f"fetch-{number}")
-            for number in range(min(self.request.jobs, len(queue)))
-        ]
-        self.screen.say(
-            f"fetching {len(todo):,} clips, {readable(amount)}, into {self.root} (connections: "
-            f"{len(workers)})"
-        )
-        with self.screen.progress("fetch", traffic), disk_errors(self.root, self._kept):
-            for worker in workers:
-                worker.start()
-            try:
-                for worker in workers:
-                    while worker.is_alive():
-                        worker.join(0.2)
-            except KeyboardInterrupt:
-                self.hub.stop.set()
-                deadline = time.monotonic() + 3
-                for worker in workers:
-                    worker.join(max(0.0, deadline - time.monotonic()))
-                raise
-            if self._failure is not None:
-                raise self._failure
+        longest = min(64 << 20, max(4 << 20, amount // (4 * jobs)))
+        runs = zips.plan_runs(todo, longest, _SMALL_GAP)
+        traffic = sum(run[-1].stop - run[0].start for run in runs)  # with the gaps
+        damaged: dict[str, str] = {}
+        what = f"{len(todo):,} clips, {readable(amount)}, into {self.root}"
+        self.say(f"fetching {what} (connections: {min(jobs, len(runs))})")
+        with self._progress("fetch", traffic), disk_errors(self.root, self._kept):
+            fan_out.each(
+                len(runs),
+                lambda number: self._bring_run(runs[number]),
+                lambda number, found: damaged.update(found),
+                threads=jobs,
+                stop=self.hub.stop,
+                grace_s=3.0,  # for connections to close after Ctrl-C
+            )
+        return damaged
 
-    def _work(self, queue: deque[list[zips.Member]]) -> None:
-        try:
-            while not self.hub.stop.is_set():
-                try:
-                    run = queue.popleft()
-                except IndexError:
-                    return
-                damaged = self._bring_remote(run)
-                for member in damaged * (ATTEMPTS - 1):
-                    if member.name in self.damaged:
-                        self._bring_remote([member])
-        except BaseException as error:  # handed to the main thread, which raises it
-            with self._lock:
-                # A response that a stopped thread was reading fails in many ways; the first
-                # failure is the one that says why.
-                if self._failure is None and not self.hub.stop.is_set():
-                    self._failure = error
-            self.hub.stop.set()
+    def _bring_run(self, run: list[zips.Member]) -> dict[str, str]:
+        """Fetch neighbours with one request, damaged ones again by themselves."""
+        damaged = self._bring(run)
+        for member in run * (ATTEMPTS - 1):
+            if damaged.pop(member.name, None):
+                damaged |= self._bring([member])
+        return damaged
 
-    def _bring_remote(self, run: list[zips.Member]) -> list[zips.Member]:
-        """Fetch neighbours with one request; return the damaged ones."""
-        start, stop = run[0].start, run[-1].stop
-        with contextlib.closing(self.hub.stream(self.archive, start, stop)) as stream:
+    def _bring(self, run: list[zips.Member]) -> dict[str, str]:
+        damaged, start = {}, run[0].start
+        with contextlib.closing(self.hub.stream(self.archive, start, run[-1].stop)) as stream:
             source = zips.Pieces(self._counted(stream), start)
-            return [member for member in run if not self._bring(source, member)]
+            for member in run:
+                try:
+                    self._unpack(source, member)
+                except zips.DamagedMember as problem:
+                    damaged[member.name] = str(problem)
+        return damaged
 
     def _counted(self, stream: Iterable[bytes]) -> Iterator[bytes]:
         for chunk in stream:
-            self.screen.advance(len(chunk))
+            self._bar.update(len(chunk))
             yield chunk
 
-    def _bring(self, source: zips.Pieces, member: zips.Member) -> bool:
-        """Unpack a member beside its place, check it, move it there; return False for a damaged one."""
+    def _unpack(self, source: zips.Pieces, member: zips.Member) -> None:
+        """Unpack a member beside its place, check it, and move it there."""
         path = self.root / member.name
         stay_inside(self.root, path.parent)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -212,125 +280,44 @@ class Fetch:
                 sink.flush()
                 os.fsync(sink.fileno())
             os.replace(part, path)
-        except zips.DamagedMember as problem:
-            self.damaged[member.name] = str(problem)
-            return False
         finally:
             part.unlink(missing_ok=True)
-        self.journal.add(member, path)
-        self.damaged.pop(member.name, None)
+        self.journal.add(member)
         self._added.append(member.size)
-        return True
-
-    # The archive as a whole
-
-    def _through_archive(self, plan: Plan, todo: list[zips.Member]) -> list[zips.Member]:
-        """Download, check and unpack data.zip; return what is still missing then."""
-        path = self.root / ARCHIVE
-        if not todo and not (self.request.keep_archive and not path.exists()):
-            return todo
-        with disk_errors(self.root, self._kept):
-            if self.journal.archive_sha256 is None or not path.is_file():
-                self._download_archive(path)
-            return self._unpack_archive(path, plan, todo)
-
-    def _download_archive(self, path: Path) -> None:
-        from mmaupro_ext.data.hub import sha256_of
-
-        expected = sha256_of(self.archive)
-        if expected is None:
-            raise DataError(
-                f"the host states no sha256 of {ARCHIVE}, so --archive cannot check it. Leave "
-                "--archive out: each clip is then checked by its CRC-32."
-            )
-        own = not path.is_file()
-        part = self.archive_part if own else path
-        have, hasher = size_of(part), hashlib.sha256()
-        if have:
-            self.screen.say(f"{part} has {readable(have)} already: hashing them")
-            with self.screen.progress("hash", have):
-                for chunk in self._counted(pieces(part, 0, have)):
-                    hasher.update(chunk)
-        if own and have < self.archive_size:
-            remote = self.hub.stream(self.archive, have, self.archive_size, whole=True)
-            with self.screen.progress("fetch", self.archive_size, have), part.open("ab") as sink:
-                for chunk in self._counted(remote):
-                    sink.write(chunk)
-                    hasher.update(chunk)
-                sink.flush()
-                os.fsync(sink.fileno())
-        if hasher.hexdigest() != expected:
-            if own:
-                part.unlink()
-            raise DataError(
-                f"{part} has sha256 {hasher.hexdigest()}, the host states {expected}. "
-                + ("It was deleted. " if own else "Move it away. ")
-                + "Without --archive only clips whose bytes are wrong are fetched again."
-            )
-        if own:
-            os.replace(part, path)
-        self.journal.archive_sha256 = expected
-        self.screen.say(f"{ARCHIVE}: sha256 {expected} as the host states it")
-
-    def _unpack_archive(self, path: Path, plan: Plan, todo: list[zips.Member]) -> list[zips.Member]:
-        """Unpack from the last member to the first, cutting each off the archive's end."""
-        missing, size = {member.name for member in todo}, size_of(path)
-        left = [member for member in todo if member.stop > size]  # cut off before it was unpacked
-        with self.screen.progress("unpack", sum(m.stop - m.start for m in todo)):
-            for member in sorted(plan.members.values(), key=lambda item: -item.start):
-                if member.stop > size:
-                    continue
-                if member.name in missing:
-                    source = pieces(path, member.start, member.stop)
-                    self._bring(zips.Pieces(self._counted(source), member.start), member)
-                if not self.request.keep_archive:
-                    os.truncate(path, member.start)
-        if not self.request.keep_archive:
-            path.unlink()
-        return left
-
-    # The end
 
     def _kept(self) -> str:
         """Return a sentence on what is kept, nothing where that is nothing."""
-        part = size_of(self.archive_part)
-        if part:
-            return f"{readable(part)} of {ARCHIVE} are kept."
         if self._added:
             size = readable(sum(self._added))
             return f"{len(self._added):,} clips of this run ({size}) are kept."
-        return "Clips of earlier runs are kept." if self.journal.clips else ""
+        return "Clips of earlier runs are kept." if self.journal.clips() else ""
 
-    def _conclude(self, plan: Plan) -> bool:
-        selection, say = plan.selection, self.screen.say
-        docs = [doc for doc in plan.docs if doc["id"] in selection.ids]
+    def _report_absent(self) -> None:
+        if self.absent:
+            what = f"{len(self.absent):,} clips that {PARQUET} names are not in {ARCHIVE}"
+            self.say(f"{what} (first: {self.absent[0]}); their items cannot be answered")
+
+    def _conclude(self, damaged: dict[str, str]) -> bool:
+        selection = self.selection
+        docs = [doc for doc in self.docs if doc["id"] in selection.ids]
         clips = {clip for doc in docs for clip in doc["audio_path"]}
-        members = [plan.members[clip] for clip in clips if clip in plan.members]
-        finished = not self.damaged and all(has_size(self.root, member) for member in members)
+        members = [self.members[clip] for clip in clips if clip in self.members]
+        finished = not damaged and all(self._has_size(member) for member in members)
         with disk_errors(self.root):
-            if plan.was_complete or (selection.complete and finished):
-                (self.root / SELECTION_FILE).unlink(missing_ok=True)
-                state = f"all {len(plan.docs):,} items"
+            if self.was_complete or (selection.complete and finished):
+                (self.root / choice.SELECTION_FILE).unlink(missing_ok=True)
+                state = f"all {len(self.docs):,} items"
             else:
                 selection = replace(selection, finished=finished)
-                write_selection(self.root, selection)
+                choice.write_selection(self.root, selection)
                 state = selection.describe()
         size = readable(sum(member.size for member in members))
-        say(f"{self.root}: {state}; {len(clips):,} clips, {size} when complete")
-        say(
-            "every fetched clip has the size and CRC-32 that the archive states"
-            + (
-                f", and {ARCHIVE} had the sha256 that the host states"
-                if self.journal.archive_sha256
-                else f"; the sha256 of {ARCHIVE} is only checked with --archive"
-            )
-        )
-        report_absent(plan, say)
-        for name, problem in list(self.damaged.items())[:10]:
-            say(f"not fetched: {name}: {problem} ({ATTEMPTS} attempts)")
-        if self.damaged:
-            say(
-                f"{len(self.damaged):,} clips arrived damaged each time. Look at the mirror or "
-                f"proxy in between ({self.hub.endpoint}), then run the same command again."
-            )
-        return not self.damaged and not plan.absent
+        self.say(f"{self.root}: {state}; {len(clips):,} clips, {size} when complete")
+        self.say("every fetched clip has the size and CRC-32 that the archive states")
+        self._report_absent()
+        for name, problem in list(damaged.items())[:10]:
+            self.say(f"not fetched: {name}: {problem} ({ATTEMPTS} attempts)")
+        if damaged:
+            fix = f"Look at the mirror or proxy in between ({self.hub.endpoint}), then run this again."
+            self.say(f"{len(damaged):,} clips arrived damaged each time. {fix}")
+        return not damaged and not self.absent
