@@ -269,7 +269,7 @@ def test_the_resampler_used_is_told():
 
 
 def test_rates_without_a_plan_use_soxr_and_the_log_says_so_once(caplog):
-    resampling._plan.cache_clear()
+    resampling.plan_for.cache_clear()
     x = noise(1000)
     with caplog.at_level(logging.INFO, logger="mmaupro_ext"):
         for _ in range(3):

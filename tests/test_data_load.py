@@ -15,9 +15,9 @@ import pytest
 import soundfile
 
 from mmaupro_ext import data
+from mmaupro_ext.audio import AudioReader
 from mmaupro_ext.data import digests, load
 from mmaupro_ext.errors import AudioError, DataError
-from mmaupro_ext.models.media import AudioReader
 from mmaupro_ext.util import cache_dir
 
 

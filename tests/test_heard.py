@@ -8,9 +8,9 @@ import pytest
 import soundfile
 
 from mmaupro_ext import compat, heard
+from mmaupro_ext.audio import AudioInfo, Decoded
 from mmaupro_ext.heard import LogProb, Reply, Totals
 from mmaupro_ext.models.blocks import record_of
-from mmaupro_ext.models.media import Clip
 from mmaupro_ext.models.windows import Recording
 from mmaupro_ext.replies import error_reply
 from mmaupro_ext.report import after_run
@@ -31,7 +31,8 @@ RATE = 16_000
 
 
 def record(heard_s=10.0, in_file_s=10.0, channels=(1, 1), file="a.wav"):
-    clip = Clip(file, np.zeros((channels[1], 1), np.float32), in_file_s, channels[0], 44_100)
+    info = AudioInfo(file, 1, 44_100, channels[0], in_file_s, "WAV", "PCM_16")
+    clip = Decoded(np.zeros((channels[1], 1), np.float32), info, "native")
     samples = round(heard_s * RATE)
     recording = Recording(round(in_file_s * RATE), RATE, spans=((0, samples),))
     policy = {"long_audio": "auto", "multi_audio": "list", "channels": "mono"}

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import soundfile
 
+from mmaupro_ext.audio import AudioReader
 from mmaupro_ext.errors import ConfigError
 from mmaupro_ext.models import blocks, windows
 from mmaupro_ext.models.families import FAMILIES
 from mmaupro_ext.models.items import Question
-from mmaupro_ext.models.media import AudioReader
 from mmaupro_ext.models.windows import Recording
 
 
@@ -79,7 +79,7 @@ def test_a_long_stereo_clip_beside_a_mono_clip_keeps_its_channels_together():
 
 
 def test_channels_do_not_change_places(stereo_file):
-    reader = AudioReader(RATE, "native", 2**20, channels="stereo-as-two")
+    reader = AudioReader(RATE, "native", 2**20, channels="apart")
     left, right = reader.read(stereo_file).tracks
     wanted, _ = soundfile.read(stereo_file, dtype="float32")
     np.testing.assert_array_equal(left, wanted[:, 0])
@@ -91,7 +91,7 @@ def test_channels_do_not_change_places(stereo_file):
 def test_other_numbers_of_channels_are_still_mixed(tmp_path, count):
     path = tmp_path / "clip.wav"
     soundfile.write(path, np.random.default_rng(0).normal(0, 0.1, (RATE, count)), RATE)
-    reader = AudioReader(RATE, "native", 2**20, channels="stereo-as-two")
+    reader = AudioReader(RATE, "native", 2**20, channels="apart")
     (track,) = reader.read(str(path)).tracks
     mixed = AudioReader(RATE, "native", 2**20).read(str(path)).samples
     np.testing.assert_array_equal(track, mixed)

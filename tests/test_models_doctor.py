@@ -5,10 +5,10 @@ import json
 import numpy as np
 import pytest
 
+from mmaupro_ext.audio import AudioReader
 from mmaupro_ext.commands import cli
 from mmaupro_ext.commands import doctor as command
 from mmaupro_ext.models import blocks
-from mmaupro_ext.models.media import AudioReader
 from mmaupro_ext.models.windows import Recording
 
 

@@ -7,13 +7,15 @@ raises `mmaupro_ext.errors.AudioError`, which names the file (or the sample) and
 from __future__ import annotations
 
 from mmaupro_ext.audio.channels import to_mono
-from mmaupro_ext.audio.decoding import Decoded, decode, load, probe, stream
+from mmaupro_ext.audio.decoding import AudioReader, Decoded, decode
+from mmaupro_ext.audio.loading import load, probe, stream
 from mmaupro_ext.audio.opening import AudioInfo
 from mmaupro_ext.audio.resampling import resample, resampler_used
 from mmaupro_ext.audio.windowing import windows
 
 __all__ = [
     "AudioInfo",
+    "AudioReader",
     "Decoded",
     "decode",
     "load",

@@ -1,10 +1,20 @@
-"""Files to samples: probe, load, decode and stream."""
+"""Files to samples: what one clip becomes, and the clips that a model is given.
+
+Blocks of a file (`opening`) are mixed and resampled as they come. Requests carry references only: an
+`AudioReader` decodes a clip when its item is prepared, and keeps recent ones within a bound in bytes,
+because several requests share a clip: the choices of one question, and the questions on one recording.
+
+Longer than other files, so that who follows a clip finds the whole way from a reference to the samples
+that a model is given here: `opening` alone lies behind it.
+"""
 
 from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,10 +23,13 @@ import numpy.typing as npt
 
 from mmaupro_ext import native
 from mmaupro_ext.audio.opening import AudioInfo, Clip, open_clip
-from mmaupro_ext.audio.resampling import RESAMPLERS, SoxrStream, stream_for
-from mmaupro_ext.audio.validate import check_finite, regular_file, valid_rate, valid_rates
-from mmaupro_ext.audio.windowing import sample_count
+from mmaupro_ext.audio.resampling import RESAMPLERS, SoxrStream, plan_for, resample, resampler_used
+from mmaupro_ext.audio.validate import check_finite, valid_rate
+from mmaupro_ext.errors import AudioError
 from mmaupro_ext.util import require_choice
+
+Samples = npt.NDArray[np.float32]
+_Key = tuple[str, int, int]  # path, time of change, size
 
 CHANNELS = ("mono", "keep", "apart")
 # Room for the result is made at once on the word of a header, as long as it claims no more samples than
@@ -33,89 +46,21 @@ class Decoded:
     Attributes
     ----------
     samples : numpy.ndarray
-        float32 of shape ``(n,)`` or ``(channels, n)``, as :func:`load` returns it.
+        float32 of shape ``(n,)`` or ``(channels, n)``, as :func:`mmaupro_ext.audio.load` returns it.
     info : AudioInfo
         What the file held: frames and seconds are those that were decoded.
+    resampler : {"none", "native", "soxr"}
+        What changed its sampling rate.
     """
 
-    samples: npt.NDArray[np.float32]
+    samples: Samples
     info: AudioInfo
+    resampler: str
 
-
-def probe(path: str | os.PathLike[str]) -> AudioInfo:
-    """Say what an audio file holds, without decoding it.
-
-    Parameters
-    ----------
-    path : path-like
-        WAV, RF64, W64, AIFF, AU, CAF, FLAC, OGG (Vorbis, Opus) or MP3, whatever its name; and, with
-        the extra `media`, m4a, AAC, WebM, WMA and FLAC in Ogg.
-
-    Returns
-    -------
-    AudioInfo
-        See there.
-
-    Raises
-    ------
-    AudioError
-        As :func:`load`, but for damage that only decoding finds.
-
-    Notes
-    -----
-    `frames` may be one MPEG frame more than :func:`decode` finds in an MP3.
-    """
-    with open_clip(path) as clip:
-        return clip.info
-
-
-def load(
-    path: str | os.PathLike[str],
-    sampling_rate: int | None = 16000,
-    channels: str = "mono",
-    *,
-    resampler: str = "native",
-) -> npt.NDArray[np.float32]:
-    """Decode an audio file, mix its channels, and resample it.
-
-    Parameters
-    ----------
-    path : path-like
-        WAV, RF64, W64, AIFF, AU, CAF, FLAC, OGG (Vorbis, Opus) or MP3, whatever its name; and, with
-        the extra `media`, m4a, AAC, WebM, WMA and FLAC in Ogg.
-    sampling_rate : int or None, default 16000
-        Rate of the result in Hz; None keeps the file's own.
-    channels : {"mono", "keep", "apart"}
-        The mean over all channels; all of them; or both channels of a file of two, and the mean of
-        any other.
-    resampler : {"native", "soxr"}
-        See :func:`mmaupro_ext.audio.resample`.
-
-    Returns
-    -------
-    numpy.ndarray
-        float32 of shape ``(n,)`` for ``"mono"``, ``(channels, n)`` for ``"keep"`` and for two
-        channels apart, with ``n = ceil(frames * sampling_rate / file_rate)``. Integer formats are
-        scaled to [-1, 1); others may exceed it.
-
-    Raises
-    ------
-    AudioError
-        If the file is missing, not a regular file, empty, not readable, not audio, holds no samples,
-        holds NaN or an infinity, or is not whole. The message names the file and what to do.
-    ConfigError
-        If `channels` or `resampler` is unknown.
-
-    Notes
-    -----
-    Decoding, mixing and resampling go block by block, so beyond the result the memory needed does
-    not depend on the length of the sound; an MP3 or Ogg file is read at once.
-
-    A file is whole if it holds all that its header counts, every page or frame follows the one
-    before, and the last one is there; ``docs/data.md`` has the rules for each format. What no file
-    can show: an MP3 without a count that is cut exactly between two of its frames.
-    """
-    return decode(path, sampling_rate, channels, resampler=resampler).samples
+    @property
+    def tracks(self) -> list[Samples]:
+        """The channels that are heard: one mono signal, or several."""
+        return list(np.atleast_2d(self.samples))
 
 
 def decode(
@@ -144,107 +89,222 @@ def decode(
     AudioError, ConfigError
         As :func:`load`.
     """
-    rate = _check_arguments(sampling_rate, channels, resampler)
+    return _decoded(path, checked(sampling_rate, channels, resampler), channels, resampler)
+
+
+def _decoded(
+    path: str | os.PathLike[str], rate: int | None, channels: str, resampler: str
+) -> Decoded:
     with open_clip(path) as clip:
         info = clip.info
         target = rate or info.sampling_rate
-        rows = _rows(info, channels)
+        rows = rows_of(info, channels)
         expected = native.output_length(info.frames, info.sampling_rate, target)
         believed = max(FIRST_CAPACITY, SAMPLES_OF_A_BYTE * clip.size)
         result = _Growing(rows, min(expected, believed // rows))
-        memory = _of_this_thread.__dict__.setdefault("memory", _Memory())
-        for piece in _pieces(clip, target, rows, resampler, result.room, memory):
+        memory = _of_this_thread.__dict__.setdefault("memory", Memory())
+        for piece in pieces_of(clip, target, rows, resampler, result.room, memory):
             result.filled(piece.shape[1])
     samples = result.finished()
-    return Decoded(samples if channels == "keep" or rows > 1 else samples[0], clip.info)
+    if rows == 1 and channels != "keep":
+        samples = samples[0]
+    used = "none"
+    if target != info.sampling_rate:
+        used = "native" if _plan(info, target, resampler) else "soxr"
+    return Decoded(samples, clip.info, used)
 
 
-def stream(
-    path: str | os.PathLike[str],
-    sampling_rate: int | None = 16000,
-    channels: str = "mono",
-    *,
-    block_s: float | None = None,
-    resampler: str = "native",
-) -> Iterator[npt.NDArray[np.float32]]:
-    """Decode, mix and resample an audio file block by block.
-
-    The blocks joined are :func:`load`'s result to the last bit, whatever `block_s`; the memory
-    needed does not depend on the length of the sound.
+class AudioReader:
+    """Decode clips for one model, keeping recent ones. Threads may share it: each clip is decoded once.
 
     Parameters
     ----------
-    path, sampling_rate, channels, resampler
-        As in :func:`load`.
-    block_s : float, optional
-        Seconds in each block, the last one excepted. Where not given, blocks come as decoding
-        yields them: of a few seconds, of different lengths.
+    sampling_rate : int
+        The model's rate in Hz, and that of the clips that are read.
+    resampler : str
+        "native" or "soxr", as in `mmaupro_ext.audio.load`.
+    cache_bytes : int
+        Decoded clips are kept up to this many bytes; the newest is always kept.
+    channels : {"mono", "apart"}
+        As in :func:`mmaupro_ext.audio.load`.
 
-    Yields
-    ------
-    numpy.ndarray
-        float32 of shape ``(m,)`` or ``(channels, m)``, ``m >= 1``, the caller's to keep.
+    Attributes
+    ----------
+    decoded : int
+        How many files were decoded.
+    resamplers_used : set of str
+        The native resampler leaves some pairs of rates to soxr.
 
     Raises
     ------
     AudioError, ConfigError
-        As :func:`load`: at the call for a bad argument or a missing file, at the first block for a file
-        that is not whole, and after the blocks before it for damage that only decoding finds. So use
-        nothing of a file before all its blocks have come.
+        If an argument is not usable.
     """
-    rate = _check_arguments(sampling_rate, channels, resampler)
-    if block_s is not None and rate is not None:
-        sample_count(block_s, rate, "block_s")
-    return _stream(regular_file(path), rate, channels, block_s, resampler)
+
+    def __init__(
+        self, sampling_rate: int, resampler: str, cache_bytes: int, channels: str = "mono"
+    ) -> None:
+        checked(sampling_rate, channels, resampler)
+        self.sampling_rate = int(sampling_rate)
+        self.channels = channels
+        self.resampler = resampler
+        self.cache_bytes = cache_bytes
+        self.decoded = 0
+        self.resamplers_used: set[str] = set()
+        self._kept: OrderedDict[_Key, Decoded] = OrderedDict()
+        self._kept_bytes = 0
+        self._coming: dict[_Key, Future[Decoded]] = {}
+        self._stated: dict[_Key, tuple[float, int]] = {}
+        self._lock = threading.Lock()
+
+    def read(self, reference: Any) -> Decoded:
+        """Return the clip that a reference stands for.
+
+        Parameters
+        ----------
+        reference : str, path or mapping
+            A path, `{"path": ...}`, or `{"array": 1-D samples, "sampling_rate": Hz}`.
+
+        Raises
+        ------
+        AudioError
+            When the file or the array cannot be used, or the reference has none of these forms.
+        OSError
+            When the file cannot be opened.
+        """
+        if _is_array(reference):
+            return self._from_array(reference)
+        path = _path_of(reference)
+        key = _key(path)
+        if key is None:
+            return self._decode(path)  # says what is wrong
+        with self._lock:
+            if key in self._kept:
+                self._kept.move_to_end(key)
+                return self._kept[key]
+            coming = self._coming.get(key)
+            mine: Future[Decoded] = Future()
+            if coming is None:
+                self._coming[key] = mine
+        if coming is not None:
+            return coming.result()
+        try:
+            clip = self._decode(path)
+        except BaseException as error:
+            mine.set_exception(error)
+            raise
+        else:
+            self._keep(key, clip)
+            mine.set_result(clip)
+            return clip
+        finally:
+            with self._lock:
+                del self._coming[key]
+
+    def stated(self, reference: Any) -> tuple[float, int]:
+        """Return what a header states, without decoding: seconds, and channels that will be heard.
+
+        (0.0, 1) for what cannot be read: reading it for its batch will say what is wrong. Each header
+        is read once.
+        """
+        try:
+            if _is_array(reference):
+                return len(reference["array"]) / float(reference["sampling_rate"]), 1
+            path = _path_of(reference)
+            key = _key(path)
+            if key is None:
+                return 0.0, 1
+            if key not in self._stated:
+                with open_clip(path) as opened:
+                    info = opened.info
+                self._stated[key] = info.seconds, rows_of(info, self.channels)
+            return self._stated[key]
+        except (AudioError, OSError, KeyError, TypeError, ValueError, ZeroDivisionError):
+            return 0.0, 1
+
+    def stated_seconds(self, references: Sequence[Any]) -> float:
+        """Return the stated length of clips in all, twice where two channels are heard apart."""
+        return sum(seconds * channels for seconds, channels in map(self.stated, references))
+
+    def _decode(self, path: str) -> Decoded:
+        clip = _decoded(path, self.sampling_rate, self.channels, self.resampler)
+        with self._lock:
+            self.decoded += 1
+            self.resamplers_used.add(clip.resampler)
+        return clip
+
+    def _from_array(self, reference: Mapping[str, Any]) -> Decoded:
+        name = name_of(reference)
+        array = np.asarray(reference["array"], dtype=np.float32)
+        if array.ndim != 1 or array.size == 0 or not np.isfinite(array).all():
+            raise AudioError(
+                f"array of shape {array.shape} is not one channel of finite samples",
+                path=name,
+                fix="Give a non-empty 1-D array without NaN or infinity, or a path.",
+            )
+        if not reference.get("sampling_rate"):
+            raise AudioError("array without its sampling rate", path=name, fix="Add sampling_rate.")
+        rate = int(reference["sampling_rate"])
+        samples = resample(array, rate, self.sampling_rate, resampler=self.resampler)
+        used = resampler_used(rate, self.sampling_rate, self.resampler)
+        self.resamplers_used.add(used)
+        info = AudioInfo(name, array.size, rate, 1, array.size / rate, "array", array.dtype.name)
+        return Decoded(samples, info, used)
+
+    def _keep(self, key: _Key, clip: Decoded) -> None:
+        with self._lock:
+            self._kept[key] = clip
+            self._kept_bytes += clip.samples.nbytes
+            while self._kept_bytes > self.cache_bytes and len(self._kept) > 1:
+                _, dropped = self._kept.popitem(last=False)
+                self._kept_bytes -= dropped.samples.nbytes
 
 
-def _stream(
-    path: str,
-    rate: int | None,
-    channels: str,
-    block_s: float | None,
-    resampler: str,
-) -> Iterator[npt.NDArray[np.float32]]:
-    with open_clip(path) as clip:
-        info = clip.info
-        target = rate or info.sampling_rate
-        rows = _rows(info, channels)
-
-        def room(samples: int) -> npt.NDArray[np.float32]:
-            return np.empty((rows, samples), np.float32)
-
-        pieces = _pieces(clip, target, rows, resampler, room, _Memory())
-        if block_s is not None:
-            pieces = _of_length(pieces, round(sample_count(block_s, target, "block_s")))
-        for piece in pieces:
-            if piece.size:
-                yield piece if channels == "keep" or rows > 1 else piece[0]
+def _is_array(reference: Any) -> bool:
+    return isinstance(reference, Mapping) and reference.get("array") is not None
 
 
-def _of_length(
-    pieces: Iterator[npt.NDArray[np.float32]], length: int
-) -> Iterator[npt.NDArray[np.float32]]:
-    """Yield the same samples in pieces of `length`, and what is left."""
-    waiting: list[npt.NDArray[np.float32]] = []
-    missing = length
-    for piece in pieces:
-        while piece.shape[1] >= missing:
-            yield np.concatenate([*waiting, piece[:, :missing]], axis=1)
-            piece, waiting, missing = piece[:, missing:], [], length
-        if piece.size:
-            waiting.append(piece)
-            missing -= piece.shape[1]
-    if waiting:
-        yield np.concatenate(waiting, axis=1)
+def _key(path: str) -> _Key | None:
+    """Return what tells a file from another one, and from itself before it changed; None if missing."""
+    try:
+        state = os.stat(path)
+    except OSError:
+        return None
+    return path, state.st_mtime_ns, state.st_size
 
 
-def _check_arguments(sampling_rate: int | None, channels: str, resampler: str) -> int | None:
+def _path_of(reference: Any) -> str:
+    path = reference.get("path") if isinstance(reference, Mapping) else reference
+    if isinstance(reference, Mapping) and reference.get("problem"):
+        raise AudioError(f"is not opened: {reference['problem']}", path=str(path))
+    if not isinstance(path, (str, os.PathLike)) or not os.fspath(path):
+        raise AudioError(
+            f"a reference to audio of type {type(reference).__name__} has no path",
+            fix='Let doc_to_audio return {"path": ...} or {"array": ..., "sampling_rate": ...}.',
+        )
+    return str(os.fspath(path))
+
+
+def name_of(reference: Any) -> str:
+    """Return how a reference is called in messages: its path where it has one."""
+    if isinstance(reference, Mapping):
+        return str(reference.get("path") or "audio without a path")
+    if isinstance(reference, (str, os.PathLike)):
+        return os.fspath(reference)
+    return f"{type(reference).__name__} in memory"
+
+
+# ---- Blocks of a file, mixed and resampled.
+
+
+def checked(sampling_rate: int | None, channels: str, resampler: str) -> int | None:
+    """Return the rate as int; raise AudioError or ConfigError if an argument is not usable."""
     require_choice("channels", channels, CHANNELS)
     require_choice("resampler", resampler, RESAMPLERS)
     return None if sampling_rate is None else valid_rate(sampling_rate)
 
 
-def _rows(info: AudioInfo, channels: str) -> int:
+def rows_of(info: AudioInfo, channels: str) -> int:
     """Return how many channels the result has."""
     if channels == "keep" or (channels == "apart" and info.channels == 2):
         return info.channels
@@ -252,11 +312,11 @@ def _rows(info: AudioInfo, channels: str) -> int:
 
 
 @dataclass
-class _Memory:
+class Memory:
     """What decoding works in. A thread keeps it: new pages cost as much as the work on them."""
 
     block: npt.NDArray[np.uint8] = field(default_factory=lambda: np.empty(0, np.uint8))
-    stream: npt.NDArray[np.float32] = field(default_factory=lambda: np.empty(0, np.float32))
+    stream: Samples = field(default_factory=lambda: np.empty(0, np.float32))
 
     def block_of(self, frames: int, channels: int, dtype: str) -> npt.NDArray:
         """Return an array of shape (frames, channels) in the memory for blocks."""
@@ -269,21 +329,25 @@ class _Memory:
 _of_this_thread = threading.local()
 
 
-def _pieces(
+def pieces_of(
     clip: Clip,
     target: int,
     rows: int,
     resampler: str,
-    room: Callable[[int], npt.NDArray[np.float32]],
-    memory: _Memory,
-) -> Iterator[npt.NDArray[np.float32]]:
+    room: Callable[[int], Samples],
+    memory: Memory,
+) -> Iterator[Samples]:
     """Yield mixed and resampled ``(rows, m)``, written where ``room(m)`` says."""
     info = clip.info
-    streams = []
+    streams: list[native.Stream | SoxrStream] = []
     if target != info.sampling_rate:
-        valid_rates(info.sampling_rate, target, path=info.path)
-        buffers = [memory.stream if i == 0 else None for i in range(rows)]
-        streams = [stream_for(info.sampling_rate, target, resampler, b) for b in buffers]
+        plan = _plan(info, target, resampler)
+        for row in range(rows):
+            streams.append(
+                native.Stream(plan, None if row else memory.stream)
+                if plan
+                else SoxrStream(info.sampling_rate, target)
+            )
     for block in _finite_blocks(clip, memory):
         if not streams:
             out = room(len(block))
@@ -309,7 +373,15 @@ def _pieces(
             memory.stream = streams[0].buffer
 
 
-def _finite_blocks(clip: Clip, memory: _Memory) -> Iterator[npt.NDArray[Any]]:
+def _plan(info: AudioInfo, target: int, resampler: str) -> native.ResamplePlan | None:
+    """Return the native plan for a file's rate, or None where soxr resamples."""
+    try:
+        return plan_for(info.sampling_rate, target, resampler)
+    except AudioError as error:
+        raise AudioError(error.problem, path=info.path, fix=error.fix) from None
+
+
+def _finite_blocks(clip: Clip, memory: Memory) -> Iterator[npt.NDArray[Any]]:
     """Yield the blocks of a clip, ``(frames, channels)``; one with NaN or an infinity is an error."""
     frames = min(clip.block_frames, clip.info.frames)
     first = 0
@@ -322,8 +394,8 @@ def _finite_blocks(clip: Clip, memory: _Memory) -> Iterator[npt.NDArray[Any]]:
 
 
 def _given(
-    streams: Sequence[native.Stream | SoxrStream], room: Callable[[int], npt.NDArray[np.float32]]
-) -> npt.NDArray[np.float32]:
+    streams: Sequence[native.Stream | SoxrStream], room: Callable[[int], Samples]
+) -> Samples:
     """Return what the streams have ready, written where `room` says."""
     out = room(streams[0].ready)
     for stream, row in zip(streams, out, strict=True):
@@ -338,7 +410,7 @@ class _Growing:
         self._samples = np.empty((rows, max(1, expected)), np.float32)
         self._length = 0
 
-    def room(self, samples: int) -> npt.NDArray[np.float32]:
+    def room(self, samples: int) -> Samples:
         """Return where the next samples may be written."""
         end = self._length + samples
         rows, capacity = self._samples.shape
@@ -352,7 +424,7 @@ class _Growing:
         """Keep so many samples that were written to the `room`."""
         self._length += samples
 
-    def finished(self) -> npt.NDArray[np.float32]:
+    def finished(self) -> Samples:
         rows, capacity = self._samples.shape
         if self._length == capacity:
             return self._samples

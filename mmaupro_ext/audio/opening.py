@@ -8,20 +8,20 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 import soundfile
 
 from mmaupro_ext.audio.media import FFmpegReader, kind_of
-from mmaupro_ext.audio.validate import regular_file, valid_rate
-from mmaupro_ext.audio.whole import PRIMING, DamagedError, Pcm, Verdict
-from mmaupro_ext.audio.whole.chunks import of_chunks
+from mmaupro_ext.audio.validate import MAX_RATE
+from mmaupro_ext.audio.whole import PRIMING, DamagedError, Verdict
+from mmaupro_ext.audio.whole.chunks import PcmReader, of_chunks
 from mmaupro_ext.audio.whole.flac import of_flac
 from mmaupro_ext.audio.whole.mpeg import id3v2_end, of_mpeg
 from mmaupro_ext.audio.whole.ogg import of_ogg
@@ -192,13 +192,41 @@ def open_clip(path: Any) -> Clip:
                 f"cannot be read ({_reason(error)})", path=name, fix=GET_AGAIN
             ) from None
         if verdict.pcm is not None and sys.byteorder == "little":
-            decoder = PcmReader(source, verdict.pcm)
+            decoder = PcmReader(source.file, verdict.pcm)
         elif verdict.media is None:
             decoder = _decoder(source, verdict)
         cleanup.push(decoder)
         info = _info(name, decoder, verdict)
         cleanup.pop_all()
     return Clip(info, source.size, decoder, verdict.slack)
+
+
+def regular_file(path: Any) -> str:
+    """Return the path as text, or raise AudioError where there is no file to read.
+
+    Pipes, devices and sockets are refused before they are opened, which could wait for ever.
+    """
+    try:
+        name = os.fspath(path)
+    except TypeError:
+        raise AudioError(f"{path!r} is not a path", fix="Give the name of an audio file.") from None
+    if isinstance(name, bytes):
+        name = os.fsdecode(name)
+    try:
+        found = os.stat(name)
+    except (OSError, ValueError):  # ValueError: a zero byte in the name
+        if "\0" in name or not os.path.lexists(name):
+            problem, fix = "no such file", "Check the path, or get the data again."
+        else:  # a link to nowhere, or a folder on the way that may not be entered
+            problem, fix = "is not a regular file", "Name an audio file."
+        raise AudioError(problem, path=name, fix=fix) from None
+    if stat.S_ISDIR(found.st_mode):
+        raise AudioError("is a directory", path=name, fix="Name an audio file in it.")
+    if not stat.S_ISREG(found.st_mode):
+        raise AudioError("is not a regular file", path=name, fix="Name an audio file.")
+    if found.st_size == 0:
+        raise AudioError("is empty (0 bytes)", path=name, fix="Get the file again.")
+    return name
 
 
 class _File:
@@ -259,42 +287,6 @@ def _judge(source: _File) -> Verdict:
     )
 
 
-class PcmReader:
-    """The 16-bit samples of a WAV file, read as they stand, with the part of soundfile's face in use.
-
-    Saves copies, and in threads the many short calls of a general library, between which Python's
-    lock changes hands.
-    """
-
-    subtype = "PCM_16"
-
-    def __init__(self, source: _File, pcm: Pcm) -> None:
-        self._file = source.file
-        self._file.seek(pcm.start)
-        self.frames, self.samplerate, self.channels = pcm.frames, pcm.sampling_rate, pcm.channels
-        self.format = pcm.format
-        self._left = 2 * pcm.frames * pcm.channels  # bytes; other chunks may follow
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close the file."""
-        self._file.close()
-
-    def read(self, *, out: npt.NDArray[np.int16]) -> npt.NDArray[np.int16]:
-        """Read the next frames into `out`, shape (n, channels); return the part that was filled."""
-        bytes_of_out = out.data.cast("B")[: self._left]
-        done = 0
-        while done < len(bytes_of_out):
-            count = self._file.readinto(bytes_of_out[done:])
-            if not count:  # the file has become shorter
-                break
-            done += count
-        self._left -= done
-        return out[: done // (2 * self.channels)]
-
-
 class _FromFrontToBack(soundfile.SoundFile):
     """A file that is read once. soundfile seeks to where it is after each block, where it can."""
 
@@ -344,7 +336,13 @@ def _written(source: _File, pieces: tuple[bytes | tuple[int, int], ...]) -> int:
 
 def _info(name: str, decoder: Any, verdict: Verdict) -> AudioInfo:
     """Return what the header says, where it agrees with what was counted."""
-    rate = valid_rate(decoder.samplerate, "its sampling rate", path=name)
+    rate = int(decoder.samplerate)
+    if not 1 <= rate <= MAX_RATE:
+        raise AudioError(
+            f"its sampling rate={rate} is outside 1 to {MAX_RATE} Hz",
+            path=name,
+            fix="Get the file again, or give it the right rate (ffmpeg -i FILE -ar 16000 OUT.wav).",
+        )
     width = BYTES_PER_SAMPLE.get(decoder.subtype, 0) * decoder.channels
     frames = decoder.frames
     if verdict.declared is not None and verdict.present is not None:

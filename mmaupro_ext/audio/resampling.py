@@ -1,4 +1,4 @@
-"""Change of sampling rate for arrays."""
+"""Change of sampling rate: for arrays, and which resampler a pair of rates gets."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def resampler_used(orig_sr: int, target_sr: int, resampler: str = "native") -> s
     require_choice("resampler", resampler, RESAMPLERS)
     if orig_sr == target_sr:
         return "none"
-    return "soxr" if resampler == "soxr" or _plan(orig_sr, target_sr) is None else "native"
+    return "native" if plan_for(orig_sr, target_sr, resampler) else "soxr"
 
 
 def resample(
@@ -107,7 +107,7 @@ def resample(
         y = np.empty(
             (len(channels), native.output_length(signal.shape[-1], orig_sr, target_sr)), np.float32
         )
-        plan = None if resampler == "soxr" else _plan(orig_sr, target_sr)
+        plan = plan_for(orig_sr, target_sr, resampler)
         for channel, out in zip(channels, y, strict=True):
             if plan is None:
                 out[:] = soxr_hq(channel, orig_sr, target_sr)
@@ -122,11 +122,6 @@ def soxr_hq(x: npt.NDArray[np.float32], orig_sr: int, target_sr: int) -> npt.NDA
     n_out = native.output_length(len(x), orig_sr, target_sr)
     y = soxr.resample(x, orig_sr, target_sr, quality="HQ")[:n_out]
     return y if len(y) == n_out else np.pad(y, (0, n_out - len(y)))
-
-
-def plan_for(orig_sr: int, target_sr: int, resampler: str) -> ResamplePlan | None:
-    """Return the native plan for a pair of different rates, or None where soxr resamples."""
-    return None if resampler == "soxr" else _plan(orig_sr, target_sr)
 
 
 class SoxrStream:
@@ -171,22 +166,18 @@ class SoxrStream:
         self._complete = np.empty(0, np.float32)
 
 
-def stream_for(
-    orig_sr: int,
-    target_sr: int,
-    resampler: str,
-    buffer: npt.NDArray[np.float32] | None = None,
-) -> native.Stream | SoxrStream:
-    """Return what resamples one channel piece by piece, for a pair of different rates.
-
-    The native stream works in `buffer`, where one is given and large enough.
-    """
-    plan = plan_for(orig_sr, target_sr, resampler)
-    return native.Stream(plan, buffer) if plan else SoxrStream(orig_sr, target_sr)
-
-
 @functools.lru_cache(maxsize=1024)
-def _plan(orig_sr: int, target_sr: int) -> ResamplePlan | None:
+def plan_for(orig_sr: int, target_sr: int, resampler: str) -> ResamplePlan | None:
+    """Return the native plan for a pair of different rates, or None where soxr resamples.
+
+    Raises
+    ------
+    AudioError
+        If the rates are not usable together.
+    """
+    valid_rates(orig_sr, target_sr)
+    if resampler == "soxr":
+        return None
     plan = resample_plan(orig_sr, target_sr)
     if plan is None:
         _log.info(

@@ -1,9 +1,7 @@
-"""Checks of audio arguments; everything in `mmaupro_ext.audio` comes through here first."""
+"""Checks of arguments: rates and signals. What is wrong with a file is found by `opening`."""
 
 from __future__ import annotations
 
-import os
-import stat
 from typing import Any
 
 import numpy as np
@@ -17,35 +15,7 @@ MAX_QUOTIENT = 10_000  # of two rates; soxr may never return beyond
 MAX_CHANNELS = 1024  # libsndfile's limit; more rows than this are samples in the wrong place
 
 
-def regular_file(path: Any) -> str:
-    """Return the path as text, or raise AudioError where there is no file to read.
-
-    Pipes, devices and sockets are refused before they are opened, which could wait for ever.
-    """
-    try:
-        name = os.fspath(path)
-    except TypeError:
-        raise AudioError(f"{path!r} is not a path", fix="Give the name of an audio file.") from None
-    if isinstance(name, bytes):
-        name = os.fsdecode(name)
-    try:
-        found = os.stat(name)
-    except (OSError, ValueError):  # ValueError: a zero byte in the name
-        if "\0" in name or not os.path.lexists(name):
-            problem, fix = "no such file", "Check the path, or get the data again."
-        else:  # a link to nowhere, or a folder on the way that may not be entered
-            problem, fix = "is not a regular file", "Name an audio file."
-        raise AudioError(problem, path=name, fix=fix) from None
-    if stat.S_ISDIR(found.st_mode):
-        raise AudioError("is a directory", path=name, fix="Name an audio file in it.")
-    if not stat.S_ISREG(found.st_mode):
-        raise AudioError("is not a regular file", path=name, fix="Name an audio file.")
-    if found.st_size == 0:
-        raise AudioError("is empty (0 bytes)", path=name, fix="Get the file again.")
-    return name
-
-
-def valid_rate(rate: Any, name: str = "sampling_rate", *, path: str | None = None) -> int:
+def valid_rate(rate: Any, name: str = "sampling_rate") -> int:
     """Return a sampling rate as int.
 
     Parameters
@@ -54,8 +24,6 @@ def valid_rate(rate: Any, name: str = "sampling_rate", *, path: str | None = Non
         Samples per second, integer-valued, 1 to 768 000.
     name : str, optional
         Name of the argument, for the message.
-    path : str, optional
-        The file whose rate it is.
 
     Raises
     ------
@@ -63,24 +31,21 @@ def valid_rate(rate: Any, name: str = "sampling_rate", *, path: str | None = Non
         If it is none of that.
     """
     fix = f"Give {name} in Hz, such as 16000."
-    if path is not None:
-        fix = "Get the file again, or give it the right rate (ffmpeg -i FILE -ar 16000 OUT.wav)."
     if isinstance(rate, (bool, np.bool_)) or not isinstance(rate, (int, float, np.number)):
-        raise AudioError(f"{name}={rate!r} is not a number", path=path, fix=fix)
+        raise AudioError(f"{name}={rate!r} is not a number", fix=fix)
     if not np.isfinite(rate) or rate != int(rate):
-        raise AudioError(f"{name}={rate!r} is not a whole number of Hz", path=path, fix=fix)
+        raise AudioError(f"{name}={rate!r} is not a whole number of Hz", fix=fix)
     if not 1 <= rate <= MAX_RATE:
-        raise AudioError(f"{name}={rate!r} is outside 1 to {MAX_RATE} Hz", path=path, fix=fix)
+        raise AudioError(f"{name}={rate!r} is outside 1 to {MAX_RATE} Hz", fix=fix)
     return int(rate)
 
 
-def valid_rates(orig_sr: Any, target_sr: Any, *, path: str | None = None) -> tuple[int, int]:
+def valid_rates(orig_sr: Any, target_sr: Any) -> tuple[int, int]:
     """Return the rates of a resampling as int; raise AudioError if they are not usable together."""
     orig, target = valid_rate(orig_sr, "orig_sr"), valid_rate(target_sr, "target_sr")
     if max(orig, target) > MAX_QUOTIENT * min(orig, target):
         raise AudioError(
             f"{orig} Hz to {target} Hz is a change by more than a factor of {MAX_QUOTIENT}",
-            path=path,
             fix="Check both rates; they are in Hz.",
         )
     return orig, target

@@ -14,11 +14,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mmaupro_ext.audio.decoding import AudioReader, Decoded, Samples
 from mmaupro_ext.errors import ItemError
 from mmaupro_ext.heard import Record
 from mmaupro_ext.models.families.family import Writing
 from mmaupro_ext.models.items import Question
-from mmaupro_ext.models.media import AudioReader, Clip, Samples, names_of
+from mmaupro_ext.models.media import names_of
 from mmaupro_ext.models.windows import JOIN_SILENCE_S, NO_LIMIT, LongAudio, Recording, write
 
 AUDIO_MARK = "<audio>"
@@ -37,7 +38,7 @@ class Placed:
     blocks : list of numpy.ndarray
         float32, of shape `(samples,)`, in prompt order; `(2, samples)` where a signal of two channels
         is one block.
-    clips : list of Clip
+    clips : list of Decoded
         As decoded, in prompt order.
     recordings : list of Recording
         With their spans: one a clip, or one of all clips joined.
@@ -48,7 +49,7 @@ class Placed:
 
     text: str
     blocks: list[Samples]
-    clips: list[Clip]
+    clips: list[Decoded]
     recordings: list[Recording]
     heard: Record | None
 
@@ -192,12 +193,12 @@ def keep_first_place(pieces: Sequence[str]) -> list[str]:
     return [pieces[0], between + pieces[-1]]
 
 
-def join(clips: Sequence[Clip], sampling_rate: int) -> Samples:
+def join(clips: Sequence[Decoded], sampling_rate: int) -> Samples:
     """Return clips one after the other, with silence between them.
 
     Parameters
     ----------
-    clips : sequence of Clip
+    clips : sequence of Decoded
         At least one.
     sampling_rate : int
         Of their samples, in Hz.
@@ -239,7 +240,7 @@ def _padded(block: Samples, least: int) -> Samples:
 
 
 def record_of(
-    clips: Sequence[Clip],
+    clips: Sequence[Decoded],
     recordings: Sequence[Recording],
     sampling_rate: int,
     policy: Mapping[str, str],
@@ -248,7 +249,7 @@ def record_of(
 
     Parameters
     ----------
-    clips : sequence of Clip
+    clips : sequence of Decoded
         In prompt order.
     recordings : sequence of Recording
         With their spans: one a clip, or one of all clips joined.
@@ -265,13 +266,13 @@ def record_of(
     """
     heard = [
         # The last fraction of a sample is not lost: resampling rounds up.
-        min(samples / sampling_rate, clip.seconds_in_file) if whole else samples / sampling_rate
+        min(samples / sampling_rate, clip.info.seconds) if whole else samples / sampling_rate
         for clip, (samples, whole) in zip(
             clips, _given(clips, recordings, sampling_rate), strict=True
         )
     ]
     return {
-        "seconds_in_files": round(sum(clip.seconds_in_file for clip in clips), 3),
+        "seconds_in_files": round(sum(clip.info.seconds for clip in clips), 3),
         "seconds_heard": round(sum(heard), 3),
         "windows": sum(entry.blocks for entry in recordings),
         "audio_tokens": None,
@@ -279,12 +280,12 @@ def record_of(
         **policy,
         "clips": [
             {
-                "file": clip.name,
-                "seconds_in_file": round(clip.seconds_in_file, 3),
+                "file": clip.info.path,
+                "seconds_in_file": round(clip.info.seconds, 3),
                 "seconds_heard": round(seconds, 3),
-                "channels_in_file": clip.channels_in_file,
+                "channels_in_file": clip.info.channels,
                 "channels_heard": len(clip.tracks),
-                "sampling_rate_in_file": clip.sampling_rate_in_file,
+                "sampling_rate_in_file": clip.info.sampling_rate,
             }
             for clip, seconds in zip(clips, heard, strict=True)
         ],
@@ -292,7 +293,7 @@ def record_of(
 
 
 def _given(
-    clips: Sequence[Clip], recordings: Sequence[Recording], sampling_rate: int
+    clips: Sequence[Decoded], recordings: Sequence[Recording], sampling_rate: int
 ) -> list[tuple[int, bool]]:
     """Return how many samples of each clip are given, and whether that is all."""
     if len(recordings) == len(clips):

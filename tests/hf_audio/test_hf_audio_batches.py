@@ -9,6 +9,7 @@ import pytest
 import soundfile
 from hf_requests import RATE, generate, score, scores_of
 
+from mmaupro_ext.audio import AudioReader
 from mmaupro_ext.models import media as media_room
 from mmaupro_ext.models.items import Question
 from mmaupro_ext.replies import parse_error
@@ -56,7 +57,7 @@ def test_clips_are_not_reordered(lm, clip):
         scores_of(lm, context, [high, low]), abs=1e-5
     )
     prompt = lm.prepare(Question(context, {"audio": [low, high]}))
-    assert [entry.name for entry in prompt.clips] == [low, high]
+    assert [entry.info.path for entry in prompt.clips] == [low, high]
     frames = prompt.tensors["feature_attention_mask"].sum(dim=1).tolist()
     assert frames == [100, 200]
 
@@ -213,7 +214,7 @@ def test_a_shared_clip_is_decoded_once_and_encoded_once_for_all_choices(lm, clip
 
 def test_kept_clips_stay_within_their_bound(clip):
     one_second = RATE * 4
-    reader = media_room.AudioReader(RATE, "soxr", cache_bytes=2 * one_second)
+    reader = AudioReader(RATE, "soxr", cache_bytes=2 * one_second)
     paths = [clip(f"{number}.wav") for number in range(3)]
     for path in paths:
         reader.read(path)
@@ -226,6 +227,6 @@ def test_kept_clips_stay_within_their_bound(clip):
 
 
 def test_a_file_that_changes_is_read_again(clip):
-    reader = media_room.AudioReader(RATE, "soxr", cache_bytes=2**20)
+    reader = AudioReader(RATE, "soxr", cache_bytes=2**20)
     assert len(reader.read(clip("a.wav", seconds=1.0)).samples) == RATE
     assert len(reader.read(clip("a.wav", seconds=0.5)).samples) == RATE // 2

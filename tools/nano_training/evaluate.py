@@ -21,11 +21,11 @@ import numpy as np
 import torch
 
 from mmaupro_ext import plugin
+from mmaupro_ext.audio import AudioReader, Decoded
 from mmaupro_ext.data import CATEGORY_BY_VALUE
 from mmaupro_ext.models import nano
 from mmaupro_ext.models.blocks import AUDIO_MARK
 from mmaupro_ext.models.hf.model import HFAudioLM
-from mmaupro_ext.models.media import AudioReader, Clip
 from nano_training import data, train
 
 GROUP = "mmaupro-sample"
@@ -77,7 +77,7 @@ class DeafReader:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._reader, name)
 
-    def read(self, reference: Any) -> Clip:
+    def read(self, reference: Any) -> Decoded:
         """Return noise of the shape of the clip; the same clip gives the same noise."""
         clip = self._reader.read(reference)
         rng = np.random.default_rng(clip.samples.size)

@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Union
 
+from mmaupro_ext.audio.decoding import Samples
 from mmaupro_ext.models.blocks import AUDIO_MARK, IMAGE_MARK
-from mmaupro_ext.models.media import Samples
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -20,6 +20,7 @@ from lm_eval.api.model import LM
 from lm_eval.models.utils import normalize_gen_kwargs, postprocess_generated_text
 
 from mmaupro_ext import heard
+from mmaupro_ext.audio.decoding import AudioReader, name_of
 from mmaupro_ext.errors import ConfigError
 from mmaupro_ext.heard import LENGTH, STOP, Reply
 from mmaupro_ext.models.blocks import (
@@ -35,7 +36,7 @@ from mmaupro_ext.models.engines.chats import Chat, Message, Sound
 from mmaupro_ext.models.families.family import Writing, each
 from mmaupro_ext.models.identity import Identity, identity_of, keep_apart
 from mmaupro_ext.models.items import Failures, Question, forget_failures, tasks_of
-from mmaupro_ext.models.media import STEREO_AS_TWO, AudioReader, name_of, read_image
+from mmaupro_ext.models.media import STEREO_AS_TWO, read_image
 from mmaupro_ext.models.windows import LongAudio
 from mmaupro_ext.util import positive, require_choice
 
@@ -166,7 +167,7 @@ class EngineLM(LM):
             rate,
             resampler="native",
             cache_bytes=int(float(audio_cache_mb) * 2**20),
-            channels="mono" if channels == "mono" else STEREO_AS_TWO,
+            channels="mono" if channels == "mono" else "apart",
         )
         # All that placing and cutting must know of an engine; it writes the placeholders itself.
         self.writing = Writing(

@@ -13,10 +13,10 @@ import numpy as np
 import soundfile
 
 from mmaupro_ext import audio
+from mmaupro_ext.audio.decoding import Samples
 from mmaupro_ext.errors import ItemError
 from mmaupro_ext.heard import LENGTH, STOP
 from mmaupro_ext.models.engines.chats import Message, Part, Sound
-from mmaupro_ext.models.media import Samples
 
 if TYPE_CHECKING:
     from PIL.Image import Image

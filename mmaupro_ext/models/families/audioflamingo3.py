@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from mmaupro_ext.audio.decoding import Samples
 from mmaupro_ext.models.families.family import Family, Loading, Writing, each
 from mmaupro_ext.models.families.qwen2_audio import HOP_LENGTH, audio_tokens
-from mmaupro_ext.models.media import Samples
 
 WINDOW = 480_000  # samples at 16 kHz: the encoder hears 30 s at a time
 LEAST = 3 * HOP_LENGTH  # samples of a window that has at least one token

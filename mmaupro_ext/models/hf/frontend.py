@@ -6,9 +6,9 @@ import copy
 from typing import Any
 
 from mmaupro_ext import features
+from mmaupro_ext.audio.decoding import AudioReader
 from mmaupro_ext.errors import ConfigError
 from mmaupro_ext.models.hf.preparing import Preparer
-from mmaupro_ext.models.media import AudioReader
 
 RESAMPLERS = {"native": "native", "stock": "soxr"}  # of each frontend
 

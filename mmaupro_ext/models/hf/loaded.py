@@ -13,6 +13,7 @@ import transformers
 from lm_eval.models.huggingface import HFLM
 
 from mmaupro_ext import heard, native
+from mmaupro_ext.audio.decoding import AudioReader
 from mmaupro_ext.errors import ConfigError
 from mmaupro_ext.models.blocks import MULTI_AUDIO, Placer
 from mmaupro_ext.models.families import Family, find_family
@@ -26,7 +27,7 @@ from mmaupro_ext.models.hf.schedule import Schedule
 from mmaupro_ext.models.hf.templates import ChatTemplate
 from mmaupro_ext.models.identity import Identity, keep_apart
 from mmaupro_ext.models.items import Question, forget_failures
-from mmaupro_ext.models.media import AudioReader
+from mmaupro_ext.models.media import STEREO_AS_TWO
 from mmaupro_ext.models.prefetch import default_workers
 from mmaupro_ext.models.windows import NO_LIMIT, LongAudio
 from mmaupro_ext.util import require_choice
@@ -240,7 +241,10 @@ class LoadedModel(HFLM):
         if self._frontend.note is not None:
             self._add_note(self._frontend.note)
         self._reader = AudioReader(
-            self._frontend.sampling_rate, self._frontend.resampler, cache_bytes, self.channels
+            self._frontend.sampling_rate,
+            self._frontend.resampler,
+            cache_bytes,
+            "apart" if self.channels == STEREO_AS_TWO else "mono",
         )
         self._preparer.loading = family.loading
         self._preparer.placer = Placer(

@@ -10,13 +10,14 @@ from typing import Any
 import torch
 from lm_eval.models.utils import has_bos_prefix
 
+from mmaupro_ext.audio.decoding import Decoded, Samples
 from mmaupro_ext.errors import ConfigError, ItemError
 from mmaupro_ext.heard import Record
 from mmaupro_ext.models.blocks import IMAGE_MARK, Placed, Placer, wrong_places
 from mmaupro_ext.models.families.family import Loading, Writing
 from mmaupro_ext.models.hf.batching import Inputs
 from mmaupro_ext.models.items import Question
-from mmaupro_ext.models.media import Clip, Samples, names_of, read_image
+from mmaupro_ext.models.media import names_of, read_image
 from mmaupro_ext.models.windows import NO_LIMIT
 
 
@@ -30,7 +31,7 @@ class PreparedPrompt:
         The prompt with the model's own placeholders, one per audio block and image.
     tensors : dict
         The processor's output for this prompt alone.
-    clips : list of Clip
+    clips : list of Decoded
         What was decoded for it.
     blocks : list of int
         How many audio blocks each recording takes (a clip, or clips joined).
@@ -42,7 +43,7 @@ class PreparedPrompt:
 
     text: str
     tensors: Inputs
-    clips: list[Clip]
+    clips: list[Decoded]
     blocks: list[int]
     media: Mapping[str, list[Any]]
     heard: Record | None = None
