@@ -16,12 +16,13 @@ from mmaupro_ext.replies import parse_error
 @pytest.fixture(scope="module", autouse=True)
 def _heavy_imports():
     """Import what takes seconds when the first test runs, not when tests are collected."""
-    global transformers, Instance, tiny_random, generic, loaded, loading, HFAudioLM
+    global torch, transformers, Instance, tiny_random, batching, generic, loaded, loading, HFAudioLM
+    import torch
     import transformers
     from lm_eval.api.instance import Instance
 
     from mmaupro_ext.models import tiny_random
-    from mmaupro_ext.models.hf import generic, loaded, loading
+    from mmaupro_ext.models.hf import batching, generic, loaded, loading
     from mmaupro_ext.models.hf.model import HFAudioLM
 
 
@@ -88,6 +89,111 @@ def test_the_generic_way_gives_the_described_answers(undescribed, model_type):
     note = generic_lm.get_model_info()["note"]
     assert "not described here" in note
     assert "note" not in described.get_model_info()
+
+
+class OldStyle:
+    """A processor as vendors wrote them before transformers 4.50: one text, clips under a name of its own."""
+
+    def __init__(self, takes, pairs, token, placeholder):
+        _, self.stock = tiny_random.make(0)
+        self.tokenizer, self.feature_extractor = self.stock.tokenizer, self.stock.feature_extractor
+        self.takes, self.pairs = takes, pairs
+        setattr(self, *token)
+        setattr(self, *placeholder)
+        self.placeholder = placeholder[1]
+
+    def __call__(self, text, sampling_rate=None, return_tensors=None, **clips):
+        if not isinstance(text, str):
+            raise AssertionError("one text only")
+        found = clips.pop(self.takes, [])
+        if clips:
+            raise StopIteration
+        if self.pairs:
+            found = [array for array, _ in found]
+        elif found and sampling_rate != RATE:
+            raise KeyError("sampling_rate")
+        before = len(self.tokenizer.encode(text.split(self.placeholder)[0]))
+        text = text.replace(self.placeholder, "<|AUDIO|>")
+        made = self.stock(text=[text], audio=found or None, return_tensors="pt")
+        if found:
+            made["audio_token_start_idx"] = torch.tensor([before])
+        return made
+
+
+@pytest.mark.parametrize("takes", ["audio", "audios"])
+@pytest.mark.parametrize("pairs", [True, False], ids=["pairs", "arrays"])
+@pytest.mark.parametrize(
+    ("token", "placeholder"),
+    [
+        (("audio_token", "<|AUDIO|>"), ("audio_token", "<|AUDIO|>")),
+        (("audio_token_replacement", "<|AUDIO|>"), ("audio_placeholder", "<|clip|>")),
+    ],
+    ids=["audio_token", "audio_token_replacement"],
+)
+def test_vendors_forms_of_a_processor_are_found(takes, pairs, token, placeholder):
+    processor = OldStyle(takes, pairs, token, placeholder)
+    family = generic.learn("new_model", processor)
+    assert family.writing.audio_token == "<|AUDIO|>"
+    assert family.writing.audio_block == placeholder[1]
+    assert family.loading.template_content == "text"
+    clip = np.zeros(2 * RATE, np.float32)
+    made = family.loading.encode(processor, f"{placeholder[1]} What?", {"audio": [clip]})
+    audio_tokens = (
+        made["input_ids"] == processor.tokenizer.convert_tokens_to_ids("<|AUDIO|>")
+    ).sum()
+    assert audio_tokens == 50
+    (wanted,) = family.writing.count_tokens([len(clip)])
+    assert wanted == pytest.approx(audio_tokens, abs=1)
+    # Where the clip begins would be another place in a prompt padded on the left.
+    assert not family.loading.padded_prompts
+    lengths = [
+        family.loading.encode(processor, text + placeholder[1], {"audio": [clip]})
+        for text in ("", "before ")
+    ]
+    with pytest.raises(batching.UnbatchableError, match="must not be padded"):
+        batching.collate(lengths, 0, loading=family.loading)
+    batching.collate(lengths[:1] * 2, 0, loading=family.loading)
+
+
+def test_a_processor_that_takes_clips_in_no_known_way_is_named_with_what_it_takes(
+    tmp_path, monkeypatch
+):
+    """It serves text all the same, and the task with audio gets what the processor takes."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+
+    def stubborn(self, text, waveforms=None, spoken_language=None, **_):
+        if waveforms is None:
+            raise StopIteration
+        return {}
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loaded, "find_family", lambda _: None)
+        patch.setattr(
+            loading, "loader_for", lambda *_: transformers.Qwen2AudioForConditionalGeneration
+        )
+        patch.setattr(transformers.Qwen2AudioProcessor, "__call__", stubborn)
+        lm = HFAudioLM("tiny-random", device="cpu")
+        assert lm.generate_until(
+            [Instance("generate_until", {}, ("Text?", {"until": [], "max_gen_toks": 2}), 0)]
+        )
+        with pytest.raises(ConfigError, match="has audio") as caught:
+            lm.generate_until([ask(lm, "<audio>\nWhat?", 1.0)])
+    for said in (
+        "Qwen2AudioProcessor",
+        "waveforms=None, spoken_language=None",
+        "StopIteration",
+        "family=FILE.py",
+    ):
+        assert said in str(caught.value)
+
+
+@pytest.mark.parametrize("model_type", sorted(families.ELSEWHERE))
+def test_models_whose_code_transformers_cannot_run_are_refused_before_it_is_asked_for(
+    tmp_path, model_type
+):
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": model_type}))
+    with pytest.raises(ConfigError, match="vllm-audio.*openai-audio.*family=FILE.py"):
+        HFAudioLM(str(tmp_path), device="cpu", trust_remote_code=True)
 
 
 def test_a_processor_that_refuses_two_clips_is_asked_for_one(tmp_path, monkeypatch):

@@ -18,7 +18,7 @@ from mmaupro_ext.models.families.qwen2_audio import QWEN2_AUDIO
 from mmaupro_ext.models.families.qwen3_omni_moe import QWEN3_OMNI_MOE
 from mmaupro_ext.models.families.voxtral import VOXTRAL
 
-__all__ = ["FAMILIES", "REFUSED", "Family", "find_family"]
+__all__ = ["ELSEWHERE", "FAMILIES", "REFUSED", "Family", "find_family"]
 
 FAMILIES: dict[str, Family] = {
     model_type: family
@@ -57,6 +57,14 @@ REFUSED: dict[str, str] = dict.fromkeys(
         "voxtral_realtime",
     ),
     "it transcribes speech and answers no questions",
+)
+
+
+# Types of models that answer questions about audio and whose code came with their checkpoints, for
+# transformers 4: what hf-audio says of them.
+ELSEWHERE: dict[str, str] = dict.fromkeys(
+    ("minicpmo", "ultravox"),
+    "transformers 5 has no class for it, and the code that comes with its checkpoints is for transformers 4",
 )
 
 

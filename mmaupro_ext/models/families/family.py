@@ -82,8 +82,9 @@ class Loading:
 
     Parameters
     ----------
-    loader : str
-        Name of the class in `transformers` that loads them for generation from text and audio.
+    loader : str or type
+        Name of the class in `transformers` that loads them for generation from text and audio, or, in a
+        family that a user wrote, the class itself.
     requires : tuple of (str, str)
         Package to import and why, for what the model itself cannot do without.
     load_options : mapping
@@ -116,6 +117,9 @@ class Loading:
         Name of an input that is not per token -> the axis along which prompts of different audio
         length may be padded with zeros into one batch. Only where a test shows that a prompt's
         result does not depend on that padding; all else goes in batches of equal shape.
+    padded_prompts : bool
+        Whether prompts of different length go into one batch; not where inputs count positions in the
+        prompt, which padding would move.
     padded_if : callable, optional
         Inputs of one prompt -> whether that is so for this prompt; default: for all.
     positions : {"plain", "mrope"}
@@ -138,7 +142,7 @@ class Loading:
         models that switch their adapters.
     """
 
-    loader: str
+    loader: Any
     requires: tuple[tuple[str, str], ...] = ()
     load_options: Mapping[str, Any] = field(default_factory=dict)
     extractor: str = "feature_extractor"
@@ -151,6 +155,7 @@ class Loading:
     turn_end: str | None = None
     encode: Callable[[Any, str, dict[str, Any]], Mapping[str, Any]] | None = None
     padded_inputs: Mapping[str, int] = field(default_factory=dict)
+    padded_prompts: bool = True
     padded_if: Callable[[Mapping[str, Any]], bool] | None = None
     positions: Literal["plain", "mrope"] = "plain"
     rope_limit: Callable[[Any], int | None] | None = None

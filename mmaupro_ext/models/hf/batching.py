@@ -102,7 +102,10 @@ def collate(
     """
     if len({frozenset(prompt) for prompt in prompts}) != 1:
         raise UnbatchableError("prompts with different kinds of inputs")
-    longest = max(prompt["input_ids"].shape[1] for prompt in prompts)
+    lengths = [prompt["input_ids"].shape[1] for prompt in prompts]
+    longest = max(lengths)
+    if loading is not None and not loading.padded_prompts and min(lengths) < longest:
+        raise UnbatchableError("prompts of different length, which must not be padded")
     batch: Inputs = {}
     for name in prompts[0]:
         tensors = [prompt[name] for prompt in prompts]

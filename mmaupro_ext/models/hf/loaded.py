@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import atexit
 import dataclasses
 import logging
-import sys
 from typing import Any
 
 import torch
@@ -17,7 +15,7 @@ from mmaupro_ext.audio.decoding import AudioReader
 from mmaupro_ext.errors import ConfigError
 from mmaupro_ext.models.blocks import MULTI_AUDIO, Placer
 from mmaupro_ext.models.families import Family, find_family
-from mmaupro_ext.models.hf import batching, generic, loading
+from mmaupro_ext.models.hf import batching, generic, loading, ranks
 from mmaupro_ext.models.hf.fingerprint import identity_of_loaded
 from mmaupro_ext.models.hf.frontend import RESAMPLERS, Frontend
 from mmaupro_ext.models.hf.generation import Generator, set_end_tokens
@@ -30,19 +28,11 @@ from mmaupro_ext.models.items import Question, forget_failures
 from mmaupro_ext.models.media import STEREO_AS_TWO
 from mmaupro_ext.models.prefetch import default_workers
 from mmaupro_ext.models.windows import NO_LIMIT, LongAudio
-from mmaupro_ext.util import require_choice
+from mmaupro_ext.util import require_choice, sha256_of_file
 
 logger = logging.getLogger(__name__)
 
 DECODINGS = ("slots", "generate")
-
-
-def _leave_process_group() -> None:
-    # After an error that nobody caught, the other processes may never come to this point, and leaving
-    # may wait for them.
-    failed = getattr(sys, "last_value", None) is not None
-    if not failed and torch.distributed.is_available() and torch.distributed.is_initialized():
-        torch.distributed.destroy_process_group()
 
 
 class LoadedModel(HFLM):
@@ -88,6 +78,9 @@ class LoadedModel(HFLM):
         How greedy replies to requests with media are written: side by side, each leaving when it has
         ended and the next prompt taking its place; or batch by batch by `generate` of transformers,
         which also serves sampling, beams and models whose cache has no slots. Replies are the same.
+    family : str, optional
+        A Python file that describes the family of the checkpoint, where nobody has or to take the place
+        of the description here: see "A family of your own".
     device : str, optional
         As in `HFLM`; without it CUDA where there is one, else the CPU.
     quantization_config : mapping or transformers.utils.quantization_config.QuantizationConfigMixin
@@ -122,6 +115,7 @@ class LoadedModel(HFLM):
         prefetch_workers: int | None = None,
         prefetch_mb: float = 512,
         decoding: str = "slots",
+        family: str | None = None,
         device: str | None = None,
         quantization_config: Any = None,
         **kwargs: Any,
@@ -132,17 +126,22 @@ class LoadedModel(HFLM):
         self.long_audio = LongAudio.of(long_audio, window_s, max_audio_tokens)
         self.multi_audio = multi_audio
         self.decoding = decoding
+        self._own_family = loading.read_family(family) if family is not None else None
         self.family: Family | None = None
         self.processor: Any = None
         self.heard = heard.Totals()
         self._quantization_config = quantization_config
         self._processor_source = processor
         self._processor_problem: str | None = None
+        self.audio_problem: str | None = None
         self._notes: list[str] = []
         # nano's template writes the bare prompt, so nothing is lost without it.
         self._hinted = isinstance(pretrained, str) and pretrained == "nano"
         self._named = pretrained
-        self._arguments = kwargs | {"quantization_config": quantization_config}
+        self._arguments = kwargs | {
+            "quantization_config": quantization_config,
+            "family": family and sha256_of_file(family),
+        }
         if isinstance(pretrained, str) and pretrained in loading.BUILT_IN:
             pretrained, note = loading.BUILT_IN[pretrained](int(seed))
             self._add_note(note)
@@ -151,13 +150,16 @@ class LoadedModel(HFLM):
 
         super().__init__(pretrained, device=device, **kwargs)
 
-        self._take_global_rank()
+        self._rank, self._world_size = ranks.take_part(self)
         self.channels = loading.channels_for(channels, self.config)
         self._frontend: Frontend | None = None
         self._reader: AudioReader | None = None
         self._preparer = Preparer(self.processor, None, None, self.add_bos_token)
         if self.family is None and self.processor is not None:
-            self.family = generic.learn(self.config.model_type, self.processor)
+            try:
+                self.family = generic.learn(self.config.model_type, self.processor)
+            except ConfigError as error:  # it may still serve text
+                self.audio_problem = str(error)
             if self.family is not None:
                 self._add_note(generic.describe(self.family))
         if self.family is not None:
@@ -182,6 +184,11 @@ class LoadedModel(HFLM):
 
     # ---- loading ------------------------------------------------------------------------------
 
+    def _get_config(self, pretrained: str, **options: Any) -> None:
+        if self._own_family is None:
+            loading.refuse_elsewhere(pretrained, options.get("revision"))
+        super()._get_config(pretrained, **options)
+
     def _get_backend(self, config: Any, backend: Any = "default", **_: Any) -> None:
         # HFLM trusts a transformers table that lists several decoder-only audio models as
         # sequence-to-sequence. Nothing here is.
@@ -191,7 +198,9 @@ class LoadedModel(HFLM):
                 "hf-audio serves decoder-only models: leave backend out, or use --model hf."
             )
         self.backend = "causal"
-        self.family = find_family(model_type)
+        self.family = self._own_family or find_family(model_type)
+        if self._own_family is not None:
+            loading.require_type(self._own_family, model_type)
         self.AUTO_MODEL_CLASS = loading.loader_for(model_type, self.family)
 
     def _create_tokenizer(self, pretrained: Any, tokenizer: Any, **kwargs: Any) -> None:
@@ -236,7 +245,7 @@ class LoadedModel(HFLM):
             note = family.loading.adapt_model(self.model)
             if note is not None:
                 self._add_note(note)
-        described = find_family(self.config.model_type) is not None
+        described = self._own_family is None and find_family(self.config.model_type) is not None
         self._frontend = Frontend(frontend, self.processor, family.loading.extractor, described)
         if self._frontend.note is not None:
             self._add_note(self._frontend.note)
@@ -255,20 +264,6 @@ class LoadedModel(HFLM):
         """Keep what must stand below every table of this model."""
         self._notes.append(note)
         logger.warning("%s", note)
-
-    def _take_global_rank(self) -> None:
-        """Take part as process i of all processes of all nodes.
-
-        HFLM counts ranks per node and only where a node has several GPUs, so that two nodes, or
-        two CPU processes, would each answer everything.
-        """
-        # A process that ends while threads of its group still run may abort, and the launcher then
-        # kills the process that is writing the results.
-        atexit.register(_leave_process_group)
-        accelerator = getattr(self, "accelerator", None)
-        if accelerator is not None:
-            self._rank = accelerator.process_index
-            self._world_size = accelerator.num_processes
 
     # ---- what lm_eval asks about the model ----------------------------------------------------
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
+import importlib.util
 import logging
+import os
+import traceback
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -13,7 +15,7 @@ from transformers.models.auto import modeling_auto, processing_auto
 
 from mmaupro_ext import features
 from mmaupro_ext.errors import ConfigError
-from mmaupro_ext.models.families import REFUSED, Family
+from mmaupro_ext.models.families import ELSEWHERE, REFUSED, Family
 from mmaupro_ext.models.families.family import Loading, Writing
 from mmaupro_ext.models.media import CHANNELS
 
@@ -70,7 +72,9 @@ def loader_for(model_type: str | None, family: Family | None) -> Any:
     """
     if family is not None:
         _require(family)
-        loader = getattr(transformers, family.loading.loader, None)
+        loader = family.loading.loader
+        if isinstance(loader, str):
+            loader = getattr(transformers, loader, None)
         if loader is None:
             raise ConfigError(
                 f"transformers {transformers.__version__} has no {family.loading.loader}, which models of "
@@ -94,6 +98,24 @@ def loader_for(model_type: str | None, family: Family | None) -> Any:
     return transformers.AutoModelForCausalLM
 
 
+def refuse_elsewhere(pretrained: str, revision: str | None) -> None:
+    """Raise ConfigError for a checkpoint that other engines load and transformers does not.
+
+    Before its configuration is loaded, which would ask for trust_remote_code.
+    """
+    try:
+        settings, _ = transformers.PretrainedConfig.get_config_dict(pretrained, revision=revision)
+    except (OSError, ValueError):  # loading it will say so
+        return
+    model_type = settings.get("model_type")
+    if model_type in ELSEWHERE:
+        raise ConfigError(
+            f"hf-audio cannot load a model of type {model_type!r}: {ELSEWHERE[model_type]}. vLLM has classes "
+            "of its own for it: use --model vllm-audio, or serve it and use --model openai-audio "
+            "(docs/servers.md). Where you have code that runs here: family=FILE.py (docs/models.md)."
+        )
+
+
 def _refuse_transcribers(model_type: str | None) -> None:
     if model_type in REFUSED:
         reason = REFUSED[model_type]
@@ -105,6 +127,50 @@ def _refuse_transcribers(model_type: str | None) -> None:
         f"a model of type {model_type!r} cannot take this benchmark: {reason}. Use a model that is "
         "tuned to answer questions about audio (see docs/models.md)."
     )
+
+
+def read_family(path: str) -> Family:
+    """Return the family that a user's file describes, under the name `FAMILY`.
+
+    The file is run as Python: it may define or register whatever loads its model.
+
+    Parameters
+    ----------
+    path : str
+        Of the file.
+
+    Raises
+    ------
+    ConfigError
+        When it cannot be run, or describes none.
+    """
+    spec = importlib.util.spec_from_file_location("mmaupro_ext_family_of_the_user", path)
+    if spec is None or spec.loader is None or not os.path.isfile(path):
+        raise ConfigError(f"family={path}: no Python file. Give one that ends in .py.")
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:  # it may do anything
+        line = traceback.extract_tb(error.__traceback__)[-1]
+        raise ConfigError(
+            f"family={path} fails with {type(error).__name__}: {error} ({line.filename}, line "
+            f"{line.lineno})."
+        ) from error
+    family = getattr(module, "FAMILY", None)
+    if not isinstance(family, Family):
+        raise ConfigError(
+            f"family={path} has no FAMILY = Family(...): see the example in docs/models.md."
+        )
+    return family
+
+
+def require_type(family: Family, model_type: str | None) -> None:
+    """Raise ConfigError where a user's family is not for this type of models."""
+    if model_type not in family.model_types:
+        raise ConfigError(
+            f"the FAMILY of family=FILE.py is for models of type {', '.join(family.model_types)}, and the "
+            f"checkpoint's config.json says {model_type!r}. Add it to model_types if they are alike."
+        )
 
 
 def _require(family: Family) -> None:

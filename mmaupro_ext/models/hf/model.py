@@ -165,6 +165,8 @@ class HFAudioLM(LoadedModel):
         for request in requests:
             media = media_of(request.args)
             if "audio" in media and self.family is None:
+                if self.audio_problem is not None:
+                    raise ConfigError(f"{tasks_of([request])} has audio. {self.audio_problem}")
                 raise ConfigError(
                     f"{tasks_of([request])} has audio, and hf-audio knows no way to put audio into a "
                     f"model of type {self.config.model_type!r}. Families with audio: "
