@@ -9,14 +9,20 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
+import threading
+import types
 from pathlib import Path
 
 import lm_eval
 import pytest
 from lm_eval._cli.run import Run as RunCommand
+from lm_eval.api.instance import Instance
 from lm_eval.tasks import TaskManager
 
 from mmaupro_ext import compat
+from mmaupro_ext.compat.lm_eval_0_4_13 import look_at_tasks
+from mmaupro_ext.models.identity import identity_of
 from mmaupro_ext.report import after_run
 
 compat.install()
@@ -60,13 +66,17 @@ def manager(tmp_path_factory):
 def run(monkeypatch, manager):
     """Run lm_eval's command in this process, on results that are given."""
     monkeypatch.setattr(lm_eval.tasks, "TaskManager", lambda **_: manager)
+    # An interrupted process ignores further signals, and sees that it ends: not so that of the tests.
+    monkeypatch.setattr(threading.Timer, "start", lambda timer: None)
+    before = [(number, signal.getsignal(number)) for number in (signal.SIGINT, signal.SIGTERM)]
 
-    def execute(*words, results=None, raises=None):
+    def execute(*words, results=None, raises=None, calls=lambda: None):
         def evaluate(**options):
             # the name of the model, which lm_eval notes at this point
             options["evaluation_tracker"].general_config_tracker.log_experiment_args(
                 options["model"], "pretrained=nano", None, None, False
             )
+            calls()
             if raises is not None:
                 raise raises
             answer = results if results is not None else found()
@@ -80,7 +90,9 @@ def run(monkeypatch, manager):
         arguments = command._parser.parse_args([str(word) for word in words])
         RunCommand._execute(arguments)
 
-    return execute
+    yield execute
+    for number, handler in before:
+        signal.signal(number, handler)
 
 
 OURS = ("--model", "hf-audio", "--model_args", "pretrained=nano", "--tasks", ",".join(TASKS))
@@ -120,26 +132,95 @@ def test_a_configuration_file_counts_as_the_command_line_does(run, tmp_path, cap
     out = tmp_path / "out"
     (tmp_path / "run.yaml").write_text(
         f"model: hf-audio\nmodel_args: {{pretrained: nano}}\ntasks: [{', '.join(TASKS)}]\n"
-        f"output_path: {out}\nlog_samples: true\nuse_cache: {tmp_path / 'kept'}\n"
+        f"output_path: {out}\nlog_samples: true\nretry_errors: true\nmax_errors: 7\n"
     )
     run("--config", tmp_path / "run.yaml")
     text = capsys.readouterr().out
     (file,) = out.glob("*/results_*.json")
     assert f"Results: {file}\n" in text
     assert "Nothing was saved" not in text
-    with pytest.raises(SystemExit) as stop:
-        run("--config", tmp_path / "run.yaml", raises=KeyboardInterrupt())
-    assert stop.value.code == 130
-    assert (
-        f"The finished replies are kept in {tmp_path / 'kept'}_rank*.db" in capsys.readouterr().err
-    )
 
 
-def test_an_interrupted_run_without_a_cache_says_that_nothing_was_kept(run, capsys):
+def test_a_run_interrupted_before_its_first_answer_says_the_command_that_goes_on(
+    run, capsys, monkeypatch
+):
+    words = ["/bin/lm_eval", *OURS, "--metadata", "hf_token=s3cret", "a b"]
+    monkeypatch.setattr("sys.argv", words)
     with pytest.raises(SystemExit) as stop:
         run(*OURS, raises=KeyboardInterrupt())
     assert stop.value.code == 130
-    assert "nothing was kept" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "Interrupted before the first answer." in said
+    assert f"goes on from there:\n  lm_eval {' '.join(OURS)} --metadata" in said
+    assert said.rstrip().endswith("'hf_token=***' 'a b'")
+
+
+def test_a_terminated_run_ends_with_the_status_of_its_signal(run, capsys):
+    def kill():
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(SystemExit) as stop:
+        run(*OURS, calls=kill)
+    assert stop.value.code == 143
+    assert "Interrupted before the first answer." in capsys.readouterr().err
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN  # until the process has ended
+
+
+def test_an_interrupted_run_says_how_far_it_got(run, capsys, tmp_path):
+    class Model:
+        rank, world_size = 0, 1
+
+        def identity(self):
+            return identity_of(model="m")
+
+        def set_cache_hook(self, hook):
+            self.hook = hook
+
+        def generate_until(self, requests):
+            self.hook.add_partial("generate_until", requests[0].args, "B")
+            raise KeyboardInterrupt
+
+    Model.__module__ = "mmaupro_ext.models.stub"
+
+    class Task:
+        OUTPUT_TYPE = "generate_until"
+        instances = [
+            Instance("generate_until", {}, (f"{n}?", {}), 0, ("t", n, 1)) for n in range(3)
+        ]
+
+        def aggregation(self):
+            return {"errored": None}
+
+    def evaluate():
+        def asked(lm, task_dict):
+            return lm.generate_until(Task.instances)
+
+        module = types.SimpleNamespace(evaluate=asked)
+        look_at_tasks(module)
+        module.evaluate(Model(), {"tasks": {"t": Task()}})
+
+    with pytest.raises(SystemExit) as stop:
+        run(*OURS, "--output_path", tmp_path, calls=evaluate)
+    assert stop.value.code == 130
+    said = capsys.readouterr().err
+    (folder,) = (tmp_path / "journal").iterdir()
+    assert f"Interrupted: 1 of 3 answers are kept in {folder}. The same command goes on" in said
+
+
+def test_our_options_are_in_the_help_and_for_our_models_only(run, capsys):
+    with pytest.raises(SystemExit):
+        run("--help")
+    text = capsys.readouterr().out
+    assert "--retry-errors" in text
+    assert "--max-errors <n>" in text
+    with pytest.raises(SystemExit) as stop:
+        run("--model", "dummy", "--tasks", "other_task", "--max-errors", "3")
+    assert stop.value.code == 2
+    assert "--max-errors: --model dummy keeps no journal" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as stop:
+        run(*OURS, "--max-errors", "0")
+    assert stop.value.code == 2
+    assert "--max-errors 0: give a whole number of 1 or more." in capsys.readouterr().err
 
 
 def other_models_results(folder: Path) -> Path:

@@ -19,12 +19,12 @@ from mmaupro_ext.report import after_run
 @pytest.fixture(scope="module", autouse=True)
 def _heavy_imports():
     """Import what takes seconds when the first test runs, not when tests are collected."""
-    global Instance, CachingLM, EvaluationTracker, HFAudioLM
+    global Instance, Resumed, EvaluationTracker, HFAudioLM
     from lm_eval.api.instance import Instance
-    from lm_eval.api.model import CachingLM
     from lm_eval.loggers import EvaluationTracker
 
     from mmaupro_ext.models.hf.model import HFAudioLM
+    from mmaupro_ext.models.resuming import Resumed
 
 
 RATE = 16_000
@@ -154,9 +154,9 @@ def clip(tmp_path):
 def test_a_cached_answer_still_says_what_was_heard(lm, clip, tmp_path):
     generated = Instance("generate_until", {}, ("<audio>\nWhat?", {"until": []}, clip), 0)
     scored = Instance("loglikelihood", {}, ("<audio>\nWhat?", "A", clip), 0)
-    first = CachingLM(lm, str(tmp_path / "answers.db"))
+    first = Resumed(lm, str(tmp_path / "kept"))
     fresh = [*first.generate_until([generated]), *first.loglikelihood([scored])]
-    again = CachingLM(lm, str(tmp_path / "answers.db"))
+    again = Resumed(lm, str(tmp_path / "kept"))
     cached = [*again.generate_until([generated]), *again.loglikelihood([scored])]
     assert cached == fresh
     for answer in fresh + cached:

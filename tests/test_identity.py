@@ -1,11 +1,10 @@
-"""Whose answer it is: lm_eval's caches never serve another model's, policy's, prompt's or clip's reply."""
+"""Whose answer it is: nothing kept is ever another model's, policy's, prompt's or clip's reply."""
 
 from __future__ import annotations
 
 import copy
 import json
 import os
-import sqlite3
 import sys
 
 import numpy as np
@@ -22,9 +21,18 @@ from mmaupro_ext import compat
 @pytest.fixture(scope="module", autouse=True)
 def _heavy_imports(tmp_path_factory):
     """Import what takes seconds when the first test runs, not when tests are collected."""
-    global torch, LM, CacheHook, CachingLM, ConfigurableTask, HFAudioLM, tiny_random, identity
+    global \
+        torch, \
+        LM, \
+        CacheHook, \
+        model_of_lm_eval, \
+        ConfigurableTask, \
+        HFAudioLM, \
+        tiny_random, \
+        identity
     import torch
-    from lm_eval.api.model import LM, CacheHook, CachingLM
+    from lm_eval.api import model as model_of_lm_eval
+    from lm_eval.api.model import LM, CacheHook
     from lm_eval.api.task import ConfigurableTask
 
     from mmaupro_ext.models import identity, tiny_random
@@ -60,13 +68,12 @@ def make(pretrained="tiny-random", **arguments):
 
 
 def ask(lm, database, requests):
-    """Return replies under the cache in `database`, and how many of them came from the model."""
+    """Return replies under the response cache `database`, and how many of them came from the model."""
     asked = []
     answer = lm.generate_until
     lm.generate_until = lambda some, **options: asked.extend(some) or answer(some, **options)
-    cached = CachingLM(lm, str(database))
-    replies = cached.generate_until(requests)
-    cached.dbdict.close()
+    kept = model_of_lm_eval.CachingLM(lm, f"{database}_rank0.db")  # as --use_cache has it
+    replies = kept.generate_until(requests)
     lm.generate_until, lm.cache_hook = answer, CacheHook(None)
     return replies, len(asked)
 
@@ -85,7 +92,7 @@ def said(caplog):
 
 
 def test_another_model_gets_its_own_replies_and_each_finds_them_again(clip, tmp_path, caplog):
-    database, requests = tmp_path / "answers.db", questions(clip())
+    database, requests = tmp_path / "answers", questions(clip())
     nano, other = make("nano"), make("tiny-random", seed=1)
     expected = {lm: lm.generate_until(requests, disable_tqdm=True) for lm in (nano, other)}
     assert expected[nano] != expected[other]
@@ -103,7 +110,7 @@ def test_another_model_gets_its_own_replies_and_each_finds_them_again(clip, tmp_
 
 
 def test_another_policy_gets_its_own_replies(clip, tmp_path, caplog):
-    database, requests = tmp_path / "answers.db", questions(clip(seconds=9.0))
+    database, requests = tmp_path / "answers", questions(clip(seconds=9.0))
     whole, cut = make("nano"), make("nano", long_audio="truncate")
     ask(whole, database, requests)
     replies, asked = ask(cut, database, requests)
@@ -114,7 +121,7 @@ def test_another_policy_gets_its_own_replies(clip, tmp_path, caplog):
 
 
 def test_changed_weights_under_the_same_path_are_noticed(clip, tmp_path, folder, caplog):
-    database, requests = tmp_path / "answers.db", questions(clip())
+    database, requests = tmp_path / "answers", questions(clip())
     first = make(str(folder))
     ask(first, database, requests)
     model, _ = tiny_random.make(1)
@@ -169,24 +176,8 @@ def test_what_a_checkpoint_says_of_generation_counts(folder):
     assert identity.differences(lm.identity().fields, before.fields)[0].startswith("settings: ")
 
 
-def test_old_caches_are_left_alone_with_the_reason(clip, tmp_path, caplog):
-    from lm_eval.api.model import hash_args
-    from sqlitedict import SqliteDict
-
-    database, requests = tmp_path / "answers.db", questions(clip())[:1]
-    with SqliteDict(str(database), autocommit=True) as old:
-        old[hash_args("generate_until", requests[0].args)] = "an old reply"
-        lm = make()
-        replies, asked = ask(lm, database, requests)
-        assert asked == 1
-        assert replies != ["an old reply"]
-        (text,) = said(caplog)
-        assert "holds 1 answers that do not say whose they are" in text
-        assert list(old.values()) == ["an old reply"]
-
-
 def test_another_file_under_the_path_of_a_clip_is_noticed(clip, tmp_path):
-    database, lm = tmp_path / "answers.db", make("nano")
+    database, lm = tmp_path / "answers", make("nano")
     path = clip(seconds=1.0)
     requests = questions(path)[:2]
     requests[1].arguments = (*requests[1].args[:2], {"audio": [path]})  # by its path alone
@@ -211,18 +202,18 @@ def test_caches_of_other_models_are_as_without_us(clip, tmp_path):
 
         loglikelihood_rolling = loglikelihood
 
-    requests = questions(clip())[:2]
-    ask(Echo(), tmp_path / "answers.db", requests)
-    with SqliteDict(str(tmp_path / "answers.db")) as found:
+    requests, file = questions(clip())[:2], f"{tmp_path / 'answers'}_rank0.db"
+    ask(Echo(), tmp_path / "answers", requests)
+    with SqliteDict(file) as found:
         assert set(found) == {hash_args("generate_until", one.args) for one in requests}
-    assert set(SqliteDict.get_tablenames(str(tmp_path / "answers.db"))) == {"unnamed"}
+    assert sorted(os.listdir(tmp_path)) == ["a.wav", "answers_rank0.db"]
 
 
 # ---- engines -------------------------------------------------------------------------------------
 
 
 def test_servers_are_told_apart_by_what_every_request_says(tmp_path, clip, caplog):
-    database = str(tmp_path / "answers.db")
+    database = str(tmp_path / "answers")
     one = request("<audio>\nWhat?", clip())
     with Listener(reply=lambda body: "C" if body.get("top_k") else "B") as server:
         ask(client(server), database, [one])
@@ -236,13 +227,14 @@ def test_no_key_gets_into_identities_caches_or_results(tmp_path, clip, monkeypat
     secret = "s3cr3t-of-mine"
     monkeypatch.setenv("MMAUPRO_API_KEY", secret)
     monkeypatch.setenv("OTHER_KEY", secret)
-    database = tmp_path / "answers.db"
+    database = tmp_path / "answers"
     with Listener(reply=lambda body: "B") as server:
         lm = client(server, api_key_env="OTHER_KEY", extra_body={"auth": {"api_key": secret}})
         ask(lm, database, [request("<audio>\nWhat?", clip())])
         assert secret not in json.dumps(lm.get_model_info())
         assert lm.get_model_info()["identity"]["id"] == lm.identity().id
-    assert secret.encode() not in database.read_bytes()
+    (kept,) = database.glob("*/*.jsonl")
+    assert secret.encode() not in kept.read_bytes()
     told = identity.identity_of(
         server=f"https://me:{secret}@host/v1?key={secret}",
         hf_token=secret,
@@ -350,15 +342,3 @@ def test_tasks_of_other_people_are_cached_under_lm_evals_own_names(tmp_path, mon
     arguments_of(task_of(docs, ours=False, task="theirs"))
     (file,) = os.listdir(tmp_path)
     assert file.startswith("requests-theirs-Noneshot-rank0-world_size1-tokenizer.")
-
-
-def test_a_cache_is_readable_without_us(clip, tmp_path):
-    """The tables and their fields, for people who look into the file."""
-    database, lm = tmp_path / "answers.db", make()
-    ask(lm, database, questions(clip())[:1])
-    with sqlite3.connect(database) as found:
-        ((digest, fields),) = found.execute("SELECT digest, fields FROM mmaupro_identities")
-        assert digest == lm.identity().digest
-        assert json.loads(fields) == lm.identity().fields
-        count = found.execute(f'SELECT COUNT(*) FROM "mmaupro_answers_{digest}"').fetchone()
-    assert count == (1,)

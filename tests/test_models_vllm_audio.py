@@ -21,7 +21,8 @@ def _heavy_imports():
     global \
         vllm_standin, \
         Instance, \
-        CachingLM, \
+        Resumed, \
+        Settings, \
         tiny_random, \
         VLLMAudioLM, \
         EngineDiedError, \
@@ -29,13 +30,13 @@ def _heavy_imports():
         HFAudioLM
     import vllm_standin
     from lm_eval.api.instance import Instance
-    from lm_eval.api.model import CachingLM
 
     from mmaupro_ext.models import tiny_random
     from mmaupro_ext.models.engines.vllm import VLLMAudioLM
     from mmaupro_ext.models.engines.vllm_engine import EngineDiedError
     from mmaupro_ext.models.engines.vllm_scoring import score_of
     from mmaupro_ext.models.hf.model import HFAudioLM
+    from mmaupro_ext.models.resuming import Resumed, Settings
 
 
 RATE = 16_000
@@ -331,14 +332,15 @@ def test_an_engine_that_ends_stops_the_run_and_keeps_what_was_answered(
     assert len(kept) >= 2
 
 
-def test_answers_are_cached_and_failures_tried_again(make, clips, tmp_path):
-    database = str(tmp_path / "answers.db")
+def test_answers_are_kept_and_failures_tried_again_when_that_is_asked_for(make, clips, tmp_path):
+    database = str(tmp_path / "kept")
     requests = [generate("<audio>\nWhat?", clips[0]), generate("<audio>\nWhat?", clips[1])]
     short = make()
     vllm_standin.LLM.made[-1].max_model_len = 60
-    first = CachingLM(short, database).generate_until(requests)
+    first = Resumed(short, database).generate_until(requests)
     assert [parse_error(reply) is None for reply in first] == [True, False]
-    again = CachingLM(make(), database)
+    assert Resumed(make(), database).generate_until(requests) == first
+    again = Resumed(make(), database, Settings(retry_errors=True))
     second = again.generate_until(requests)
     assert second[0] == first[0]
     assert second[0].heard == first[0].heard

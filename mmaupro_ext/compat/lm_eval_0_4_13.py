@@ -4,17 +4,19 @@
 ``lm_eval.models``                 our model names join the built-in ones
 ``lm_eval.tasks.manager``          our task folder joins the built-in one
 ``lm_eval.config.evaluate_config`` a run that asks for a benchmark without its data stops
-                                   before the model is loaded
+                                   before the model is loaded; our options in a file
 ``lm_eval.evaluator``              a model of ours sees the tasks before anything runs, and
-                                   refuses what it cannot answer; an item that it could not
-                                   serve is counted in every task, not only in ours; secrets
-                                   among its arguments are hidden (`secret_arguments`)
-``lm_eval.api.model``              the response cache of a model of ours notices changed clips
+                                   refuses what it cannot answer; its answers are kept as they
+                                   come; an item that it could not serve is counted in every
+                                   task, not only in ours; secrets among its arguments are
+                                   hidden (`secret_arguments`)
+``lm_eval.api.model``              the response cache of a model of ours is a journal
 ``lm_eval.api.task``               the cache of requests tells the data and prompts of our tasks
                                    apart
 ``lm_eval.loggers``                what was heard joins the samples and the results; which
                                    files were written is noted
-``lm_eval._cli.run``               our errors end a run with a sentence, not a traceback;
+``lm_eval._cli.run``               two options; our errors and a signal end a run with a
+                                   sentence, not a traceback;
                                    footnotes below the table (random weights, partial data);
                                    after a run, where its files are
 =================================  ======================================================
@@ -27,13 +29,14 @@ built-in model or task, and runs that have nothing to do with us stay as they ar
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from mmaupro_ext import plugin
-from mmaupro_ext.compat import errored_items, secret_arguments
+from mmaupro_ext.compat import command, errored_items, requests_cache, secret_arguments
 
 _PATCHED = "_mmaupro_ext"
 
@@ -117,12 +120,21 @@ def check_data_first(module: Any) -> None:
     config = module.EvaluatorConfig
     if not _once(config):
         return
-    original = config.process_tasks
+    original, load_yaml_config = config.process_tasks, config.load_yaml_config
+
+    def load_with_our_options(config_path: Any) -> dict[str, Any]:
+        loaded = load_yaml_config(config_path)
+        if _run is not None:
+            _run.options = command.take_options(loaded) | _run.options
+        return loaded
 
     def process_tasks(self: Any, metadata: dict[str, Any] | None = None) -> Any:
         metadata = secret_arguments.hide_in_config(self, metadata)
         if _run is not None:
             _run.config = self
+            command.refuse_options(_run.options, self.model)
+            if _run.is_ours(plugin.MODELS):
+                command.raise_at_termination()
         from mmaupro_ext import __version__, benchmarks, data
 
         if not benchmarks.asks_for_ours(self.tasks):
@@ -138,6 +150,7 @@ def check_data_first(module: Any) -> None:
         return manager
 
     config.process_tasks = process_tasks
+    config.load_yaml_config = staticmethod(load_with_our_options)
 
 
 def real_categories(tasks: Any) -> dict[str, list[str]]:
@@ -167,18 +180,23 @@ def look_at_tasks(module: Any) -> None:
         return
     original = module.evaluate
 
-    def evaluate(*arguments: Any, **options: Any) -> Any:
-        given = dict(zip(("lm", "task_dict"), arguments, strict=False)) | options
-        model, tasks = given.get("lm"), given.get("task_dict")
-        model = getattr(model, "lm", model)  # under lm_eval's response cache
-        tasks = (tasks.get("tasks") if isinstance(tasks, dict) else None) or {}
+    def evaluate(lm: Any, task_dict: Any, *arguments: Any, **options: Any) -> Any:
+        model = getattr(lm, "lm", lm)  # under a response cache
+        tasks = (task_dict.get("tasks") if isinstance(task_dict, dict) else None) or {}
         check = getattr(model, "check_tasks", None)
         if check is not None and tasks:
             check(tasks)
         counted = []
         if plugin.is_ours(model):
             counted = [name for name, task in tasks.items() if errored_items.count(task)]
-        results = original(*arguments, **options)
+            if lm is model and _run is not None and hasattr(model, "identity"):
+                lm = _with_journal(model, command.place_of_journal(_run.config))
+            if lm is not model:
+                lm.tasks = tasks
+        if not arguments:  # lm_eval warns of positional ones
+            options |= {"lm": lm, "task_dict": task_dict}
+        given = (lm, task_dict, *arguments) if arguments else ()
+        results = original(*given, **options)
         if results is not None:
             errored_items.drop_zeros(results, counted)
         return results
@@ -191,33 +209,32 @@ def look_at_tasks(module: Any) -> None:
 # --- whose answers are kept ---------------------------------------------------------------------
 
 
-def note_states_of_files(module: Any) -> None:
-    """Let the response cache of a model of ours notice other files under the paths of requests.
-
-    Whose answers it serves, the model decides when it is given the cache (`models.identity`).
-    """
-    if not _once(module.CachingLM):
+def keep_answers(module: Any) -> None:
+    """Let a journal take the place of the response cache where a model of ours is to have one."""
+    theirs = module.CachingLM
+    if not _once(theirs):
         return
-    original = module.CachingLM.__getattr__
 
-    def __getattr__(self: Any, name: str) -> Any:  # noqa: N807 - takes the place of the class's own
-        found = original(self, name)
-        asks = name in ("generate_until", "loglikelihood", "loglikelihood_rolling")
-        if not asks or not plugin.is_ours(self.lm):
-            return found
-        from mmaupro_ext.models import identity, items
+    class CachingLM(theirs):  # type: ignore[misc, valid-type]
+        __doc__ = theirs.__doc__
 
-        def ask(requests: Any) -> Any:
-            return found(
-                [
-                    items.with_arguments(one, identity.with_states_of_files(one.args))
-                    for one in requests
-                ]
-            )
+        def __new__(cls, lm: Any, cache_db: str) -> Any:
+            if plugin.is_ours(lm):
+                return _with_journal(lm, re.sub(r"_rank\d+\.db$", "", cache_db))
+            return super().__new__(cls)
 
-        return ask
+    setattr(CachingLM, _PATCHED, True)
+    module.CachingLM = CachingLM
 
-    module.CachingLM.__getattr__ = __getattr__
+
+def _with_journal(model: Any, place: str | os.PathLike[str]) -> Any:
+    """Return a model whose answers are kept at a place, and found there."""
+    from mmaupro_ext.models.resuming import Resumed
+
+    if _run is None:
+        return Resumed(model, place)
+    _run.resumed = Resumed(model, place, command.settings_of(_run.config, _run.options))
+    return _run.resumed
 
 
 def keep_requests_apart(module: Any) -> None:
@@ -227,40 +244,15 @@ def keep_requests_apart(module: Any) -> None:
         return
 
     def build_all_requests(self: Any, **options: Any) -> None:
-        if options.get("cache_requests") and _is_our_task(self):
+        if options.get("cache_requests") and requests_cache.is_our_task(self):
             name = options.get("tokenizer_name") or ""
-            options["tokenizer_name"] = f"{name}-data{_digest_of_requests(self, options)}"
+            options["tokenizer_name"] = (
+                f"{name}-data{requests_cache.digest_of_requests(self, options)}"
+            )
         original(self, **options)
 
     setattr(build_all_requests, _PATCHED, True)
     module.Task.build_all_requests = build_all_requests
-
-
-def _is_our_task(task: Any) -> bool:
-    return "mmaupro_category" in (getattr(task.config, "dataset_kwargs", None) or {})
-
-
-def _digest_of_requests(task: Any, options: dict[str, Any]) -> str:
-    """Return a digest of what lm_eval makes requests of, and its own key does not hold."""
-    import json
-
-    from mmaupro_ext import __version__
-    from mmaupro_ext.util import sha256_of_text
-
-    choices = task.doc_to_choice if task.config.doc_to_choice is not None else lambda doc: None
-    docs = [
-        [doc, task.doc_to_text(doc), task.doc_to_audio(doc), choices(doc)] for doc in task.eval_docs
-    ]
-    settings = [getattr(task.config, name, None) for name in _OF_REQUESTS]
-    made_of = [docs, settings, options.get("samples"), __version__]
-    return sha256_of_text(json.dumps(made_of, sort_keys=True, default=str))[:16]
-
-
-# Settings of a task that lm_eval reads when it makes requests, besides those in its own key.
-_OF_REQUESTS = (
-    ("generation_kwargs", "repeats", "output_type", "description", "gen_prefix")
-    + ("target_delimiter", "fewshot_delimiter")
-)  # fmt: skip
 
 
 # --- what is written -----------------------------------------------------------------------------
@@ -321,8 +313,12 @@ def tidy_the_run(module: Any) -> None:
     """End a run of ours with sentences: its errors, its interruption, where its files are."""
     if not _once(module.Run):
         return
-    original = module.Run._execute
+    original, add_arguments = module.Run._execute, module.Run._add_args
     _add_footnotes()
+
+    def _add_args(self: Any) -> None:
+        add_arguments(self)
+        command.add_options(self._parser)
 
     def _execute(args: Any) -> None:
         global _run
@@ -332,20 +328,26 @@ def tidy_the_run(module: Any) -> None:
         _log_as_lm_eval_does()
         run = _run = after_run.Run()
         try:
+            run.options = command.take_options(vars(args))
             original(args)
         except MMAUProError as error:
             print(f"\nmmaupro-ext: {error}", file=sys.stderr)
+            sys.last_value = error  # the other processes are not waited for at the end of this one
             raise SystemExit(2) from None
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as interruption:
             if not run.is_ours(plugin.MODELS):
                 raise
-            print(f"\n{run.interrupted()}", file=sys.stderr)
-            raise SystemExit(130) from None
+            status = command.status_of(interruption)
+            if os.environ.get("RANK", "0") == "0":
+                print(f"\n{run.interrupted(command.command_line())}", file=sys.stderr)
+            raise SystemExit(status) from None
         finally:
+            command.as_before()
             _run = None
         if run.is_ours(plugin.MODELS):
             run.say_where()
 
+    module.Run._add_args = _add_args
     module.Run._execute = staticmethod(_execute)
 
 
@@ -382,7 +384,11 @@ def _log_as_lm_eval_does() -> None:
 
 
 def _both(one: Callable[[Any], None], other: Callable[[Any], None]) -> Callable[[Any], None]:
-    return lambda module: (one(module), other(module))[1]
+    def both(module: Any) -> None:
+        one(module)
+        other(module)
+
+    return both
 
 
 PATCHES: dict[str, Callable[[Any], None]] = {
@@ -390,7 +396,7 @@ PATCHES: dict[str, Callable[[Any], None]] = {
     "lm_eval.tasks.manager": add_tasks,
     "lm_eval.config.evaluate_config": check_data_first,
     "lm_eval.evaluator": _both(look_at_tasks, secret_arguments.hide_in_simple_evaluate),
-    "lm_eval.api.model": _both(note_states_of_files, secret_arguments.reveal_to_models),
+    "lm_eval.api.model": _both(keep_answers, secret_arguments.reveal_to_models),
     "lm_eval.api.task": keep_requests_apart,
     "lm_eval.loggers": log_what_was_heard,
     "lm_eval._cli.run": tidy_the_run,

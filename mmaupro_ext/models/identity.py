@@ -1,19 +1,15 @@
-"""Whose answer it is: what an answer depends on besides its request, and the caches kept apart by it.
+"""Whose answer it is: what an answer depends on besides its request, by which journals are kept apart.
 
-lm_eval keys its response cache by the request alone, so that one model would be given another's
-answers. Here each identity has a table of its own in the cache's file; lm_eval's own table, which
-does not say whose answers it holds, is neither read nor written.
+lm_eval keys its response cache by the request alone, so that one model would be given another's answers;
+journals (`journal`) take its place.
 """
 
 from __future__ import annotations
 
 import json
-import logging
 import os
 import re
-import sqlite3
 from collections.abc import Iterator, Mapping
-from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -23,8 +19,8 @@ from mmaupro_ext.data import file_sha256
 from mmaupro_ext.masking import IN_ADDRESS, SECRET_NAME, masked
 from mmaupro_ext.util import sha256_of_text
 
-logger = logging.getLogger(__name__)
-
+# In words of a command line: a name and its value.
+_NAMED = re.compile(r"""([\w-]+)(["']?\s*[=:]\s*["']?)([^\s,"'}]+)""")
 # Where things are and who wrote them says nothing of what they do.
 _PLACES = frozenset(
     ("_name_or_path", "name_or_path", "base_model_name_or_path", "_commit_hash", "commit_hash")
@@ -34,12 +30,6 @@ _PLACES = frozenset(
 # Arguments that may name files which change replies; `download_dir` and the like do not.
 _OF_A_MODEL = re.compile(r"lora|adapter|tokenizer|template|model")
 
-_IDENTITIES = "mmaupro_identities"
-_ANSWERS = "mmaupro_answers_"
-_LM_EVALS_TABLE = "unnamed"
-_BUSY_S = 30.0
-_SHOWN = 8  # differing fields in a message
-_SHOWN_OTHERS = 3
 _SHOWN_LETTERS = 48
 
 
@@ -84,6 +74,12 @@ def without_secrets(value: Any) -> Any:
     if isinstance(value, str):
         return masked(IN_ADDRESS.sub("", value))
     return value
+
+
+def without_secrets_in(word: str) -> str:
+    """Return a word of a command line with *** for what it calls a secret, as `name=value` or JSON."""
+    hidden = masked(IN_ADDRESS.sub("", word))
+    return _NAMED.sub(lambda m: f"{m[1]}{m[2]}***" if SECRET_NAME.match(m[1]) else m[0], hidden)
 
 
 def digest_of(value: Any) -> str:
@@ -227,83 +223,3 @@ def _with_state(reference: Any) -> Any:
     except (OSError, ValueError):  # a text that is no path
         return reference
     return {**known, "path": os.fspath(known["path"]), "state": [state.st_size, state.st_mtime_ns]}
-
-
-# ---- the response cache --------------------------------------------------------------------------
-
-
-def keep_apart(cache_hook: Any, identity: Identity) -> None:
-    """Let lm_eval's response cache serve and keep the answers of this identity alone.
-
-    Parameters
-    ----------
-    cache_hook : lm_eval.api.model.CacheHook
-        As a model is given it. Its `dbdict` is also what looks answers up.
-    identity : Identity
-        Of the model.
-
-    Notes
-    -----
-    Where the file holds answers of others, the first run of an identity says so, and what differs.
-    """
-    answers: Any = getattr(cache_hook, "dbdict", None)
-    if not hasattr(answers, "tablename"):  # no cache, or none in a file that others use, too
-        return
-    table = _ANSWERS + identity.digest
-    with closing(sqlite3.connect(answers.filename, timeout=_BUSY_S)) as database, database:
-        database.execute(
-            f'CREATE TABLE IF NOT EXISTS "{_IDENTITIES}" (digest TEXT PRIMARY KEY, fields TEXT)'
-        )
-        known = dict(database.execute(f'SELECT digest, fields FROM "{_IDENTITIES}"'))
-        if identity.digest not in known:
-            _say_what_is_left_alone(database, answers.filename, identity, known)
-            entry = (identity.digest, json.dumps(identity.fields))
-            database.execute(f'INSERT OR IGNORE INTO "{_IDENTITIES}" VALUES (?, ?)', entry)
-        # As SqliteDict makes its tables.
-        database.execute(f'CREATE TABLE IF NOT EXISTS "{table}" (key TEXT PRIMARY KEY, value BLOB)')
-    answers.tablename = table
-
-
-def _say_what_is_left_alone(
-    database: sqlite3.Connection, file: str, identity: Identity, known: Mapping[str, str]
-) -> None:
-    unnamed = _count(database, _LM_EVALS_TABLE)
-    if unnamed:
-        logger.warning(
-            "%s holds %d answers that do not say whose they are (of an older mmaupro-ext, or of "
-            "another --model): they are left alone and not used. Identity of this run: %s",
-            file,
-            unnamed,
-            _name(identity),
-        )
-    others = [Identity(json.loads(fields)) for fields in known.values()]
-    counts = [(_count(database, _ANSWERS + other.digest), other) for other in others]
-    counts = [(count, other) for count, other in counts if count]
-    # The nearest first: it is the one that was probably meant.
-    counts.sort(key=lambda pair: len(differences(identity.fields, pair[1].fields)))
-    for count, other in counts[:_SHOWN_OTHERS]:
-        found = differences(identity.fields, other.fields)
-        more = f"; and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
-        logger.warning(
-            "%s holds %d answers of another identity, %s: they are left alone and not used. "
-            "Identity of this run: %s. What differs: %s%s",
-            file,
-            count,
-            _name(other),
-            _name(identity),
-            "; ".join(found[:_SHOWN]),
-            more,
-        )
-    if len(counts) > _SHOWN_OTHERS:
-        logger.warning("%s holds %d more identities", file, len(counts) - _SHOWN_OTHERS)
-
-
-def _count(database: sqlite3.Connection, table: str) -> int:
-    named = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?"
-    if database.execute(named, (table,)).fetchone() is None:
-        return 0
-    return int(database.execute(f'SELECT COUNT(*) FROM "{table}"').fetchone()[0])
-
-
-def _name(identity: Identity) -> str:
-    return f"{identity.id} ({identity.fields.get('model')})"

@@ -2,7 +2,7 @@
 
 lm_eval hands over requests; a `Question` is what is prepared once, with the requests that share it. An
 `Answers` puts what comes back into the order of the requests, counts what was heard and what failed,
-and fills lm_eval's response cache.
+and hands each answer on as it comes, to be kept.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from mmaupro_ext.failing import Failed, Streak
 from mmaupro_ext.heard import Reply
 from mmaupro_ext.masking import masked
 from mmaupro_ext.models.media import media_key, media_of, names_of
-from mmaupro_ext.replies import error_reply, parse_error
+from mmaupro_ext.replies import error_reply
 
 if TYPE_CHECKING:
     from lm_eval.api.instance import Instance
@@ -121,7 +121,7 @@ class Answers:
     totals : Totals
         Counts what was heard, and errored items.
     cache_hook : object
-        Of lm_eval; failures are not kept, so that they are tried again the next time.
+        Told of each answer as it comes, failures among them (`resuming.Resumed`).
     bar : tqdm
         Moved on by each request.
     """
@@ -140,14 +140,13 @@ class Answers:
 
     def keep(self, question: Question, answers: Sequence[Any]) -> None:
         """Keep the answers to a question, one for each of its members."""
-        if any(map(is_failure, answers)):
+        if heard.is_errored(list(answers)):
             self._totals.errored_items += 1
         elif (record := heard.record_of(list(answers))) is not None:
             self._totals.add(record)
         for position, answer in zip(question.members, answers, strict=True):
             self._found[position] = answer
-            if not is_failure(answer):
-                self._cache_hook.add_partial(self._kind, self._requests[position].args, answer)
+            self._cache_hook.add_partial(self._kind, self._requests[position].args, answer)
         self._bar.update(len(question.members))
 
     def in_order(self) -> list[Any]:
@@ -236,24 +235,3 @@ def failure(question: Question, problem: str, fix: str | None, file: str | None 
     named = f"{question.item}, {file}" if file else question.item
     logger.error("%s: %s. %s", named, problem, fix or "")
     return Reply(error_reply(problem, item=question.item, file=file, fix=fix), finish=heard.ERROR)
-
-
-def is_failure(answer: Any) -> bool:
-    """Tell whether a stored or fresh answer stands for an item that was not served."""
-    if isinstance(answer, str):
-        return parse_error(answer) is not None
-    if isinstance(answer, (tuple, list)) and answer and isinstance(answer[0], float):
-        return math.isnan(answer[0])
-    return False
-
-
-def forget_failures(cache_hook: Any) -> None:
-    """Take the failures out of lm_eval's response cache, so that those items are tried again."""
-    stored = getattr(cache_hook, "dbdict", None)
-    if stored is None:
-        return
-    failed = [key for key, answer in stored.items() if is_failure(answer)]
-    for key in failed:
-        del stored[key]
-    if failed:
-        logger.info("%d failed items in the response cache will be tried again", len(failed))

@@ -33,6 +33,10 @@ class Run:
         What was written, whole.
     unsaved : list of Path
         What could not be written.
+    options : dict
+        Our own options of the command.
+    resumed : mmaupro_ext.models.resuming.Resumed or None
+        The model with its journal, once it is there.
     """
 
     config: Any = None
@@ -41,6 +45,8 @@ class Run:
     results_file: Path | None = None
     samples_files: list[Path] = field(default_factory=list)
     unsaved: list[Path] = field(default_factory=list)
+    options: dict[str, Any] = field(default_factory=dict)
+    resumed: Any = None
 
     def is_ours(self, models: Container[str]) -> bool:
         """Return whether one of our models or tasks takes part."""
@@ -64,17 +70,17 @@ class Run:
         """Note whether lm_eval wrote `count` samples to `file`."""
         (self.samples_files if _lines(file) == count else self.unsaved).append(file)
 
-    def interrupted(self) -> str:
-        """Return what to say after Ctrl-C."""
-        cache = self.config.use_cache
-        if cache:
-            return (
-                f"Interrupted. The finished replies are kept in {cache}_rank*.db: the same command "
-                "goes on from there."
-            )
+    def interrupted(self, command: str) -> str:
+        """Return what to say after Ctrl-C or SIGTERM: how far it got, and what goes on from there."""
+        again = f"The same command goes on from there:\n  {command}"
+        if self.resumed is None or not self.resumed.progress.requests:
+            return f"Interrupted before the first answer. {again}"
+        progress, journal = self.resumed.progress, self.resumed.journal
+        of_one = " of this process" if self.resumed.world_size > 1 else ""
+        errored = f", {progress.errored} item(s) of them errored" if progress.errored else ""
         return (
-            "Interrupted; nothing was kept. Start with --use_cache PATH and an interrupted run goes on "
-            "where it stopped."
+            f"Interrupted: {progress.answered} of {progress.requests} answers{of_one} are kept in "
+            f"{journal.folder}{errored}. {again}"
         )
 
     def say_where(self) -> None:
@@ -198,7 +204,8 @@ def summary(results: dict[str, Any]) -> list[str]:
         lines.append(
             f"ERRORED: {sum(errored.values())} item(s) could not be served and count as wrong: "
             + ", ".join(f"{task} {count}" for task, count in errored.items())
-            + ". Their replies in the samples say which file and what to do."
+            + ". Their replies in the samples say which file and what to do; then the same command "
+            "with --retry-errors asks them again."
         )
     if any(task.startswith("mmaupro") and task.endswith("_open") for task in results["results"]):
         lines.append(f"Unscored: {UNSCORED}.")

@@ -11,12 +11,12 @@ from mmaupro_ext.models.items import Question
 @pytest.fixture(scope="module", autouse=True)
 def _heavy_imports():
     """Import what takes seconds when the first test runs, not when tests are collected."""
-    global torch, CachingLM, tiny_random, HFAudioLM
+    global torch, Resumed, tiny_random, HFAudioLM
     import torch
-    from lm_eval.api.model import CachingLM
 
     from mmaupro_ext.models import tiny_random
     from mmaupro_ext.models.hf.model import HFAudioLM
+    from mmaupro_ext.models.resuming import Resumed
 
 
 # ---- replies -------------------------------------------------------------------------------------
@@ -93,10 +93,9 @@ def test_why_a_reply_ended_travels_with_it(make, clip, tmp_path):
     ]
     replies = lm.generate_until(asked, disable_tqdm=True)
     assert [reply.finish for reply in replies] == ["stop", "length", "stop", "error"]
-    cached = CachingLM(lm, str(tmp_path / "cache.db"))
+    cached = Resumed(lm, str(tmp_path / "kept"))
     cached.generate_until(asked)
     assert [reply.finish for reply in cached.generate_until(asked[:2])] == ["stop", "length"]
-    cached.dbdict.close()
 
 
 def test_thoughts_are_left_out_of_the_reply(make):

@@ -20,12 +20,12 @@ from mmaupro_ext.replies import parse_error
 @pytest.fixture(scope="module", autouse=True)
 def _heavy_imports():
     """Import what takes seconds when the first test runs, not when tests are collected."""
-    global torch, Instance, CachingLM, HFAudioLM
+    global torch, Instance, Resumed, HFAudioLM
     import torch
     from lm_eval.api.instance import Instance
-    from lm_eval.api.model import CachingLM
 
     from mmaupro_ext.models.hf.model import HFAudioLM
+    from mmaupro_ext.models.resuming import Resumed
 
 
 # ---- errors --------------------------------------------------------------------------------------
@@ -313,54 +313,54 @@ def test_rolling_scores_of_audio_are_refused_and_of_text_are_given(lm, clip):
 
 
 # ---- caches --------------------------------------------------------------------------------------
-def test_a_second_run_takes_every_answer_from_the_cache(make, clip, tmp_path, monkeypatch):
+def test_a_second_run_takes_every_answer_from_the_journal(make, clip, tmp_path, monkeypatch):
     path = clip("a.wav")
     asked = [generate("<audio>\nWhat?", path), generate("A text question:")]
     scored = [score("<audio>\nWhat?", letter, path) for letter in "AB"] + [score("A text", " B")]
-    database = str(tmp_path / "cache.db")
-    first = CachingLM(make(), database)
+    database = str(tmp_path / "kept")
+    first = Resumed(make(), database)
     replies, scores = first.generate_until(asked), first.loglikelihood(scored)
-    first.dbdict.close()
 
     def not_again(*_, **__):
-        raise AssertionError("an answer was not taken from the cache")
+        raise AssertionError("an answer was not taken from the journal")
 
-    second = CachingLM(make(), database)
+    second = Resumed(make(), database)
     monkeypatch.setattr(HFAudioLM, "_route", not_again)
     assert second.generate_until(asked) == replies
     assert second.loglikelihood(scored) == scores
-    second.dbdict.close()
 
 
-def test_answers_are_cached_as_they_come_under_the_key_that_is_looked_up(lm, clip):
+def test_answers_and_failures_are_kept_as_they_come_for_the_request_that_was_made(lm, clip):
     class Hook:
-        def __init__(self):
-            self.dbdict = {}
+        kept = {}
 
         def add_partial(self, attr, arguments, answer):
-            self.dbdict[json.dumps([attr, *arguments])] = answer
+            self.kept[json.dumps([attr, *arguments])] = answer
 
     lm.set_cache_hook(Hook())
     good = generate("<audio>\nWhat?", clip("a.wav"))
     bad = generate("<audio>\nWhat?", "missing.wav")
-    reply, _ = lm.generate_until([good, bad], disable_tqdm=True)
-    assert lm.cache_hook.dbdict == {json.dumps(["generate_until", *good.args]): reply}
+    replies = lm.generate_until([good, bad], disable_tqdm=True)
+    keys = [json.dumps(["generate_until", *one.args]) for one in (good, bad)]
+    assert Hook.kept == dict(zip(keys, replies, strict=True))
 
 
-def test_failed_items_are_tried_again_in_the_next_run(make, clip, tmp_path):
+def test_failed_items_are_tried_again_when_their_file_has_come(make, clip, tmp_path):
     missing = str(tmp_path / "late.wav")
     asked = [generate("<audio>\nWhat?", missing), generate("<audio>\nWhat?", clip("a.wav"))]
     scored = [score("<audio>\nWhat?", "A", missing)]
-    database = str(tmp_path / "cache.db")
-    first = CachingLM(make(), database)
+    database = str(tmp_path / "kept")
+    first = Resumed(make(), database)
     replies = first.generate_until(asked)
     assert parse_error(replies[0]) is not None
     assert math.isnan(first.loglikelihood(scored)[0][0])
-    first.dbdict.close()
-    clip("late.wav")
-    second = CachingLM(make(), database)
+    same = Resumed(make(), database)
+    same.lm.generate_until = same.lm.loglikelihood = None  # nothing is asked again
+    assert same.generate_until(asked) == replies
+    assert math.isnan(same.loglikelihood(scored)[0][0])
+    clip("late.wav")  # another state of the file: another request
+    second = Resumed(make(), database)
     again = second.generate_until(asked)
     assert parse_error(again[0]) is None
     assert again[1] == replies[1]
     assert math.isfinite(second.loglikelihood(scored)[0][0])
-    second.dbdict.close()

@@ -21,10 +21,10 @@ from mmaupro_ext.replies import parse_error
 @pytest.fixture(scope="module", autouse=True)
 def _heavy_imports():
     """Import what takes seconds when the first test runs, not when tests are collected."""
-    global CachingLM, OpenAIAudioLM
-    from lm_eval.api.model import CachingLM
+    global Resumed, Settings, OpenAIAudioLM
 
     from mmaupro_ext.models.engines.openai import OpenAIAudioLM
+    from mmaupro_ext.models.resuming import Resumed, Settings
 
 
 # ---- the check -----------------------------------------------------------------------------------
@@ -166,49 +166,47 @@ def test_the_rate_limit_spreads_requests():
     assert all(start - starts[0] >= 0.1 * n - 0.05 for n, start in enumerate(starts))
 
 
-def test_a_second_run_asks_nothing_and_failures_are_asked_again(clip, tmp_path):
+def test_a_second_run_asks_nothing_and_failures_are_asked_again_when_that_is_asked_for(
+    clip, tmp_path
+):
     path, _ = clip("a.wav")
     fine, fails = request("<audio>\nfine?", path), request("<audio>\nFAIL?", path)
-    database = str(tmp_path / "answers.db")
+    database = str(tmp_path / "kept")
     with Listener(reply=failing(error(400, "no"))) as server:
-        first = CachingLM(model(server), database).generate_until([fine, fails])
+        first = Resumed(model(server), database).generate_until([fine, fails])
         assert parse_error(first[1]) is not None
         server.reply = lambda body: "C"
-        again = CachingLM(model(server), database)
+        assert Resumed(model(server), database).generate_until([fine, fails]) == first
+        again = Resumed(model(server), database, Settings(retry_errors=True))
         second = again.generate_until([fine, fails])
         assert second == ["B", "C"]
         assert second[0].heard == first[0].heard
         assert len(server.asked) == 3
         before = len(server.requests)
-        assert CachingLM(model(server), database).generate_until([fine, fails]) == ["B", "C"]
+        assert Resumed(model(server), database).generate_until([fine, fails]) == ["B", "C"]
         assert len(server.requests) == before
 
 
 def test_ctrl_c_keeps_every_answer_that_arrived(clip, tmp_path):
     path, _ = clip("a.wav")
     requests = [request(f"<audio>\n{n}?", path, doc_id=n) for n in range(12)]
-    database = str(tmp_path / "answers.db")
+    database = str(tmp_path / "kept")
     with Listener() as server:
-        cached = CachingLM(model(server, concurrency=2), database)
-        hook = cached.lm.cache_hook
-        arrived = []
+        cached = Resumed(model(server, concurrency=2), database)
+        keep, arrived = cached.add_partial, []
 
-        class Hook:
-            dbdict = None
+        def interrupted(*entry):
+            keep(*entry)
+            arrived.append(entry)
+            if len(arrived) == 4:
+                raise KeyboardInterrupt
 
-            def add_partial(self, *entry):
-                hook.add_partial(*entry)
-                arrived.append(entry)
-                if len(arrived) == 4:
-                    raise KeyboardInterrupt
-
-        cached.lm.cache_hook = Hook()
+        cached.add_partial = interrupted
         with pytest.raises(KeyboardInterrupt):
             cached.generate_until(requests)
         asked = len(server.asked)
         assert 4 <= asked < 12
         assert len(arrived) == asked
-        cached.dbdict.close()
-        again = CachingLM(model(server), database)
+        again = Resumed(model(server), database)
         assert again.generate_until(requests) == ["A"] * 12
         assert len(server.asked) == 12

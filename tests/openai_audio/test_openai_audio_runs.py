@@ -18,13 +18,13 @@ from mmaupro_ext.errors import ConfigError
 @pytest.fixture(scope="module", autouse=True)
 def _heavy_imports():
     """Import what takes seconds when the first test runs, not when tests are collected."""
-    global simple_evaluate, Instance, CachingLM, TaskManager, OpenAIAudioLM
+    global simple_evaluate, Instance, Resumed, TaskManager, OpenAIAudioLM
     from lm_eval import simple_evaluate
     from lm_eval.api.instance import Instance
-    from lm_eval.api.model import CachingLM
     from lm_eval.tasks import TaskManager
 
     from mmaupro_ext.models.engines.openai import OpenAIAudioLM
+    from mmaupro_ext.models.resuming import Resumed
 
 
 # ---- under lm_eval -------------------------------------------------------------------------------
@@ -191,11 +191,10 @@ def test_a_refusal_is_the_answer_and_is_not_asked_again(tmp_path, message):
     with Listener() as server:
         server.script = [(200, {}, json.dumps(body).encode())]
         lm = model(server)
-        cached = CachingLM(lm, str(tmp_path / "cache.db"))
+        cached = Resumed(lm, str(tmp_path / "kept"))
         (reply,) = cached.generate_until([request("a")])
         assert (reply, reply.finish) == ("I cannot listen to that.", "stop")
         assert cached.generate_until([request("a")]) == [reply]
-        cached.dbdict.close()
         assert len(server.requests) == 1
     assert lm.get_model_info()["refusals"] == 1
 

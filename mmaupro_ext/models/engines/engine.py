@@ -34,8 +34,8 @@ from mmaupro_ext.models.blocks import (
 from mmaupro_ext.models.engines import chats
 from mmaupro_ext.models.engines.chats import Chat, Message, Sound
 from mmaupro_ext.models.families.family import Writing, each
-from mmaupro_ext.models.identity import Identity, identity_of, keep_apart
-from mmaupro_ext.models.items import Failures, Question, forget_failures, tasks_of
+from mmaupro_ext.models.identity import Identity, identity_of
+from mmaupro_ext.models.items import Failures, Question, tasks_of
 from mmaupro_ext.models.media import STEREO_AS_TWO, read_image
 from mmaupro_ext.models.windows import LongAudio
 from mmaupro_ext.util import positive, require_choice
@@ -231,12 +231,6 @@ class EngineLM(LM):
             max_gen_toks=self.max_gen_toks,
             think_end_token=self.think_end_token,
         )
-
-    def set_cache_hook(self, cache_hook: Any) -> None:
-        """Take lm_eval's response cache: the answers of this identity in it, without the failures."""
-        super().set_cache_hook(cache_hook)
-        keep_apart(cache_hook, self.identity())
-        forget_failures(cache_hook)
 
     def loglikelihood_rolling(
         self, requests: list[Instance], disable_tqdm: bool = False

@@ -106,7 +106,7 @@ def fix_for(words: str, status: int | None, form: str) -> str:
             return fix.replace("{other}", _OTHER_FORM.get(form, "auto"))
     if status is None:
         return (
-            "Check that the server runs and see its log. With --use_cache, the same command goes on "
-            "with what is missing."
+            "Check that the server runs and see its log. The same command with --retry-errors asks for "
+            "what is missing."
         )
     return _GENERAL

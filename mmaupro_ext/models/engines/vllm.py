@@ -268,7 +268,7 @@ class VLLMAudioLM(EngineLM):
             return failure(
                 entry.question,
                 f"vLLM ended the answer with finish_reason {answer.finish_reason!r}",
-                "See its log. With --use_cache, the same command asks again.",
+                "See its log. The same command with --retry-errors asks again.",
             )
         reply = self.reply_of(answer.text, until, answer.finish_reason, entry.prepared.heard)
         self.count(reply)

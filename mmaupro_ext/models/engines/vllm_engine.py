@@ -207,8 +207,8 @@ def _in_halves(
         if type(error).__name__ == _DEATH:
             raise EngineDiedError(
                 f"vLLM's engine has ended ({error}): see its log above. It may need less memory "
-                "(gpu_memory_utilization, max_model_len, max_num_seqs). With --use_cache, the same "
-                "command goes on with what is missing."
+                "(gpu_memory_utilization, max_model_len, max_num_seqs). The same command goes on with "
+                "what is missing."
             ) from error
         if len(pairs) == 1:
             logger.debug("vLLM refuses a prompt", exc_info=True)

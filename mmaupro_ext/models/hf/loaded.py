@@ -23,8 +23,8 @@ from mmaupro_ext.models.hf.passes import Passes
 from mmaupro_ext.models.hf.preparing import PreparedPrompt, Preparer
 from mmaupro_ext.models.hf.schedule import Schedule
 from mmaupro_ext.models.hf.templates import ChatTemplate
-from mmaupro_ext.models.identity import Identity, keep_apart
-from mmaupro_ext.models.items import Question, forget_failures
+from mmaupro_ext.models.identity import Identity
+from mmaupro_ext.models.items import Question
 from mmaupro_ext.models.media import STEREO_AS_TWO
 from mmaupro_ext.models.prefetch import default_workers
 from mmaupro_ext.models.windows import NO_LIMIT, LongAudio
@@ -316,12 +316,6 @@ class LoadedModel(HFLM):
     def identity(self) -> Identity:
         """Return what the answers of this model depend on besides their requests, as it is now."""
         return identity_of_loaded(self, self._named, self._arguments, self._template.digest)
-
-    def set_cache_hook(self, cache_hook: Any) -> None:
-        """Take lm_eval's response cache: the answers of this identity in it, without the failures."""
-        super().set_cache_hook(cache_hook)
-        keep_apart(cache_hook, self.identity())
-        forget_failures(cache_hook)
 
     def get_model_info(self) -> dict[str, Any]:
         """Return what is written beside the results: HFLM's facts, the frontend, what was heard.

@@ -1,0 +1,167 @@
+"""What our runs add to lm_eval's command: two options, where answers are kept, and an end by a signal."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import signal
+import sys
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mmaupro_ext import plugin
+from mmaupro_ext.errors import ConfigError
+
+RETRY_ERRORS, MAX_ERRORS = "retry_errors", "max_errors"
+
+# What lm_eval runs with that decides which requests are made, besides the data.
+_ASKED = (
+    ("tasks", "limit", "samples", "num_fewshot", "gen_kwargs", "seed", "system_instruction")
+    + ("apply_chat_template", "fewshot_as_multiturn")
+)  # fmt: skip
+# Seconds after which an interrupted process ends, whatever its threads still wait for.
+_PATIENCE_S = 10.0
+
+
+# ---- options -------------------------------------------------------------------------------------
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add our options to those of `lm_eval run`."""
+    group = parser.add_argument_group(
+        "mmaupro-ext", f"for --model {', '.join(plugin.MODELS)} (also as keys of --config FILE)"
+    )
+    group.add_argument(
+        "--retry-errors",
+        action="store_true",
+        default=argparse.SUPPRESS,
+        help="Ask items again that errored in an earlier start of the same run",
+    )
+    group.add_argument(
+        "--max-errors",
+        type=int,
+        default=argparse.SUPPRESS,
+        metavar="<n>",
+        help="End the run when so many items have errored (of each process, if there are several)",
+    )
+
+
+def take_options(given: dict[str, Any]) -> dict[str, Any]:
+    """Take our options out of what is given to lm_eval, and return them.
+
+    Raises
+    ------
+    ConfigError
+        When one of them is no value that it can have.
+    """
+    taken = {name: given.pop(name) for name in (RETRY_ERRORS, MAX_ERRORS) if name in given}
+    most = taken.get(MAX_ERRORS, 1)
+    if not isinstance(most, int) or isinstance(most, bool) or most < 1:
+        raise ConfigError(f"--max-errors {most}: give a whole number of 1 or more.")
+    if not isinstance(taken.get(RETRY_ERRORS, False), bool):
+        raise ConfigError(f"{RETRY_ERRORS}: {taken[RETRY_ERRORS]!r} is neither true nor false.")
+    return taken
+
+
+def refuse_options(options: Mapping[str, Any], model: str) -> None:
+    """Raise ConfigError for options of ours that another model would not heed."""
+    if options and model not in plugin.MODELS:
+        named = ", ".join(f"--{name.replace('_', '-')}" for name in options)
+        raise ConfigError(
+            f"{named}: --model {model} keeps no journal. These options are for "
+            f"{', '.join(plugin.MODELS)}."
+        )
+
+
+# ---- the journal ---------------------------------------------------------------------------------
+
+
+def place_of_journal(config: Any) -> Path:
+    """Return where the answers of a run are kept: beside its outputs, unless --use_cache names a folder."""
+    from mmaupro_ext.models import journal
+    from mmaupro_ext.util import cache_dir
+
+    if config.use_cache:
+        return Path(config.use_cache)
+    if not config.output_path:
+        return cache_dir() / journal.FOLDER
+    output = Path(config.output_path)
+    return (output.parent if output.suffix == ".json" else output) / journal.FOLDER
+
+
+def settings_of(config: Any, options: Mapping[str, Any]) -> Any:
+    """Return how a run is resumed (`resuming.Settings`)."""
+    from mmaupro_ext.models.identity import digest_of
+    from mmaupro_ext.models.resuming import Settings
+
+    given = {name: getattr(config, name) for name in _ASKED}
+    others = {k: v for k, v in config.metadata.items() if k not in config.model_args}
+    return Settings(
+        **options,
+        seed=config.seed,
+        facts={
+            "command": command_line(),
+            "model": config.model,
+            "tasks": [task if isinstance(task, str) else _name(task) for task in config.tasks],
+            "asked": digest_of([given, others]),
+        },
+    )
+
+
+def _name(task: Mapping[str, Any]) -> str:
+    return str(task.get("task") or task.get("group") or "")
+
+
+def command_line() -> str:
+    """Return the command of this process as a user would type it, without secrets."""
+    from mmaupro_ext.models.identity import without_secrets_in
+
+    program = Path(sys.argv[0])
+    name = program.name
+    if name == "__main__.py":
+        name = f"python -m {program.parent.name}"
+    return " ".join([name, *(shlex.quote(without_secrets_in(word)) for word in sys.argv[1:])])
+
+
+# ---- signals -------------------------------------------------------------------------------------
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM came: the run ends as by Ctrl-C, with another status."""
+
+
+def raise_at_termination() -> None:
+    """Let SIGTERM end this process as Ctrl-C does, unless somebody else has a use for it."""
+    if (
+        threading.current_thread() is threading.main_thread()
+        and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    ):
+        signal.signal(signal.SIGTERM, _raise)
+
+
+def _raise(number: int, frame: Any) -> None:
+    raise Terminated
+
+
+def as_before() -> None:
+    """Take `raise_at_termination` back."""
+    if signal.getsignal(signal.SIGTERM) is _raise:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def status_of(interruption: KeyboardInterrupt) -> int:
+    """Return the exit status of an interrupted process, as shells count it; see that it ends.
+
+    A launcher sends its own signal after that of the terminal: another one changes nothing. What
+    threads still wait for is waited for briefly.
+    """
+    status = 128 + (signal.SIGTERM if isinstance(interruption, Terminated) else signal.SIGINT)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    last = threading.Timer(_PATIENCE_S, os._exit, [status])
+    last.daemon = True
+    last.start()
+    return status
