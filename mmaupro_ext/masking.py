@@ -12,7 +12,7 @@ import logging
 import re
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, quote_plus
 
 SHOWN = "***"
 # A shorter key is a placeholder (EMPTY, none, dummy), and taking it out of replies would change them.
@@ -67,7 +67,7 @@ def keep_out(value: Any) -> None:
     # "Bearer KEY" and "Basic KEY" are echoed without their first word, too.
     for word in {text, text.rpartition(" ")[2]}:
         if len(word) >= LEAST_LETTERS:
-            _known.update((word, quote(word, safe="")))
+            _known.update((word, quote(word, safe=""), quote_plus(word)))
 
 
 def masked(value: Any) -> Any:
@@ -108,8 +108,9 @@ def _hidden(name: str, value: Any) -> Any:
         except json.JSONDecodeError:
             return Secret(value)
     if name == "headers" and isinstance(value, Mapping):
-        keep_out(value)
-        return {header: Secret(part) for header, part in value.items()}
+        parts = {name: revealed(part) for name, part in value.items()}
+        keep_out(parts)
+        return {header: Secret(part) for header, part in parts.items()}
     if name in _COMMANDS:
         return Secret(value)
     if SECRET_NAME.match(name):

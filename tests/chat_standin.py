@@ -39,7 +39,8 @@ class StandIn:
             protocol_version = "HTTP/1.1"
 
             def do_GET(self):
-                if self.path != "/v1/models" or stand_in.models is None:
+                path = self.path.partition("?")[0]
+                if not path.endswith("/models") or stand_in.models is None:
                     self.act((404, {}, b"no list"), None)
                 else:
                     listed = {"data": [{"id": name} for name in stand_in.models]}

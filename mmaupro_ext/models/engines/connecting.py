@@ -107,7 +107,8 @@ def key_of(key: Any, variable: str | None, file: str | None, command: str | None
 def _served_model(server: ChatServer, model: str | None) -> str:
     listed = server.served_models()
     if model:
-        if listed and model not in listed:
+        # Gemini lists models/NAME.
+        if listed and not {model, f"models/{model}"} & {*listed}:
             logger.warning("%s lists %s, not %s", server.url, _few(listed), model)
         return str(model)
     if listed and len(listed) == 1:

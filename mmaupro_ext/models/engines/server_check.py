@@ -168,6 +168,10 @@ def find_form(
     for form in forms:
         try:
             tokens = ask(_message(noise(SHORT_S, sampling_rate), TEXT), form)
+            if tokens is not None and without is None:
+                # Text alone was refused: what a second second adds, the first one added too.
+                longer = ask(_message(noise(2 * SHORT_S, sampling_rate), TEXT), form)
+                without = None if longer is None else tokens - max(0, longer - tokens)
         except Refused as refusal:
             problems.append(f"{form}: {refusal}")
             continue
