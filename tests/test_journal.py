@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import logging
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mmaupro_ext.commands import cli
 from mmaupro_ext.errors import ConfigError
 from mmaupro_ext.heard import LogProb, Reply
 from mmaupro_ext.models import journal
@@ -28,6 +30,7 @@ from mmaupro_ext.models.journal_lines import (
 )
 from mmaupro_ext.models.resuming import Resumed, Settings, TooManyErrorsError
 from mmaupro_ext.replies import error_reply
+from mmaupro_ext.report import runs
 
 GREEDY = {"until": [], "max_gen_toks": 8}
 SAMPLED = GREEDY | {"do_sample": True, "temperature": 1.0}
@@ -368,6 +371,70 @@ def test_the_choices_of_one_item_are_one_error(place):
     resumed = Resumed(Deaf(), place, Settings(max_errors=2))
     resumed.loglikelihood(asked)
     assert resumed.progress.errored == 1
+
+
+# ---- mmaupro runs --------------------------------------------------------------------------------
+
+
+def facts(**more):
+    return {"command": "mmaupro run -x", "model": "hf-audio", "tasks": ["t"], "asked": "1"} | more
+
+
+def test_runs_are_listed_with_what_is_done_left_and_errored(place, tmp_path, capsys):
+    asked = questions()
+    with pytest.raises(KeyboardInterrupt):
+        Resumed(Model(stops_after=4, broken={1}), place, Settings(facts=facts())).generate_until(
+            asked
+        )
+    other = Settings(facts=facts(asked="2", tasks=["a", "b", "c"]))
+    Resumed(Model(), place, other).generate_until(asked[:2])
+    assert main_status("runs", str(tmp_path), "--json") == 0
+    first, second = json.loads(capsys.readouterr().out)["runs"]
+    assert (first["requests"], first["done"], first["left"], first["errored"]) == (6, 4, 2, 1)
+    assert (second["requests"], second["done"], second["left"], second["errored"]) == (2, 2, 0, 1)
+    assert first["identity"] == Model().identity().id
+    assert first["journal"] == str(place / Model().identity().id)
+    assert main_status("runs", str(tmp_path)) == 0
+    text = capsys.readouterr().out
+    assert "hf-audio a" in text
+    assert "a, b +1" in text
+    assert text.count("goes on with:\n  mmaupro run -x") == 1
+
+
+def test_the_processes_and_starts_of_a_run_are_one_line(place, tmp_path):
+    asked = questions()
+
+    def start(rank, processes, some, **how):
+        model = Model(**how)
+        model.rank, model.world_size = rank, processes
+        with contextlib.suppress(KeyboardInterrupt):
+            Resumed(model, place, Settings(facts=facts())).generate_until(some)
+
+    def counts():
+        (run,) = runs.below(tmp_path)
+        return run.requests, run.done, run.left, run.errored
+
+    start(0, 2, asked[0::2], stops_after=1)
+    assert counts() == (3, 1, 2, 0)
+    start(1, 2, asked[1::2], broken={3})
+    assert counts() == (6, 4, 2, 1)
+    start(0, 1, asked, stops_after=1)
+    assert counts() == (6, 5, 1, 1)
+    start(0, 1, asked)
+    assert counts() == (6, 6, 0, 1)
+
+
+def test_no_run_is_no_error_of_the_program(tmp_path, capsys):
+    assert main_status("runs", str(tmp_path)) == 1
+    assert "no runs in or below" in capsys.readouterr().out
+    assert main_status("runs", str(tmp_path / "gone")) == 2
+    assert "there is no such folder" in capsys.readouterr().err
+
+
+def main_status(*words):
+    with pytest.raises(SystemExit) as stop:
+        cli.main(words)
+    return stop.value.code
 
 
 # ---- damage --------------------------------------------------------------------------------------

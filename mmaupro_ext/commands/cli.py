@@ -26,6 +26,7 @@ COMMANDS = {
     "data verify": ("data_verify", "read every clip and compare with what is known of the release"),
     "data info": ("data_info", "what is in it, as tables and one picture"),
     "data show": ("data_show", "one item as a person would look at it"),
+    "runs": ("runs", "runs that were started: done, left, errored, and the command that goes on"),
     "score": ("score", "score logged replies again, offline, in another way"),
     "doctor": ("doctor", "does a checkpoint listen? a check before a run"),
     "models": ("models", "the audio models that hf-audio knows"),
