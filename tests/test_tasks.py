@@ -10,6 +10,7 @@ import pytest
 
 import task_configs
 from mmaupro_ext import data, plugin, replies
+from mmaupro_ext.scoring import kind_of
 
 FOLDER = Path(plugin.tasks_dir())
 
@@ -34,7 +35,7 @@ ALL_DOCS = [doc for category in data.CATEGORIES for doc in sample_docs(category)
 
 
 def by_kind(kind: str) -> dict:
-    return next(doc for doc in ALL_DOCS if utils.kind(doc) == kind)
+    return next(doc for doc in ALL_DOCS if kind_of(doc) == kind)
 
 
 def test_every_prompt_has_one_placeholder_per_clip_and_every_choice():
@@ -42,14 +43,14 @@ def test_every_prompt_has_one_placeholder_per_clip_and_every_choice():
         text = utils.doc_to_text(doc)
         assert text.count("<audio>") == len(doc["audio_path"])
         assert doc["question"].strip() in text
-        for choice in doc["choices"] if utils.kind(doc) == "closed" else []:
+        for choice in doc["choices"] if kind_of(doc) == "closed" else []:
             assert f") {choice}\n" in text
         assert text == text.rstrip()
 
 
 def test_open_prompts_do_not_show_the_reference_answer():
     for doc in ALL_DOCS:
-        if utils.kind(doc) == "open" and doc["choices"]:
+        if kind_of(doc) == "open" and doc["choices"]:
             assert "(A)" not in utils.doc_to_text(doc)
 
 

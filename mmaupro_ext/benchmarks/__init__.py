@@ -6,6 +6,7 @@ task's name asks for. At the bottom of the package, since rows, scores and tasks
 
 from __future__ import annotations
 
+import functools
 import importlib
 import pkgutil
 from collections.abc import Mapping
@@ -20,6 +21,7 @@ from mmaupro_ext.benchmarks.description import (
     TaskName,
     matching_task,
 )
+from mmaupro_ext.categories import Kind
 
 __all__ = [
     "BENCHMARKS",
@@ -32,6 +34,7 @@ __all__ = [
     "TaskName",
     "asks_for_ours",
     "categories_of",
+    "kind_of",
     "of",
     "parse_task",
 ]
@@ -70,6 +73,12 @@ def of(doc: Mapping[str, Any]) -> Benchmark:
         When there is no such benchmark.
     """
     return BENCHMARKS[doc.get("benchmark", MMAUPRO)]
+
+
+@functools.cache
+def kind_of(benchmark: str, category: str) -> Kind:
+    """Return how the items of a category, by the value that documents carry, are answered and scored."""
+    return BENCHMARKS[benchmark].by_value[category].kind
 
 
 def parse_task(name: str) -> TaskName | None:

@@ -8,6 +8,6 @@ rules apply. `aggregate` and `intervals` give means over many items and how sure
 """
 
 from mmaupro_ext.scoring.final import final_answer
-from mmaupro_ext.scoring.scorer import Verdict, score
+from mmaupro_ext.scoring.scorer import Verdict, kind_of, score
 
-__all__ = ["Verdict", "final_answer", "score"]
+__all__ = ["Verdict", "final_answer", "kind_of", "score"]

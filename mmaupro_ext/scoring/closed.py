@@ -33,9 +33,8 @@ from mmaupro_ext.scoring.errors import ScoringError
 from mmaupro_ext.scoring.final import final_answer
 from mmaupro_ext.scoring.reading.mentions import mentions
 from mmaupro_ext.scoring.reading.normalise import plain
-from mmaupro_ext.scoring.reading.options import Options, prepare
+from mmaupro_ext.scoring.reading.options import Options, abridged, exact, prepare
 from mmaupro_ext.scoring.reading.statements import Reading, Role, Sign, read
-from mmaupro_ext.scoring.reading.whole import abridged, exact
 from mmaupro_ext.util import require_choice
 
 MODES = ("strict",)
@@ -100,7 +99,8 @@ def match(
     >>> match("B. Tea", ["Tea", "Coffee"]).status
     'ambiguous'
     """
-    require_choice("mode", mode, MODES)
+    if mode not in MODES:
+        require_choice("mode", mode, MODES)
     if not isinstance(reply, str):
         raise ScoringError(f"a reply must be a string, not {type(reply).__name__} ({reply!r})")
     if isinstance(choices, str) or not all(isinstance(choice, str) for choice in choices):

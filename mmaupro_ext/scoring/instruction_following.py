@@ -716,12 +716,12 @@ def check(
     ConfigError
         When `mode` does not exist.
     """
-    require_choice("mode", mode, MODES)
     error = parse_error(response)
     if error is not None:
         raise ScoringError(f"the item was not served: {error['problem']}")
     if mode == "strict":
         return _strict(task_identifier, kwargs, response, question)
+    require_choice("mode", mode, MODES)
     return _official(_OFFICIAL, task_identifier, kwargs, response, question)
 
 
@@ -768,7 +768,6 @@ def evaluate(
     ConfigError
         When `mode` does not exist.
     """
-    require_choice("mode", mode, MODES)
     try:
         passed = check(task_identifier, kwargs, response, question, mode)
     except SentenceDataError as missing:

@@ -159,13 +159,13 @@ def parse_judgement(text: str, mode: str = "official") -> Judgement:
     ConfigError
         When `mode` does not exist.
     """
-    require_choice("mode", mode, MODES)
     if not isinstance(text, str):
         raise ScoringError(f"a judge's answer must be a string, not {type(text).__name__}")
     if parse_error(text) is not None:
         return Judgement(None, None, None, None, None, "errored")
     if mode == "strict":
         return _parse_strict(text)
+    require_choice("mode", mode, MODES)
     whole, decimal = r"(\d+)", r"(\d+(?:\.\d+)?)"
     number = whole if mode == "official" else decimal
     values = {name: _first_number(name, number, text, 3.0) for name in CRITERIA}
@@ -224,8 +224,8 @@ def judgement_score(judgement: Judgement, mode: str = "official") -> float | Non
     ConfigError
         When `mode` does not exist.
     """
+    if mode == "strict":
+        return None if judgement.overall is None else (judgement.overall - 1.0) / 4.0
     require_choice("mode", mode, MODES)
     value = judgement.correctness if mode == "nemo" else judgement.overall
-    if value is None:
-        return None
-    return (value - 1.0) / 4.0 if mode == "strict" else value / 5.0
+    return None if value is None else value / 5.0

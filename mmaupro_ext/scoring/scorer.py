@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from mmaupro_ext import benchmarks
+from mmaupro_ext.categories import Kind
 from mmaupro_ext.replies import parse_error
 from mmaupro_ext.scoring import closed, instruction_following, open_ended
 from mmaupro_ext.scoring.final import final_answer
@@ -108,7 +109,7 @@ def score(
         When there is no such preset.
     """
     options = _options(preset, doc)
-    kind = benchmarks.of(doc).by_value[doc["category"]].kind
+    kind = kind_of(doc)
     problem = error_of(doc, reply, finish)
     nothing = None if kind == "open" and judge_text is None else 0.0
     if problem is not None:
@@ -121,6 +122,11 @@ def score(
     if kind == "instruction":
         return _instruction(doc, text, options)
     return _open(text, options, judge_text)
+
+
+def kind_of(doc: Doc) -> Kind:
+    """Return how a document is answered and scored: "closed", "open", "instruction" or "hidden"."""
+    return benchmarks.kind_of(doc.get("benchmark", benchmarks.MMAUPRO), doc["category"])
 
 
 def error_of(doc: Doc, reply: str, finish: str | None = None) -> str | None:
@@ -146,7 +152,7 @@ def error_of(doc: Doc, reply: str, finish: str | None = None) -> str | None:
 def _options(preset: Preset | str, doc: Doc) -> Options:
     """Return the options of a preset; by its name, they are those of the document's benchmark."""
     if isinstance(preset, str):
-        preset = of_benchmark(preset, benchmarks.of(doc).name)
+        preset = of_benchmark(preset, doc.get("benchmark", benchmarks.MMAUPRO))
     return preset.options
 
 

@@ -53,11 +53,6 @@ class Documents(list):
         return dict.fromkeys(self[0]) if self else {}
 
 
-def kind(doc: dict[str, Any]) -> str:
-    """Return how the document is answered and scored: closed, open, instruction or hidden."""
-    return benchmarks.of(doc).by_value[doc["category"]].kind
-
-
 def doc_to_text(doc: dict[str, Any]) -> str:
     """Return the prompt: one placeholder per clip, the question, and the options with letters."""
     return prompt(doc)
@@ -84,7 +79,8 @@ def process_results(doc: dict[str, Any], results: list[str]) -> dict[str, float]
     verdict = scoring.score(doc, reply, "strict", finish=getattr(reply, "finish", None))
     if verdict.errored and "identifier" in verdict.details:  # served, but its rule lacks something
         logger.error("item %s cannot be scored: %s", doc["id"], verdict.details["error"])
-    if kind(doc) == "open":  # nothing that could be taken for a score
+    kind = scoring.kind_of(doc)
+    if kind == "open":  # nothing that could be taken for a score
         return {"errored": float(verdict.errored)}
     metrics = {"parsed": float(verdict.parsed), "errored": float(verdict.errored)}
-    return metrics if kind(doc) == "hidden" else {"acc": verdict.score or 0.0, **metrics}
+    return metrics if kind == "hidden" else {"acc": verdict.score or 0.0, **metrics}

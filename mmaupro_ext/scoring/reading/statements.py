@@ -25,8 +25,7 @@ from enum import IntEnum
 
 from mmaupro_ext.scoring.reading import grammar
 from mmaupro_ext.scoring.reading.grammar import COMMON, LETTER, SET_OFF, TEXT
-from mmaupro_ext.scoring.reading.mentions import Mention
-from mmaupro_ext.scoring.reading.skeleton import Group, Sentence, sentences, skeleton
+from mmaupro_ext.scoring.reading.mentions import Group, Mention, Sentence, sentences, skeleton
 
 _LEFT, _RIGHT = 200, 120  # characters of context that are looked at
 _ITEM = ("", ":", ".", ")", "-", "–", "—")
