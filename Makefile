@@ -24,7 +24,7 @@ MEDIA_PIP_INSTALL := $(MEDIA_VENV)/bin/python $(INSTALL)
 SOURCES := $(shell find csrc mmaupro_ext tasks -type f ! -name '*.so' ! -name '*.pyc' ! -path '*/native/core.c') \
            setup.py pyproject.toml constraints.txt constraints-media.txt MANIFEST.in README.md
 
-.PHONY: help eval test test-core test-media test-all-levels lint bench sanitize clean
+.PHONY: help eval test test-core test-media test-browser test-all-levels lint bench sanitize clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -50,6 +50,9 @@ test-core: $(VENV)/.installed-dev lint ## without the models that need torchvisi
 test-media: $(MEDIA_VENV)/.installed-dev ## only the models that need torchvision and the like
 	OMP_NUM_THREADS=1 MMAUPRO_TEST_ALL_FAMILIES=1 $(MEDIA_VENV)/bin/pytest $(PARALLEL) tests/test_models_families.py \
 	    tests/test_models_adapters.py tests/test_models_granite.py tests/test_models_phi4.py tests/test_models_voxtral.py
+
+test-browser: $(VENV)/.installed-dev ## the report's page in a headless Chromium (needs chromium and chromedriver)
+	MMAUPRO_TEST_BROWSER=1 $(BIN)/pytest tests/test_report_browser.py
 
 test-all-levels: $(VENV)/.installed-dev ## test the frontend at every instruction-set level, not only at the best two
 	OMP_NUM_THREADS=1 MMAUPRO_TEST_ALL_LEVELS=1 $(BIN)/pytest $(PARALLEL) tests/test_audio_*.py tests/test_features_*.py \

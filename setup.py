@@ -160,6 +160,8 @@ setup(
         ],
         "mmaupro_ext.models.nano": ["README.md", "checkpoint/*"],
         "mmaupro_ext.native": ["*.pyi"],
+        "mmaupro_ext.report": ["templates/*"],
+        "mmaupro_ext.report.published": ["*.csv"],
     },
     ext_modules=[
         Extension(

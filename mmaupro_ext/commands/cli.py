@@ -28,6 +28,8 @@ COMMANDS = {
     "data show": ("data_show", "one item as a person would look at it"),
     "runs": ("runs", "runs that were started: done, left, errored, and the command that goes on"),
     "score": ("score", "score logged replies again, offline, in another way"),
+    "compare": ("compare", "is the difference between two runs more than chance?"),
+    "report": ("report", "a page to look at, with figures and every item; tables for papers"),
     "doctor": ("doctor", "does a checkpoint listen? a check before a run"),
     "models": ("models", "the audio models that hf-audio knows"),
     "hook": (

@@ -44,6 +44,15 @@ class Item:
         File and line.
     asks_for : {"letter", "text"}
         What the prompt of its task asks for, if it is multiple choice.
+    prompt : str
+        What the model was asked, without its chat template where lm_eval adds that later; "" where it
+        was not logged.
+    prompt_hash : str
+        lm_eval's SHA-256 of it.
+    heard : dict or None
+        The record of what was heard (`heard.record`).
+    files : tuple of str
+        Paths of the clips as the run read them; empty where they were not logged.
     """
 
     doc: Doc
@@ -54,6 +63,10 @@ class Item:
     deviations: tuple[str, ...] = ()
     where: str = ""
     asks_for: str = "letter"
+    prompt: str = ""
+    prompt_hash: str = ""
+    heard: Mapping[str, Any] | None = None
+    files: tuple[str, ...] = ()
 
     @property
     def id(self) -> str:
@@ -159,14 +172,28 @@ def _item(
             "from doc_hash. The file was changed after the run"
         )
     reply = _reply(sample, where, reply_field)
-    heard = _heard(sample, doc, where)
+    given = _given(sample, doc, where)
     stated_clips = doc.get("audio_sha256") or [None] * len(doc["audio_path"])
     clips = tuple(
-        clip.get("sha256") or promised for clip, promised in zip(heard, stated_clips, strict=True)
+        clip.get("sha256") or promised for clip, promised in zip(given, stated_clips, strict=True)
     )
-    deviations = () if doc.get("problem") else tuple(_not_as_asked(sample, doc, heard, asks_for))
+    deviations = () if doc.get("problem") else tuple(_not_as_asked(sample, doc, given, asks_for))
     finish = _finish(sample)
-    return Item(doc, reply, finish, doc_hash, clips or (), deviations, where, asks_for)
+    record, prompt = sample.get("heard"), _arguments(sample).get("arg_0")
+    return Item(
+        doc,
+        reply,
+        finish,
+        doc_hash,
+        clips or (),
+        deviations,
+        where,
+        asks_for,
+        prompt=prompt if isinstance(prompt, str) else "",
+        prompt_hash=str(sample.get("prompt_hash") or ""),
+        heard=record if isinstance(record, dict) else None,
+        files=tuple(str(clip["path"]) for clip in given if clip.get("path")),
+    )
 
 
 # --- the document --------------------------------------------------------------------------------
@@ -278,7 +305,7 @@ def _arguments(sample: Mapping[str, Any]) -> Mapping[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _heard(sample: Mapping[str, Any], doc: Doc, where: str) -> list[Mapping[str, Any]]:
+def _given(sample: Mapping[str, Any], doc: Doc, where: str) -> list[Mapping[str, Any]]:
     """Return the references to the clips that the model was given; empty ones where none are logged."""
     media = _arguments(sample).get("arg_2")
     clips = media.get("audio") if isinstance(media, dict) else None

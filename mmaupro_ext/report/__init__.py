@@ -1,5 +1,18 @@
-"""Tables and pictures for people: the dataset, one item, the scores of a run, the frontend.
+"""What people look at: reports, comparisons, figures, item views. `load` gives a run as pandas frames."""
 
-This room may import everything below it (data, audio, features, scoring) and never a model class.
-Pictures need matplotlib, which the extra `plot` installs; everything else works without it.
-"""
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mmaupro_ext.report.frames import Frames, load
+
+__all__ = ["Frames", "load"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in __all__:
+        from mmaupro_ext.report import frames
+
+        return getattr(frames, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -189,6 +189,7 @@ def _closed(
         "stated": choice_at(doc, reading.index),
         "chosen": choice_at(doc, index),
         "answer": doc["answer"],
+        "evidence": reading.evidence,
         **evidence,
     }
     points = None if unscored else float(is_right(doc, index, options.gold))

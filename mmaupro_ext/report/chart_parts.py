@@ -1,0 +1,178 @@
+"""What the report's figures are made of: their kind, their style, rows of dots, and their files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mmaupro_ext.report import figures, published
+from mmaupro_ext.report.frames import Frames
+
+Spec = dict[str, Any]
+
+VERSION = "6.4"
+"""Of Vega-Lite: that of the bundle in the page and of the figures in files."""
+SCHEMA = "https://vega.github.io/schema/vega-lite/v6.json"
+
+_OTHERS = f"the systems of {published.SOURCE}, human and random"
+_RUN_COLOURS = (
+    figures.BLUE,
+    figures.VERMILION,
+    figures.GREEN,
+    figures.PURPLE,
+    figures.ORANGE,
+    figures.SKY,
+)
+
+
+@dataclass(frozen=True)
+class Chart:
+    """One figure.
+
+    Attributes
+    ----------
+    name : str
+        Of its files.
+    title, about : str
+        What it shows, and how to read it in a sentence.
+    spec : dict
+        Vega-Lite, with its data.
+    section : {"headline", "where", "what", "compare"}
+        Where on the page it stands.
+    """
+
+    name: str
+    title: str
+    about: str
+    spec: Spec
+    section: str
+
+
+SCORE: Spec = {
+    "field": "score",
+    "type": "quantitative",
+    "title": "score (%)",
+    "scale": {"domain": [0, 100]},
+}
+
+
+def dots(
+    frames: Frames,
+    rows: list[dict[str, Any]],
+    order: Sequence[str],
+    title: str = "",
+    beside: list[dict[str, Any]] | None = None,
+) -> Spec:
+    """Return dots with intervals, a row a name, runs beside each other within a row.
+
+    `beside` are scores of other systems (`name`, `system`, `score`), which get a row of ticks of their own.
+    """
+    names = [*frames.runs.index, *([_OTHERS] if beside else [])]
+    several = len(names) > 1
+    colours = [_RUN_COLOURS[i % len(_RUN_COLOURS)] for i in range(len(frames.runs))]
+    shared: Spec = {
+        "y": {
+            "field": "name",
+            "type": "nominal",
+            "sort": list(order),
+            "title": title or None,
+            "axis": {"labelLimit": 260, "ticks": False, "domain": False},
+        },
+        "color": {
+            "field": "run",
+            "type": "nominal",
+            "scale": {"domain": names, "range": [*colours, "#a0a0a0"][: len(names)]},
+            "legend": {"title": None, "orient": "top", "labelLimit": 400} if several else None,
+        },
+    }
+    if several:
+        shared["yOffset"] = {"field": "run", "sort": names}
+    tips = [
+        {"field": "run"},
+        {"field": "name", "title": title or "name"},
+        {"field": "score", "format": ".1f"},
+        {"field": "low", "format": ".1f"},
+        {"field": "high", "format": ".1f"},
+        {"field": "items"},
+    ]
+    spec: Spec = {
+        "width": 460,
+        "height": {"step": 12 if several else 20},
+        "data": {"values": rows},
+        "encoding": shared,
+        "layer": [
+            {
+                "mark": {"type": "rule", "strokeWidth": 2, "opacity": 0.55},
+                "encoding": {
+                    "x": {"field": "low", "type": "quantitative", "title": "score (%)"},
+                    "x2": {"field": "high"},
+                },
+            },
+            {
+                "mark": {"type": "point", "filled": True, "size": 55, "opacity": 1},
+                "encoding": {"x": SCORE, "tooltip": tips},
+            },
+        ],
+    }
+    if beside:
+        marks = [{"run": _OTHERS, **row} for row in beside]
+        spec["layer"].append(
+            {
+                "data": {"values": marks},
+                "mark": {"type": "tick", "thickness": 1.5, "height": 8},
+                "encoding": {"x": SCORE, "tooltip": [{"field": "system"}, {"field": "score"}]},
+            }
+        )
+    return spec
+
+
+def theme(dark: bool = False) -> Spec:
+    """Return Vega-Lite's configuration in the colours of all our figures."""
+    ink, soft, faint = (
+        ("#e8e8e8", "#a8a8a8", "#444444")
+        if dark
+        else (
+            figures.INK,
+            figures.SOFT,
+            figures.FAINT,
+        )
+    )
+    return {
+        "background": "transparent" if dark else "white",
+        "font": "system-ui, 'DejaVu Sans', sans-serif",
+        "view": {"stroke": None},
+        "axis": {
+            "labelColor": ink,
+            "titleColor": soft,
+            "gridColor": faint,
+            "domainColor": faint,
+            "tickColor": faint,
+            "titleFontWeight": "normal",
+        },
+        "axisY": {"grid": False},
+        "legend": {"labelColor": ink, "titleColor": soft},
+        "header": {"labelColor": ink, "labelFontWeight": "bold"},
+        "title": {"color": ink, "anchor": "start"},
+        "mark": {"tooltip": True},
+    }
+
+
+def files_of(chart: Chart) -> Iterator[tuple[str, bytes]]:
+    """Yield the figure as files: SVG, and PNG with twice the pixels.
+
+    Yields
+    ------
+    name : str
+    content : bytes
+    """
+    import vl_convert
+
+    spec = {
+        "$schema": SCHEMA,
+        **chart.spec,
+        "config": theme(),
+        "title": {"text": chart.title, "subtitle": chart.about, "subtitleColor": figures.SOFT},
+    }
+    yield f"{chart.name}.svg", vl_convert.vegalite_to_svg(spec, vl_version=VERSION).encode()
+    yield f"{chart.name}.png", vl_convert.vegalite_to_png(spec, vl_version=VERSION, scale=2)

@@ -1,0 +1,205 @@
+"""Runs side by side on the same items: which differences are more than chance, and on which items."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+
+import pandas as pd
+
+from mmaupro_ext.data import CATEGORY_BY_VALUE, text
+from mmaupro_ext.errors import ConfigError
+from mmaupro_ext.report.frames import Frames
+from mmaupro_ext.scoring.intervals import clip_clusters
+from mmaupro_ext.scoring.paired import Difference, corrected, difference
+
+OVERALL = "overall"
+_SETTINGS = {
+    "asks_for": "what the prompt asks for",
+    "system_instruction": "the system message",
+    "dataset": "the dataset",
+}
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One run against the first.
+
+    Attributes
+    ----------
+    first, second : str
+        Names of the runs.
+    rows : dict of str to Difference
+        "overall", over all items below; then each category with scored items in both. p-values of the
+        categories are corrected together, that of the overall stands for itself.
+    won, lost : list of str
+        Ids of the items on which the second scores more, or less.
+    remarks : tuple of str
+        What is not the same in both, or left out.
+    """
+
+    first: str
+    second: str
+    rows: dict[str, Difference]
+    won: list[str]
+    lost: list[str]
+    remarks: tuple[str, ...] = ()
+
+
+def compare(frames: Frames, accept_different: bool = False) -> list[Comparison]:
+    """Compare each run with the first, item by item.
+
+    Parameters
+    ----------
+    frames : Frames
+        Of at least two runs.
+    accept_different : bool
+        Whether runs on different items, prompts or datasets are compared over what they share; the
+        remarks then say so.
+
+    Returns
+    -------
+    list of Comparison
+
+    Raises
+    ------
+    ConfigError
+        With fewer than two runs, without a shared scored item, or where the runs differ in what was asked.
+    """
+    names = [name for name in frames.runs.index if frames.runs.loc[name, "items"]]
+    if len(names) < 2:
+        raise ConfigError("a comparison needs at least two runs with samples: name another folder")
+    return [_pair(frames, names[0], name, accept_different) for name in names[1:]]
+
+
+def _pair(frames: Frames, first: str, second: str, accept_different: bool) -> Comparison:
+    one, two = (
+        frames.items[frames.items.run == name].set_index("id", drop=False)
+        for name in (first, second)
+    )
+    differing = list(_unlike(frames, one, two, first, second))
+    if differing and not accept_different:
+        raise ConfigError(
+            f"{first} and {second} were not asked the same: {'; '.join(differing)}. Compare runs of "
+            "the same tasks and prompts, or add --accept-different to compare the items that both have"
+        )
+    shared = one.index.intersection(two.index, sort=False)
+    one, two = one.loc[shared], two.loc[shared]
+    scored = one.score.notna() & two.score.notna()
+    if not scored.all():
+        differing.append(
+            f"left out: {int((~scored).sum()):,} items that are unscored in one of them"
+        )
+    one, two = one[scored], two[scored]
+    if one.empty:
+        raise ConfigError(f"{first} and {second} share no item that is scored in both")
+    digests = frames.clips[frames.clips.run == first].groupby("id").sha256.apply(list)
+    known = [digests.get(name, [None]) for name in one.id]
+    clusters = pd.Series(clip_clusters(known), index=one.index)
+
+    def between(chosen: pd.Series) -> Difference:
+        return difference(
+            one.score[chosen].tolist(), two.score[chosen].tolist(), clusters[chosen].tolist()
+        )
+
+    everything = pd.Series(True, index=one.index)
+    overall = corrected([between(everything)])[0]
+    present = [value for value in CATEGORY_BY_VALUE if (one.category == value).any()]
+    by_category = corrected([between(one.category == value) for value in present])
+    gain = two.score - one.score
+    return Comparison(
+        first,
+        second,
+        {OVERALL: overall, **dict(zip(present, by_category, strict=True))},
+        one.id[gain > 0].tolist(),
+        one.id[gain < 0].tolist(),
+        tuple(differing),
+    )
+
+
+def _unlike(
+    frames: Frames, one: pd.DataFrame, two: pd.DataFrame, first: str, second: str
+) -> Iterator[str]:
+    for name, what in _SETTINGS.items():
+        here, there = frames.runs.loc[first, name], frames.runs.loc[second, name]
+        if here != there:
+            yield f"{what} differs ({here!r} and {there!r})"
+    only = [len(one.index.difference(two.index)), len(two.index.difference(one.index))]
+    if any(only):
+        yield f"{only[0]:,} items are only in {first}, {only[1]:,} only in {second}"
+    shared = one.index.intersection(two.index)
+    for column in ("question", "choices", "answer"):
+        changed = one.loc[shared, column].map(str) != two.loc[shared, column].map(str)
+        if changed.any():
+            yield f"{column} differs in {int(changed.sum()):,} items (say {changed.idxmax()})"
+    # A chat template stands around the question and is the model's own; the question itself was checked
+    # when the run was read.
+    for name in (first, second):
+        if odd := [note for note in frames.runs.loc[name, "deviations"] if "prompt" in note]:
+            yield f"{name} was not asked as the benchmark asks: {odd[0]}"
+
+
+def render(found: list[Comparison]) -> str:
+    """Return comparisons as text for a terminal, 80 columns wide."""
+    parts = []
+    for pair in found:
+        header = ["", "items", "first", "second", "diff", "95 % interval", "won:lost", "p"]
+        rows = [
+            [
+                _name(name),
+                entry.items,
+                f"{100 * entry.first:.1f}",
+                f"{100 * entry.second:.1f}",
+                f"{100 * entry.difference:+.1f}",
+                f"{100 * entry.low:+.1f} to {100 * entry.high:+.1f}",
+                f"{entry.won}:{entry.lost}",
+                "-" if entry.p_corrected != entry.p_corrected else f"{entry.p_corrected:.3f}",
+            ]
+            for name, entry in sorted(pair.rows.items(), key=lambda row: row[0] == OVERALL)
+        ]
+        overall = pair.rows[OVERALL]
+        smallest = (
+            f"This many items show a difference of {100 * overall.smallest:.1f} points four times in "
+            "five (power 80 %, 5 % two-sided). "
+            if overall.smallest == overall.smallest
+            else ""
+        )
+        notes = [
+            f"Agreement: {100 * overall.agreement:.1f} % of the items have the same score. {smallest}"
+            "Intervals: bootstrap over clips, 10,000 draws. p: McNemar's exact test, the categories "
+            "corrected together after Holm.",
+            *(f"Not the same: {remark}." for remark in pair.remarks),
+        ]
+        parts.append(
+            "\n\n".join(
+                [
+                    f"first:  {pair.first}\nsecond: {pair.second}",
+                    text.table(header, rows),
+                    *map(text.paragraph, notes),
+                ]
+            )
+        )
+    return "\n\n\n".join(parts)
+
+
+def _name(name: str) -> str:
+    return name if len(name) <= 18 else name[:17] + "…"
+
+
+def as_dict(found: list[Comparison]) -> list[dict[str, object]]:
+    """Return comparisons as plain JSON; what is not known is null."""
+
+    def plain(entry: Difference) -> dict[str, object]:
+        return {key: None if value != value else value for key, value in asdict(entry).items()}
+
+    return [
+        {
+            "first": pair.first,
+            "second": pair.second,
+            "rows": {name: plain(entry) for name, entry in pair.rows.items()},
+            "won": pair.won,
+            "lost": pair.lost,
+            "remarks": list(pair.remarks),
+        }
+        for pair in found
+    ]

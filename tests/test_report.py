@@ -1,0 +1,349 @@
+"""Reports and comparisons of runs: what stands in them, and that texts of others stay text."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import html.parser
+import io
+import json
+import re
+import threading
+import urllib.error
+import urllib.request
+import zlib
+
+import pytest
+import yaml
+from logged_runs import DOCS, good_reply, write_run
+
+from mmaupro_ext import report
+from mmaupro_ext.commands import cli
+from mmaupro_ext.data import SAMPLE_DIR
+from mmaupro_ext.errors import ConfigError
+from mmaupro_ext.report import charts, comparison, page, published, rows, serve
+from mmaupro_ext.scoring.errors import ScoringError
+
+HOSTILE = '</script><img src=x onerror="document.title=1">|\x1b[31m{{ 7*7 }}'
+
+
+def worse(doc: dict) -> str:
+    """Wrong on every music item, and a reply that would like to be more than text."""
+    if doc["category"] == "music":
+        return "Z"
+    return HOSTILE if doc["category"] == "multi" else good_reply(doc)
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs")
+    write_run(folder / "a", model="org/model-a")
+    write_run(folder / "b", model="org/model-b", reply=worse)
+    file = next((folder / "b").glob("results_*.json"))
+    content = json.loads(file.read_text())
+    content["results"] = {"mmlu": {"alias": "mmlu", "acc,none": 0.25, "acc_stderr,none": 0.01}}
+    content["groups"] = {}
+    file.write_text(json.dumps(content))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def frames(runs):
+    return report.load(runs / "a", runs / "b")
+
+
+@pytest.fixture(scope="module")
+def written(frames, tmp_path_factory):
+    return page.write(frames, tmp_path_factory.mktemp("report"))
+
+
+@pytest.fixture(scope="module")
+def markup(written):
+    return written["html"].read_text(encoding="utf-8")
+
+
+def embedded(markup: str) -> dict:
+    (packed,) = re.findall(r'<script type="text/plain" id="data">([^<]*)</script>', markup)
+    return json.loads(zlib.decompress(base64.b64decode(packed)))
+
+
+# --- frames ---------------------------------------------------------------------------------------
+
+
+def test_frames_hold_each_item_and_clip_once_a_run(frames):
+    docs = [doc for part in DOCS.values() for doc in part]
+    assert list(frames.runs.index) == ["model-a", "model-b"]
+    assert len(frames.items) == 2 * len(docs)
+    assert len(frames.clips) == 2 * sum(len(doc["audio_path"]) for doc in docs)
+    assert not frames.items.duplicated(["run", "id"]).any()
+
+
+def test_scores_of_frames_are_those_of_the_items(frames):
+    table = frames.scores[(frames.scores.run == "model-b") & (frames.scores.group == "category")]
+    items = frames.items[frames.items.run == "model-b"]
+    for row in table[table.score.notna()].to_dict("records"):
+        own = items[items.category == row["name"]]
+        # Scores are rounded to four digits after the point of a per cent.
+        assert row["score"] == pytest.approx(100 * own.score.mean(), abs=5e-5)
+
+
+def test_a_folder_without_samples_of_ours_has_its_tasks_alone(tmp_path):
+    content = {"model_name": "text-only", "results": {"mmlu": {"acc,none": 0.5}}, "config": {}}
+    (tmp_path / "results_2026-01-01T00-00-00.json").write_text(json.dumps(content))
+    found = report.load(tmp_path)
+    assert found.items.empty
+    assert found.tasks.value.tolist() == [0.5]
+    written = page.write(found, tmp_path / "report")
+    assert "mmlu" in written["html"].read_text(encoding="utf-8")
+
+
+def test_a_folder_of_nothing_is_refused(tmp_path):
+    with pytest.raises(ScoringError, match="no samples_mmaupro"):
+        report.load(tmp_path)
+
+
+def test_a_damaged_samples_file_is_an_error_not_a_run_without_items(runs, tmp_path):
+    folder = write_run(tmp_path / "c", slugs=("sound",))
+    file = next(folder.glob("samples_*"))
+    file.write_text(file.read_text()[:-40])
+    with pytest.raises(ScoringError, match="not JSON"):
+        report.load(folder)
+
+
+def test_scores_of_other_presets_count_only_for_the_same_replies(runs, tmp_path):
+    folder = write_run(tmp_path / "d")
+    cli_score = ["score", str(folder), "--preset", "strict", "--set", "gold=exact"]
+    with pytest.raises(SystemExit) as end:
+        cli.main(cli_score)
+    assert end.value.code == 0
+    assert set(report.load(folder).scores.preset) == {"strict", "strict+gold=exact"}
+    write_run(folder, reply=worse)
+    assert set(report.load(folder).scores.preset) == {"strict"}
+
+
+# --- the page -------------------------------------------------------------------------------------
+
+
+class Reader(html.parser.HTMLParser):
+    """Collects what a browser would load or run."""
+
+    def __init__(self):
+        super().__init__()
+        self.loaded, self.handlers, self.scripts = [], [], 0
+
+    def handle_starttag(self, tag, attrs):
+        found = dict(attrs)
+        self.loaded += [value for key, value in found.items() if key in ("src", "href")]
+        self.handlers += [key for key in found if key.startswith("on")]
+        self.scripts += tag == "script" and "type" not in found
+
+
+def test_the_page_loads_nothing_and_runs_only_its_own_scripts(markup):
+    reader = Reader()
+    reader.feed(markup)
+    assert all(value.startswith(("#", "data:")) for value in reader.loaded)
+    assert reader.handlers == ["onsubmit"]  # the filter's form, which is never sent
+    assert reader.scripts == 2  # the figures' library and ours
+
+
+def test_hostile_replies_are_data(markup, written):
+    assert "document.title=1" not in markup
+    assert "<img" not in written["markdown"].read_text(encoding="utf-8")
+    content = embedded(markup)
+    replies = {run["reply"] for item in content["items"] for run in item["runs"]}
+    assert HOSTILE in replies
+
+
+def test_hostile_names_are_escaped(tmp_path):
+    folder = write_run(tmp_path / "e", slugs=("sound",), model=f"org/{HOSTILE}")
+    found = page.write(report.load(folder), tmp_path / "out")
+    reader = Reader()
+    reader.feed(found["html"].read_text(encoding="utf-8"))
+    assert reader.handlers == ["onsubmit"]
+    assert reader.scripts == 2
+    assert "<img" not in found["markdown"].read_text(encoding="utf-8")
+
+
+def test_the_page_has_every_item_with_its_clips_and_what_decided(markup):
+    content = embedded(markup)
+    docs = {doc["id"]: doc for part in DOCS.values() for doc in part}
+    assert {item["id"] for item in content["items"]} == set(docs)
+    for item in content["items"]:
+        assert [clip["name"] for clip in item["clips"]] == [
+            path.rpartition("/")[2] for path in docs[item["id"]]["audio_path"]
+        ]
+        assert all(clip["embedded"] is not None and clip["wave"] for clip in item["clips"])
+        assert [run["run"] for run in item["runs"]] == ["model-a", "model-b"]
+        if docs[item["id"]]["choices"]:
+            assert item["runs"][0]["evidence"] in item["runs"][0]["reply"]
+            chosen, right = item["runs"][0]["chosen"], item["runs"][0]["outcome"] == "right"
+            assert (chosen in item["gold"]) == right
+
+
+def test_embedded_clips_are_the_files(markup):
+    found = re.findall(
+        r'<script type="text/plain" id="clip-\d+" data-mime="([^"]+)">([^<]*)<', markup
+    )
+    names = {path for part in DOCS.values() for doc in part for path in doc["audio_path"]}
+    assert len(found) == len(names)
+    played = {(SAMPLE_DIR / name).read_bytes() for name in names if name.endswith((".wav", ".mp3"))}
+    contents = {base64.b64decode(content) for _, content in found}
+    assert played <= contents
+    assert {mime.partition("/")[0] for mime, _ in found} == {"audio"}
+
+
+def test_a_file_that_is_no_sound_stays_out_of_the_page(runs, tmp_path):
+    secret = tmp_path / "secret.wav"
+    secret.write_text("a key that a hostile log would like to see in a report")
+    (medium,) = page.media_of([{"name": "x.wav", "file": str(secret)}], tmp_path)
+    assert medium.content is None
+    assert medium.wave is None
+
+
+def test_markdown_tables_have_as_many_cells_as_their_heads(written):
+    lines = written["markdown"].read_text(encoding="utf-8").splitlines()
+    tables = [line for line in lines if line.startswith("|")]
+    assert len(tables) > 30
+    cells = None
+    for previous, line in zip(["", *lines], lines, strict=False):
+        if line.startswith("|"):
+            count = len(re.findall(r"(?<!\\)\|", line))
+            if previous.startswith("|"):
+                assert count == cells, line
+            cells = count
+
+
+def test_tables_beside_the_page_say_the_same(written, frames):
+    with (written["html"].parent / "items.csv").open(encoding="utf-8", newline="") as file:
+        assert len(list(csv.DictReader(file))) == len(frames.items)
+    content = json.loads(written["json"].read_text(encoding="utf-8"))
+    assert [run["run"] for run in content["runs"]] == ["model-a", "model-b"]
+    assert content["comparisons"][0]["rows"]["music"]["won"] == 0
+
+
+def test_each_figure_is_in_the_page_and_in_files(written, markup):
+    (specs,) = re.findall(r'id="specs">(.*?)</script>', markup, flags=re.DOTALL)
+    names = set(json.loads(specs)["charts"])
+    assert {"categories", "skill_map", "outcomes", "by_position"} <= names
+    for name in names:
+        svg = (written["figures"] / f"{name}.svg").read_bytes()
+        png = (written["figures"] / f"{name}.png").read_bytes()
+        assert svg.startswith(b"<svg")
+        assert png.startswith(b"\x89PNG")
+        # More than a frame: an empty plot of Vega is about 700 bytes.
+        assert len(svg) > 3000
+        assert f'data-chart="{name}"' in markup
+
+
+def test_published_scores_stand_beside_runs_on_the_benchmark_only(frames):
+    assert "published" not in [chart.name for chart in charts.draw(frames)]
+    full = report.Frames(
+        frames.runs.assign(dataset="full"), frames.items, frames.clips, frames.scores, frames.tasks
+    )
+    by_name = {chart.name: chart for chart in charts.draw(full)}
+    systems = {row["system"] for row in by_name["published"].spec["data"]["values"]}
+    assert "Gemini-2.5 Flash" in systems
+    assert "▶ model-a" not in systems
+
+
+def test_the_paper_s_average_is_that_of_its_categories_by_size():
+    from mmaupro_ext.data import CATEGORY_BY_VALUE
+
+    table = published.paper().drop(index=["Random Choice"])
+    sizes = {name: category.expected_count for name, category in CATEGORY_BY_VALUE.items()}
+    total = sum(sizes.values())
+    mean = sum(table[name] * size for name, size in sizes.items()) / total
+    # The human row and most systems agree to the digit printed; the paper's rounding and errata, 1 point.
+    assert ((mean - table.overall).abs() < 1.0).mean() > 0.8
+
+
+# --- comparing ------------------------------------------------------------------------------------
+
+
+def test_a_difference_is_where_it_was_made(frames):
+    (found,) = comparison.compare(frames)
+    music = sum(1 for doc in DOCS["music"])
+    assert found.rows["music"].lost == music
+    assert found.rows["music"].difference == -1.0
+    assert found.rows["speech"].agreement == 1.0
+    assert set(found.lost) == {doc["id"] for slug in ("music", "multi") for doc in DOCS[slug]}
+    assert found.rows["music"].p_corrected >= found.rows["music"].p
+    text = comparison.render([found])
+    assert max(map(len, text.splitlines())) <= 100
+    assert "model-b" in text
+
+
+def test_runs_that_were_asked_something_else_are_refused_unless_told(runs, tmp_path):
+    other = write_run(tmp_path / "t", model="m", asks_for="text", slugs=("sound", "music"))
+    frames = report.load(runs / "a", other)
+    with pytest.raises(ConfigError, match=r"asked the same.*prompt asks for.*--accept-different"):
+        comparison.compare(frames)
+    (found,) = comparison.compare(frames, accept_different=True)
+    assert found.rows["overall"].items == len(DOCS["sound"]) + len(DOCS["music"])
+    assert any("only in" in remark for remark in found.remarks)
+
+
+def test_one_run_is_no_comparison(runs, capsys):
+    with pytest.raises(SystemExit) as end:
+        cli.main(["compare", str(runs / "a")])
+    assert end.value.code == 2
+    assert "at least two runs" in capsys.readouterr().err
+
+
+def test_compare_prints_json(runs, capsys):
+    with pytest.raises(SystemExit) as end:
+        cli.main(["compare", str(runs / "a"), str(runs / "b"), "--json"])
+    assert end.value.code == 0
+    (found,) = json.loads(capsys.readouterr().out)
+    assert found["rows"]["overall"]["difference"] < 0
+
+
+# --- rows -----------------------------------------------------------------------------------------
+
+
+def test_rows_are_the_paper_s_in_every_notation(frames):
+    header, *found = csv.reader(io.StringIO(rows.rows(frames, "csv")))
+    assert header[1:14] == [*published.COLUMNS, "Avg."]
+    assert [row[0] for row in found] == ["org/model-a", "org/model-b"]
+    assert found[1][header.index("Music")] == "0.0"
+    assert found[1][header.index("Avg.")] == "-"
+    markdown = rows.rows(frames, "markdown").splitlines()
+    assert [cell.strip() for cell in markdown[2].split("|")[1:-1]] == found[0]
+    assert rows.rows(frames, "latex").splitlines()[-1].count("&") == len(header) - 1
+    documents = list(yaml.safe_load_all(rows.rows(frames, "model-index")))
+    result = documents[1]["model-index"][0]["results"][0]
+    assert {"type": "accuracy", "name": "Music (strict)", "value": 0.0} in result["metrics"]
+    assert result["dataset"]["type"] == "mmaupro-sample"  # never as if it were the benchmark
+
+
+# --- over loopback --------------------------------------------------------------------------------
+
+
+def test_served_clips_come_whole_and_in_parts_and_nothing_else_does(written, frames):
+    clips = page.clip_files(frames, written["html"].parent)
+    with serve.server(written["html"].parent, clips) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_address[1]}"
+
+        def get(path, **headers):
+            with urllib.request.urlopen(
+                urllib.request.Request(address + path, headers=headers)
+            ) as got:
+                return got.status, got.read()
+
+        assert get("/")[1] == written["html"].read_bytes()
+        whole = get("/clip/0")
+        assert whole == (200, clips[0].read_bytes())
+        assert get("/clip/0", Range="bytes=10-19") == (206, whole[1][10:20])
+        assert get("/clip/0", Range="bytes=-5") == (206, whole[1][-5:])
+        for path, code in [("/clip/99999", 404), ("/../secret", 404), ("/figures/", 404)]:
+            with pytest.raises(urllib.error.HTTPError) as error:
+                get(path)
+            assert error.value.code == code
+        with pytest.raises(urllib.error.HTTPError) as error:
+            get("/clip/0", Host="evil.example:80")
+        assert error.value.code == 403
+        with pytest.raises(urllib.error.HTTPError) as error:
+            get("/clip/0", Range=f"bytes={len(whole[1])}-")
+        assert error.value.code == 416
+        server.shutdown()
