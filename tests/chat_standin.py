@@ -25,8 +25,10 @@ class StandIn:
 
     An entry is (status, headers, body), "hang", "reset", "drip" (a byte each 50 ms), "break" (the
     first part of a stream, in chunks, and no end), or a function of the request's body.
-    `models` is what it lists at /models; None for no such list.
+    `models` is what it lists at /models; None for no such list, with the status `refused`.
     """
+
+    refused = 404
 
     def __init__(self, *script):
         self.script, self.requests, self.starts = list(script), [], []
@@ -41,7 +43,7 @@ class StandIn:
             def do_GET(self):
                 path = self.path.partition("?")[0]
                 if not path.endswith("/models") or stand_in.models is None:
-                    self.act((404, {}, b"no list"), None)
+                    self.act((stand_in.refused, {}, b"no list"), None)
                 else:
                     listed = {"data": [{"id": name} for name in stand_in.models]}
                     self.act((200, {}, json.dumps(listed).encode()), None)

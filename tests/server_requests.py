@@ -10,11 +10,11 @@ RATE = 16_000
 GREEDY = {"until": [], "max_gen_toks": 8}
 
 
-def model(server, **arguments):
+def model(server, model="tiny", **arguments):
     from mmaupro_ext.models.engines.openai import OpenAIAudioLM
 
     quick = {"timeout": 5.0, "concurrency": 1, "max_retries": 2}
-    lm = OpenAIAudioLM(server.url, "tiny", **quick | arguments)
+    lm = OpenAIAudioLM(server.url, model, **quick | arguments)
     lm.server.settings = dataclasses.replace(
         lm.server.settings, backoff_s=0.01, grace_s=2.0, longest_wait_s=5.0
     )

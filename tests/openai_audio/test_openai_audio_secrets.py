@@ -12,6 +12,7 @@ import pytest
 from listening_server import Listener, error, is_check
 
 from mmaupro_ext import masking, plugin
+from mmaupro_ext.compat import secret_arguments
 
 PACKAGE_PARENT = str(Path(plugin.__file__).parents[1])
 KEY, TENANT, SIGNATURE, PASSWORD = "sk-11111111", "tenant/22222222", "sig 33333333", "pass-44444444"
@@ -83,8 +84,10 @@ def test_what_is_sent_is_sent(run):
 def test_no_file_and_no_line_of_a_run_holds_a_secret(run):
     done, out, _ = run
     texts = {"output": (done.stdout + done.stderr).encode()}
-    texts |= {path.name: path.read_bytes() for path in out.rglob("*") if path.is_file()}
-    assert {".json", ".jsonl", ".db"} <= {Path(name).suffix for name in texts}
+    texts |= {str(path): path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    kept = [name for name in texts if "cache" in name and b"***" in texts[name]]
+    assert kept
+    assert {".json", ".jsonl"} <= {Path(name).suffix for name in texts}
     for number in ("11111111", "22222222", "33333333", "44444444"):
         assert {name: text.count(number.encode()) for name, text in texts.items()} == dict.fromkeys(
             texts, 0
@@ -106,6 +109,35 @@ def test_the_results_say_what_was_asked_for_without_the_secrets(run):
     assert len(replies) == 5
     assert all("***" in reply for reply in replies)  # echoed, and taken out
     assert sum("status 4" in reply or "status 500" in reply for reply in replies) == 3
+
+
+@pytest.mark.parametrize(
+    "given", [{"headers": {"X": "sk-55555555"}}, 'headers={"X": "sk-55555555"}']
+)
+def test_a_call_from_python_gives_them_to_the_model_and_to_nobody_else(given):
+    seen = []
+
+    class Model:
+        @classmethod
+        def create_from_arg_obj(cls, arg_dict, additional_config=None):
+            seen.append(arg_dict)
+
+    class Module:
+        LM = Model
+
+        @staticmethod
+        def simple_evaluate(model, model_args=None, metadata=None):
+            Model.create_from_arg_obj(model_args)
+            seen.append(f"{model_args}")
+            return {"config": {"model_args": model_args}, "configs": {"t": {"metadata": metadata}}}
+
+    secret_arguments.reveal_to_models(Module)
+    secret_arguments.hide_in_simple_evaluate(Module)
+    results = Module.simple_evaluate("openai-audio", given, metadata={"token": "sk-55555555"})
+    assert seen[0]["headers"] == {"X": "sk-55555555"}
+    assert "55555555" not in seen[1] + json.dumps(results)
+    of_others = Module.simple_evaluate("hf", {"token": "sk-55555555"})
+    assert of_others["config"]["model_args"] == {"token": "sk-55555555"}
 
 
 # ---- which values are secrets --------------------------------------------------------------------
