@@ -174,9 +174,8 @@ class ChatServer:
             if not self._has_answered:
                 raise ConfigError(f"{problem}. {fix}")
             if self._refused >= self.settings.patience:
-                raise ConfigError(
-                    f"{self._refused} items in a row were refused, the last: {problem}. {fix}"
-                )
+                said = f"{self._refused} items in a row were refused, the last: {problem}. {fix}"
+                raise ConfigError(f"{said} {self.wording.refused_fix}".rstrip())
 
     @property
     def tries(self) -> int:

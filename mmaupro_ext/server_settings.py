@@ -73,11 +73,14 @@ class Wording:
         For example "the judge".
     key_fix, address_fix : str
         Sentences for a refused key, and for an address or a model that does not exist.
+    refused_fix : str
+        A sentence for items that were refused before everything ended.
     """
 
     name: str
     key_fix: str
     address_fix: str
+    refused_fix: str = ""
 
 
 def checked_address(url: str, name: str) -> str:

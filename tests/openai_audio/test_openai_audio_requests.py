@@ -104,6 +104,19 @@ def test_a_refusal_between_answers_is_one_items_error():
     assert "input was flagged" in parse_error(two)["problem"]
 
 
+def test_a_key_that_stays_refused_ends_the_run_after_twenty_items_with_the_way_on():
+    def act(body):
+        return hears(body) if body["messages"][0]["content"] == "first" else error(401, "expired")
+
+    with Listener() as server:
+        hears = server._act
+        server.script = [act]
+        questions = [request("first"), *(request(f"{number}") for number in range(40))]
+        with pytest.raises(ConfigError, match="20 items in a row were refused.*--retry-errors"):
+            ask(model(server), *questions)
+    assert len(server.asked) == 21
+
+
 # ---- how much goes whole -------------------------------------------------------------------------
 
 

@@ -67,6 +67,7 @@ def connect(
             "api_key_file or api_key_command in --model_args where it is, and with api_key_header which "
             "header takes it. An account may be out of credit.",
             "base_url usually ends with /v1: check base_url and model in --model_args.",
+            "Then the same command with --retry-errors goes on, and asks those items again.",
         ),
     )
     server.model = _served_model(server, model)
