@@ -21,7 +21,7 @@ import soundfile
 from mmaupro_ext.audio.media import FFmpegReader, kind_of
 from mmaupro_ext.audio.validate import MAX_RATE
 from mmaupro_ext.audio.whole import PRIMING, DamagedError, Verdict
-from mmaupro_ext.audio.whole.chunks import PcmReader, of_chunks
+from mmaupro_ext.audio.whole.chunks import CHUNKED, PcmReader, of_chunks
 from mmaupro_ext.audio.whole.flac import of_flac
 from mmaupro_ext.audio.whole.mpeg import id3v2_end, of_mpeg
 from mmaupro_ext.audio.whole.ogg import of_ogg
@@ -267,19 +267,20 @@ class _File:
 
 def _judge(source: _File) -> Verdict:
     """Ask the one who knows the file's kind, which its first bytes tell and not its name."""
-    verdict = of_chunks(source)
-    if verdict is not None:
+    head = source.read(0, 16)
+    if head[:4] in CHUNKED and (verdict := of_chunks(source)) is not None:
         return verdict if verdict.mpeg is None else of_mpeg(source.all(), *verdict.mpeg)
-    head = source.read(0, 12)
     if head[:4] == b"OggS":
         return of_ogg(source.all())
-    first = id3v2_end(head)
+    first = id3v2_end(head) if head[:3] == b"ID3" else 0
     if source.read(first, 4) == b"fLaC":
         return of_flac(source, first)
-    if (kind := kind_of(source.read(0, 16))) is not None:
-        return Verdict(media=kind, slack=PRIMING)
-    if first or head[:8] == b"APETAGEX" or (head[0] == 0xFF and head[1:2] >= b"\xe0"):
+    # Frames of MPEG audio begin with eleven ones; those of AAC with twelve and a layer of zero.
+    frame = head[0] == 0xFF and head[1:2] >= b"\xe0"
+    if first or head[:8] == b"APETAGEX" or (frame and head[1] & 0xF6 != 0xF0):
         return of_mpeg(source.all())
+    if (kind := kind_of(head)) is not None:
+        return Verdict(media=kind, slack=PRIMING)
     raise AudioError(
         "is not audio of a kind that can be read",
         path=source.name,

@@ -22,9 +22,9 @@ MOST_CHUNKS = 10_000  # more are no sound file, but could keep us busy for hours
 W64_TAIL = bytes.fromhex("f3acd3118cd100c04f8edb8a")  # of every GUID but the first in a W64 file
 MPEG_TAGS = (0x50, 0x55)  # of a WAV's format: MPEG audio, layers I and II, and layer III
 PCM, EXTENSIBLE = 0x0001, 0xFFFE
+# What such files begin with.
+CHUNKED = (b"RIFF", b"RIFX", b"RF64", b"FORM", b"riff", b".snd", b"dns.", b"caff")
 # Behind its first two bytes, a tag again, the subformat of an extensible header is this.
-# What a second file after the first begins with.
-FILES = (b"RIFF", b"RIFX", b"RF64", b"FORM", b"riff", b".snd", b"dns.", b"caff")
 SUBFORMAT_TAIL = bytes.fromhex("000000001000800000aa00389b71")
 # Chunks in whose contents libsndfile finds no fault, so that a file with them may do without it.
 PLAIN_CHUNKS = (b"LIST", b"JUNK", b"PAD ", b"FLLR", b"id3 ", b"ID3 ")
@@ -137,7 +137,7 @@ def _check_tail(source: Source, at: int, order: str) -> bool:
     chunks = _chunks(source, at + at % 2, order) or _chunks(source, at, order)
     if any(name in (b"data", b"SSND") for name, _, _ in chunks):
         raise DamagedError("holds two chunks of samples")
-    if any(name in FILES for name, _, _ in chunks):
+    if any(name in CHUNKED for name, _, _ in chunks):
         raise DamagedError("holds two files, one after the other")
     if chunks:
         at = chunks[-1][1] + chunks[-1][2]
