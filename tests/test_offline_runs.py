@@ -106,7 +106,7 @@ def test_log_likelihood_samples_are_no_replies(folder):
             "reasoning_skills of the doc",
         ),
         (lambda line: line["doc"].update(category="music"), "'music' in the file of 'sound'"),
-        (lambda line: line["doc"].update(dataset="full"), "'full' in a file of 'sample'"),
+        (lambda line: line["doc"].update(dataset="full"), "'full' in the file of 'sample'"),
     ],
 )
 def test_a_wrong_or_missing_field_names_file_and_line(folder, change, message):

@@ -148,7 +148,9 @@ def test_the_other_questions_of_the_benchmark_may_come_with_them(folder, tmp_pat
 def test_replies_to_the_two_prompts_are_never_mixed(folder, tmp_path, slugs):
     kept = [samples(folder, slug, asks_for="text") for slug in CLOSED if slug != "music"]
     other = write_run(tmp_path / "other" / "m", slugs=slugs)
-    with pytest.raises(ScoringError, match="ask for a letter and for a text are mixed"):
+    with pytest.raises(
+        ScoringError, match="ask for a letter, for a text or as the authors do are mixed"
+    ):
         read_runs([*kept, other])
 
 

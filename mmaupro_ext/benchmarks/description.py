@@ -143,8 +143,9 @@ class Benchmark:
         Groups within it: part of a task's name -> slugs of its categories.
     asked_as : tuple of str
         Variants of its tasks, keys of `VARIANTS`.
-    hidden : bool
-        Whether its answers are withheld: replies are written to a file for its authors, and not scored.
+    submission_row : callable or None
+        (document, text of the reply) -> the row of the file that its authors score, where they withhold the
+        answers.
     in_suite : bool
         Whether the group `audio-suite` runs it.
     order : int
@@ -172,7 +173,7 @@ class Benchmark:
     groups: tuple[str, ...] = ()
     parts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     asked_as: tuple[str, ...] = ("", "letter", "text", "ll")
-    hidden: bool = False
+    submission_row: Callable[[Mapping[str, Any], str], Fields] | None = None
     in_suite: bool = True
 
     @cached_property
@@ -184,6 +185,11 @@ class Benchmark:
     def by_value(self) -> dict[str, Category]:
         """Its categories by the value that documents carry."""
         return {category.value: category for category in self.categories}
+
+    @property
+    def hidden(self) -> bool:
+        """Whether its answers are withheld: replies are kept, and not scored here."""
+        return self.submission_row is not None
 
     @property
     def part_note(self) -> str:

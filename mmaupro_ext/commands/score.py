@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from mmaupro_ext.benchmarks import BENCHMARKS, MMAUPRO
 from mmaupro_ext.errors import ConfigError, MMAUProError
 from mmaupro_ext.offline.judging import JUDGE, READER, Role
 from mmaupro_ext.scoring import presets, scorer
@@ -19,6 +21,7 @@ from mmaupro_ext.util import write_atomically
 if TYPE_CHECKING:
     from mmaupro_ext.offline.embedders import TokenEmbedder
     from mmaupro_ext.offline.judging import CachedJudge
+    from mmaupro_ext.offline.logged_runs import Run
 
 NO_EMBEDDER = "none"
 OFFICIAL_EMBEDDER = "nvidia/NV-Embed-v2"
@@ -28,8 +31,8 @@ Score replies that lm_eval logged (--log_samples), offline, as often as you like
 give the same bytes.
 
 A preset says how: `strict` guesses nothing and is the `acc` of the run's own table, `official` repeats
-the released evaluator (it needs NV-Embed-v2 for multiple choice and a judge for open questions),
-`nemo-skills` repeats NeMo-Skills.
+the released evaluator (that of MMAU-Pro needs NV-Embed-v2 for multiple choice and a judge for open
+questions), `nemo-skills` repeats NeMo-Skills. Replies to several benchmarks are scored one by one.
 """
 
 EPILOG = f"""\
@@ -40,6 +43,8 @@ examples:
   mmaupro score results/MODEL --reader hf:{JUDGE_MODEL}
   mmaupro score results/MODEL --preset official --embedder nvidia/NV-Embed-v2
   mmaupro score results/MODEL --set gold=casefold --items items.jsonl
+  mmaupro score results/MODEL --benchmark mmau --audited
+  mmaupro score results/MODEL --explain ID
   mmaupro score --explain official
 
 Exit status: 0; 1 when the judge or the reader failed on some items (the same command asks for them
@@ -74,10 +79,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--explain",
         nargs="?",
         const="",
-        metavar="PRESET",
-        help="say what a preset sets, or which presets there are, and stop",
+        metavar="PRESET or ID",
+        help="say what a preset sets, or which presets there are; or, with a run, what strict and official "
+        "scoring make of the reply to an item; and stop",
     )
     replies = parser.add_argument_group("replies")
+    replies.add_argument(
+        "--benchmark",
+        metavar="NAME",
+        choices=list(BENCHMARKS),
+        help="score the replies to one benchmark of the run: " + ", ".join(BENCHMARKS),
+    )
     replies.add_argument("--time", help="time stamp of a folder's run, or its beginning")
     replies.add_argument(
         "--reply-field",
@@ -103,6 +115,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--output", metavar="DIR", help="where scores_<preset>.json goes (default: beside the run)"
     )
     output.add_argument("--items", metavar="FILE", help="write one line of JSON an item as well")
+    output.add_argument(
+        "--audited",
+        action="store_true",
+        help="print the score without items that are known to be faulty beside each score",
+    )
+    output.add_argument(
+        "--submission",
+        metavar="FILE",
+        help="write the file for the authors of a benchmark whose answers are withheld (mmau-test)",
+    )
     output.add_argument(
         "--groups", action="store_true", help="print the tables by skill, length and so on as well"
     )
@@ -206,31 +228,48 @@ def _run(args: argparse.Namespace) -> int:
     from mmaupro_ext.offline import logged_runs, rescoring, summary
     from mmaupro_ext.report import scores
 
-    preset = presets.resolve(args.preset, args.overrides)
-    replies = logged_runs.read_runs(
-        args.runs, args.time, args.reply_field, args.accept_changed, args.data_dir
+    runs = logged_runs.read_all(
+        args.runs, args.time, args.reply_field, args.accept_changed, args.data_dir, args.benchmark
     )
-    kinds = {item.kind for item in replies.items}
-    verdicts, result = rescoring.score_run(
-        replies,
-        preset,
-        embedder=_embedder(args, preset) if "closed" in kinds else None,
-        judge=_judge(args, preset) if "open" in kinds and args.judge else None,
-        reader=_reader(args, preset) if "closed" in kinds and args.reader else None,
-        data_dir=args.data_dir,
-        lost_limit=args.errored_limit,
-    )
-    folder = Path(args.output) if args.output else replies.files[0].parent
-    target = folder / f"scores_{re.sub(r'[^A-Za-z0-9_.+=-]', '_', result['label'])}.json"
-    _write(target, summary.to_json(result))
+    # Before any is scored: a preset that one of them has not is refused.
+    wanted = [presets.resolve(args.preset, args.overrides, run.name) for run in runs]
+    statuses = []
+    lines = []
+    for position, (replies, preset) in enumerate(zip(runs, wanted, strict=True)):
+        kinds = {item.kind for item in replies.items}
+        verdicts, result = rescoring.score_run(
+            replies,
+            preset,
+            embedder=_embedder(args, preset) if "closed" in kinds else None,
+            judge=_judge(args, preset) if "open" in kinds and args.judge else None,
+            reader=_reader(args, preset) if "closed" in kinds and args.reader else None,
+            data_dir=args.data_dir,
+            lost_limit=args.errored_limit,
+        )
+        folder = Path(args.output) if args.output else replies.files[0].parent
+        name = "" if replies.name == MMAUPRO else f"{replies.name}_"
+        label = re.sub(r"[^A-Za-z0-9_.+=-]", "_", result["label"])
+        target = folder / f"scores_{name}{label}.json"
+        _write(target, summary.to_json(result))
+        if position:
+            print()
+        print(scores.render(result, groups=args.groups, audited=args.audited))
+        for note in (*replies.notes, *replies.deviations[:5]):
+            print(f"note: {note}")
+        print(f"Scores: {target}")
+        lines.append(summary.item_lines(replies, verdicts))
+        statuses.append(_status(args, result, list(scores.warnings(result))))
     if args.items:
-        _write(Path(args.items), summary.item_lines(replies, verdicts))
-    print(scores.render(result, groups=args.groups))
-    for note in (*replies.notes, *replies.deviations[:5]):
-        print(f"note: {note}")
-    print(f"Scores: {target}" + (f"\nItems:  {args.items}" if args.items else ""))
-    warnings = list(scores.warnings(result))
-    for warning in warnings:  # last, where they are seen
+        _write(Path(args.items), "".join(lines))
+        print(f"Items:  {args.items}")
+    if args.submission:
+        print(_submit(args, runs))
+    return max(statuses)
+
+
+def _status(args: argparse.Namespace, result: dict[str, Any], warnings: list[str]) -> int:
+    """Print the warnings of a result, last, where they are seen, and return its exit status."""
+    for warning in warnings:
         print(warning)
     if warnings and args.strict_exit:
         return 3
@@ -239,11 +278,46 @@ def _run(args: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
+def _submit(args: argparse.Namespace, runs: Sequence[Run]) -> str:
+    from mmaupro_ext.offline.submission import submission
+
+    if len(runs) > 1:
+        names = ", ".join(run.name for run in runs)
+        raise ConfigError(f"--submission is of one benchmark, not of {names}. Add --benchmark NAME")
+    # What the released rule is shown, whatever the preset of the table.
+    preset = presets.resolve("official", args.overrides, runs[0].name)
+    content, errored = submission(runs[0], preset)
+    _write(Path(args.submission), content)
+    lost = f"; {errored} not served, with an empty reply" if errored else ""
+    return f"Submission: {args.submission} ({len(runs[0].items):,} replies{lost})"
+
+
 def _explanation(args: argparse.Namespace) -> str:
+    if args.runs:
+        return _explained_item(args)
     if args.explain:
         return presets.explain(presets.resolve(args.explain, args.overrides))
     about = [f"{preset.name}: {preset.about}" for preset in presets.PRESETS.values()]
     return "\n".join([*about, "", "mmaupro score --explain PRESET says what one of them sets."])
+
+
+def _explained_item(args: argparse.Namespace) -> str:
+    from mmaupro_ext.offline import logged_runs
+    from mmaupro_ext.report.reply_explained import explain_item
+
+    runs = logged_runs.read_all(
+        args.runs, args.time, args.reply_field, True, args.data_dir, args.benchmark
+    )
+    found = [
+        explain_item(run, item) for run in runs for item in run.items if item.id == args.explain
+    ]
+    if not found:
+        count = sum(len(run.items) for run in runs)
+        raise ConfigError(
+            f"no item {args.explain!r} is among the {count:,} of this run. --explain takes the id of one "
+            "(see --items), or without a run the name of a preset"
+        )
+    return "\n\n".join(found)
 
 
 def _write(target: Path, content: str) -> None:

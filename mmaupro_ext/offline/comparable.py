@@ -83,7 +83,7 @@ def differences(
         Clauses; none where the result follows the released evaluator throughout.
     """
     if run.dataset != "full":
-        yield "the questions are not MMAU-Pro's"
+        yield f"the questions are not {run.benchmark.title}'s"
     elif run.deviations:
         yield f"the items are not the released ones ({len(run.deviations):,} deviations accepted)"
     if preset.base != "official":
@@ -91,8 +91,10 @@ def differences(
     for option, value in preset.overrides.items():
         note = ": the text of a stated letter is put in its place" if option == "letters" else ""
         yield f"{option}={value} deviates from the preset {preset.base}{note}"
+    if run.benchmark.prompt is not None and run.asks_for != "own":
+        yield "the prompt is not the one that the benchmark's authors ask with"
     closed = any(item.kind == "closed" for item in run.items)
-    if closed and run.asks_for == "letter":
+    if closed and run.asks_for == "letter" and run.benchmark.rule == "embedding":
         yield (
             "the prompt asked for a letter, and the released evaluator compares texts (the tasks "
             "mmaupro-text_* ask for the text)"

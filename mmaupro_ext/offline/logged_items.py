@@ -5,15 +5,17 @@ Nothing here imports lm_eval. A line that cannot be used stops with `ScoringErro
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from mmaupro_ext.data import CATEGORIES, CATEGORY_BY_VALUE
+from mmaupro_ext import benchmarks
+from mmaupro_ext.benchmarks import BENCHMARKS, MMAUPRO
 from mmaupro_ext.data.questions import is_asked_in
+from mmaupro_ext.offline.logged_files import LoggedFile
 from mmaupro_ext.scoring.errors import ScoringError
 from mmaupro_ext.util import sha256_of_text
 
@@ -42,7 +44,7 @@ class Item:
         What was not asked as the benchmark asks it, in clauses.
     where : str
         File and line.
-    asks_for : {"letter", "text"}
+    asks_for : {"letter", "text", "own"}
         What the prompt of its task asks for, if it is multiple choice.
     prompt : str
         What the model was asked, without its chat template where lm_eval adds that later; "" where it
@@ -75,8 +77,8 @@ class Item:
 
     @property
     def kind(self) -> str:
-        """How it is answered and scored: closed, open or instruction."""
-        return CATEGORY_BY_VALUE[self.doc["category"]].kind
+        """How it is answered and scored: closed, open, instruction or hidden."""
+        return benchmarks.of(self.doc).by_value[self.doc["category"]].kind
 
 
 def digest(items: Sequence[Item], replies: bool) -> str:
@@ -105,21 +107,13 @@ def document_hash(doc: Mapping[str, Any]) -> str:
     return sha256_of_text(json.dumps(doc, indent=2, ensure_ascii=False))
 
 
-def read_items(
-    file: Path, slug: str, dataset: str, asks_for: str, reply_field: str
-) -> Iterator[Item]:
+def read_items(file: LoggedFile, reply_field: str) -> Iterator[Item]:
     """Read the items of a samples file.
 
     Parameters
     ----------
-    file : path
+    file : LoggedFile
         As lm_eval wrote it.
-    slug : str
-        Category of its task, a key of `data.CATEGORIES`.
-    dataset : {"full", "sample"}
-        That its task asks.
-    asks_for : {"letter", "text"}
-        What its task asks for.
     reply_field : {"resps", "filtered_resps"}
         The field that holds the reply.
 
@@ -133,18 +127,15 @@ def read_items(
         When the file cannot be read, or a line is not what it should be.
     """
     try:
-        lines = file.read_text(encoding="utf-8").split("\n")
+        lines = file.path.read_text(encoding="utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as error:
-        raise ScoringError(f"{file}: cannot be read ({error})") from error
+        raise ScoringError(f"{file.path}: cannot be read ({error})") from error
     for number, line in enumerate(lines, start=1):
         if line.strip():
-            where = f"{file}, line {number}"
-            yield _item(line, where, CATEGORIES[slug].value, dataset, asks_for, reply_field)
+            yield _item(line, f"{file.path}, line {number}", file, reply_field)
 
 
-def _item(
-    line: str, where: str, category: str, dataset: str, asks_for: str, reply_field: str
-) -> Item:
+def _item(line: str, where: str, file: LoggedFile, reply_field: str) -> Item:
     try:
         sample = json.loads(line)
     except json.JSONDecodeError as error:
@@ -152,19 +143,20 @@ def _item(
     if not isinstance(sample, dict):
         raise ScoringError(f"{where}: not a sample of lm_eval but {type(sample).__name__}")
     doc = sample.get("doc")
-    _require_document(doc, where)
+    _require_document(doc, file.asked.benchmark, where)
     assert isinstance(doc, dict)
-    if doc["category"] != category:
-        raise ScoringError(
-            f"{where}: an item of category {doc['category']!r} in the file of {category!r}. The "
-            "file was renamed or mixed"
-        )
-    stated = doc.get("dataset", dataset)
-    if stated != dataset:
-        raise ScoringError(
-            f"{where}: an item of the dataset {stated!r} in a file of {dataset!r}. The file was "
-            "renamed or mixed"
-        )
+    category = BENCHMARKS[file.asked.benchmark].by_slug[file.asked.part].value
+    for key, wanted, name in (
+        ("category", category, "category"),
+        ("dataset", file.dataset, "dataset"),
+        ("benchmark", file.asked.benchmark, "benchmark"),
+        ("prompt", file.asks_for, "prompt"),
+    ):
+        if doc.get(key, wanted) != wanted:
+            raise ScoringError(
+                f"{where}: an item of {name} {doc[key]!r} in the file of {wanted!r}. The file was renamed "
+                "or mixed"
+            )
     doc_hash = sample.get("doc_hash")
     if doc_hash != document_hash(doc):
         raise ScoringError(
@@ -177,7 +169,9 @@ def _item(
     clips = tuple(
         clip.get("sha256") or promised for clip, promised in zip(given, stated_clips, strict=True)
     )
-    deviations = () if doc.get("problem") else tuple(_not_as_asked(sample, doc, given, asks_for))
+    deviations = (
+        () if doc.get("problem") else tuple(_not_as_asked(sample, doc, given, file.asks_for))
+    )
     finish = _finish(sample)
     record, prompt = sample.get("heard"), _arguments(sample).get("arg_0")
     return Item(
@@ -188,7 +182,7 @@ def _item(
         clips or (),
         deviations,
         where,
-        asks_for,
+        file.asks_for,
         prompt=prompt if isinstance(prompt, str) else "",
         prompt_hash=str(sample.get("prompt_hash") or ""),
         heard=record if isinstance(record, dict) else None,
@@ -207,21 +201,32 @@ def _is_text_or_none(value: Any) -> bool:
     return value is None or isinstance(value, str)
 
 
+def _is_texts_by_name(value: Any) -> bool:
+    return isinstance(value, dict) and all(map(_is_text_or_none, value.values()))
+
+
 # Key -> test of its value, what it should be, and whether it must be there.
-_KEYS: dict[str, tuple[Callable[[Any], bool], str, bool]] = {
+Keys = dict[str, tuple[Callable[[Any], bool], str, bool]]
+_KEYS: Keys = {
     "id": (lambda value: isinstance(value, str) and bool(value), "text", True),
     "audio_path": (_is_texts, "a list of strings", True),
     "question": (lambda value: isinstance(value, str), "text", True),
     "answer": (_is_text_or_none, "text or null", True),
     "choices": (_is_texts, "a list of strings", True),
-    "category": (lambda value: value in list(CATEGORY_BY_VALUE), "a category", True),
+    "problem": (_is_text_or_none, "text or null", False),
+}
+_KEYS_BY_ROWS: Keys = {
+    "benchmark": (lambda value: value in BENCHMARKS, "a benchmark", True),
+    "prompt": (lambda value: isinstance(value, str), "text", True),
+    "attributes": (_is_texts_by_name, "texts by name", True),
+}
+_KEYS_OF_MMAUPRO: Keys = {
     "kwargs": (lambda value: value is None or isinstance(value, dict), "an object or null", True),
     "task_identifier": (_is_text_or_none, "text or null", True),
     "task_classification": (_is_text_or_none, "text or null", False),
     "transcription": (_is_text_or_none, "text or null", False),
     "length_type": (_is_text_or_none, "text or null", False),
     "sub-cat": (_is_text_or_none, "text or null", False),
-    "problem": (_is_text_or_none, "text or null", False),
     "perceptual_skills": (
         lambda value: value is None or _is_texts(value),
         "a list of strings",
@@ -236,13 +241,22 @@ _KEYS: dict[str, tuple[Callable[[Any], bool], str, bool]] = {
 }
 
 
-def _require_document(doc: Any, where: str) -> None:
+@functools.cache
+def _keys_of(name: str) -> Keys:
+    """Return what the documents of a benchmark hold."""
+    values = list(BENCHMARKS[name].by_value)  # a list: what is not hashable is no category either
+    category: Keys = {"category": (lambda value: value in values, "a category", True)}
+    return {**_KEYS, **category, **(_KEYS_OF_MMAUPRO if name == MMAUPRO else _KEYS_BY_ROWS)}
+
+
+def _require_document(doc: Any, name: str, where: str) -> None:
     if not isinstance(doc, dict):
         raise ScoringError(f"{where}: no field 'doc'. Is this a samples file of our tasks?")
-    missing = [key for key, (_, _, needed) in _KEYS.items() if needed and key not in doc]
+    keys, categories = _keys_of(name), BENCHMARKS[name].by_value
+    missing = [key for key, (_, _, needed) in keys.items() if needed and key not in doc]
     if missing:
         raise ScoringError(f"{where}: the document lacks {', '.join(missing)}")
-    for key, (is_good, kind, _) in _KEYS.items():
+    for key, (is_good, kind, _) in keys.items():
         if key in doc and not is_good(doc[key]):
             raise ScoringError(
                 f"{where}: {key} of the document is {doc[key]!r}, not {kind}. Score the file that "
@@ -257,7 +271,7 @@ def _require_document(doc: Any, where: str) -> None:
         raise ScoringError(
             f"{where}: audio_sha256 of the document is {digests!r}, not one digest for each clip"
         )
-    needs_answer = CATEGORY_BY_VALUE[doc["category"]].kind != "instruction"
+    needs_answer = categories[doc["category"]].kind not in ("instruction", "hidden")
     if needs_answer and doc["answer"] is None and not doc.get("problem"):
         raise ScoringError(f"{where}: the document (id {doc['id']}) has no answer")
 

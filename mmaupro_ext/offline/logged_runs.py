@@ -1,7 +1,6 @@
 """Read the replies that lm_eval logged (`--log_samples`), and stop where they do not belong together.
 
-lm_eval 0.4.13 writes, per task and run, ``samples_<task>_<time>.jsonl`` beside
-``results_<time>.json``. Nothing here imports lm_eval.
+`logged_files` finds the files. Nothing here imports lm_eval.
 
 Two kinds of trouble:
 
@@ -14,26 +13,21 @@ Two kinds of trouble:
 from __future__ import annotations
 
 import json
-import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mmaupro_ext.data import CATEGORIES, CATEGORY_BY_VALUE, SAMPLE_DIR, load_category
+from mmaupro_ext.benchmarks import BENCHMARKS, MMAUPRO, Benchmark
+from mmaupro_ext.data import CATEGORIES, SAMPLE_DIR, load_category, load_items
+from mmaupro_ext.data.locate import SAMPLES_DIR
 from mmaupro_ext.errors import DataError
+from mmaupro_ext.offline.logged_files import LoggedFile, logged_files
 from mmaupro_ext.offline.logged_items import REPLY_FIELDS, Item, read_items
 from mmaupro_ext.scoring.errors import ScoringError
 from mmaupro_ext.util import require_choice
 
-_TIME = r"\d{4}-\d{2}-\d{2}T\d{2}-\d{2}-\d{2}(?:\.\d+)?"
-_SAMPLES = re.compile(rf"samples_(?P<task>mmaupro.*)_(?P<time>{_TIME})\.jsonl")
-_CLOSED = [slug for slug, category in CATEGORIES.items() if category.kind == "closed"]
-_TASK = re.compile(
-    rf"mmaupro(?P<sample>-sample)?"
-    rf"(?:_(?P<slug>{'|'.join(CATEGORIES)})|-text_(?P<text_slug>{'|'.join(_CLOSED)}))"
-)
 # Settings of a run that change replies; lm_eval's results files hold them.
 _MODEL_KEYS = ("model_name", "system_instruction_sha", "chat_template_sha")
 _CONFIG_KEYS = ("model", "model_args", "gen_kwargs", "identity")
@@ -62,8 +56,10 @@ class Run:
         Where the items differ from the released dataset.
     notes : tuple of str
         What a reader should know besides.
-    asks_for : {"letter", "text"}
-        What the prompts of multiple-choice items asked for.
+    asks_for : {"letter", "text", "own"}
+        What the prompts of multiple-choice items asked for; "own": what the benchmark's authors ask.
+    name : str
+        Key of `benchmarks.BENCHMARKS`.
     """
 
     model: str
@@ -74,6 +70,12 @@ class Run:
     deviations: tuple[str, ...] = ()
     notes: tuple[str, ...] = field(default=())
     asks_for: str = "letter"
+    name: str = MMAUPRO
+
+    @property
+    def benchmark(self) -> Benchmark:
+        """What was asked."""
+        return BENCHMARKS[self.name]
 
 
 def read_runs(
@@ -83,7 +85,7 @@ def read_runs(
     accept_changed: bool = False,
     data_dir: str | Path | None = None,
 ) -> Run:
-    """Read logged replies that form one run together.
+    """Read logged replies that form one run together, of one benchmark.
 
     Parameters
     ----------
@@ -109,24 +111,87 @@ def read_runs(
     ScoringError
         See the module's docstring.
     """
+    runs = read_all(paths, time, reply_field, accept_changed, data_dir)
+    if len(runs) > 1:
+        names = ", ".join(run.name for run in runs)
+        raise ScoringError(f"these are runs of several benchmarks: {names}. Name one of them")
+    return runs[0]
+
+
+def read_all(
+    paths: Sequence[str | Path],
+    time: str | None = None,
+    reply_field: str = "resps",
+    accept_changed: bool = False,
+    data_dir: str | Path | None = None,
+    only: str | None = None,
+) -> list[Run]:
+    """Read logged replies of one model, one run for each benchmark.
+
+    Parameters
+    ----------
+    paths, time, reply_field, accept_changed, data_dir
+        As for `read_runs`.
+    only : str, optional
+        The one benchmark that is wanted; all when left out.
+
+    Returns
+    -------
+    list of Run
+        In the order of `benchmarks.BENCHMARKS`.
+
+    Raises
+    ------
+    ScoringError
+        See the module's docstring.
+    """
     require_choice("reply field", reply_field, REPLY_FIELDS)
     notes: list[str] = []
-    files: list[Path] = []
-    for path in paths:
-        for file in _samples_files(Path(path), time, notes):
-            if file.resolve() not in [known.resolve() for known in files]:
-                files.append(file)
-    items = [item for file in files for item in read_items(file, *_asked_by(file), reply_field)]
+    files = logged_files(paths, time, notes)
+    found = [name for name in BENCHMARKS if any(file.asked.benchmark == name for file in files)]
+    if only is not None and only not in found:
+        raise ScoringError(f"there are no replies to {only}, but to {', '.join(found)}")
+    wanted = found if only is None else [only]
+    if data_dir is not None and len(wanted) > 1:
+        raise ScoringError(
+            f"a data folder is given for the runs of several benchmarks: {', '.join(wanted)}. Add "
+            "--benchmark NAME"
+        )
+    _one_model(files)
+    return [
+        _run_of(
+            [file for file in files if file.asked.benchmark == name],
+            tuple(notes),
+            reply_field,
+            accept_changed,
+            data_dir,
+        )
+        for name in wanted
+    ]
+
+
+def _run_of(
+    files: Sequence[LoggedFile],
+    notes: tuple[str, ...],
+    reply_field: str,
+    accept_changed: bool,
+    data_dir: str | Path | None,
+) -> Run:
+    """Read the files of one benchmark."""
+    name = files[0].asked.benchmark
+    items = [item for file in files for item in read_items(file, reply_field)]
+    paths = tuple(file.path for file in files)
     if not items:
         raise ScoringError(f"{', '.join(map(str, paths))}: the samples files hold no lines")
     asks_for = _one_prompt(items)
     _refuse_duplicates(items)
     dataset = _one_dataset(items)
-    model = _one_model(files)
-    order = {value: position for position, value in enumerate(CATEGORY_BY_VALUE)}
+    benchmark = BENCHMARKS[name]
+    order = {value: position for position, value in enumerate(benchmark.by_value)}
     # Ranks of a parallel run log in another order.
     items.sort(key=lambda item: (order[item.doc["category"]], item.id))
-    deviations = tuple(_deviations(items, _documents(dataset, data_dir)))
+    known = _documents(benchmark, dataset, asks_for, data_dir)
+    deviations = tuple(_deviations(benchmark, items, known))
     if deviations and not accept_changed:
         shown = "\n  ".join(deviations[:10])
         more = f"\n  and {len(deviations) - 10} more" if len(deviations) > 10 else ""
@@ -135,96 +200,11 @@ def read_runs(
             "Score a complete run, or add --accept-changed to score what is there; the result then "
             "says so"
         )
-    times = tuple(sorted({_parts(file)[1] for file in files}))
+    times = tuple(sorted({file.time for file in files}))
+    model = _one_model(files)
     return Run(
-        model, dataset, tuple(items), tuple(files), times, deviations, tuple(notes), asks_for
+        model, dataset, tuple(items), paths, times, deviations, notes, asks_for, benchmark.name
     )
-
-
-# --- files ---------------------------------------------------------------------------------------
-
-
-def _parts(file: Path) -> tuple[str, str]:
-    """Return the task and the time stamp in a file's name."""
-    found = _SAMPLES.fullmatch(file.name)
-    return (found["task"], found["time"]) if found else ("", "")
-
-
-def _asked_by(file: Path) -> tuple[str, str, str]:
-    """Return the category's slug and the dataset of a file's task, and what it asks for."""
-    task, _ = _parts(file)
-    found = _TASK.fullmatch(task)
-    assert found is not None
-    dataset = "sample" if found["sample"] else "full"
-    if found["text_slug"]:
-        return found["text_slug"], dataset, "text"
-    return found["slug"], dataset, "letter"
-
-
-def _samples_files(path: Path, time: str | None, notes: list[str]) -> list[Path]:
-    if path.is_file():
-        task, _ = _parts(path)
-        _require_replies(path, task)
-        return [path]
-    if not path.is_dir():
-        raise ScoringError(f"{path}: there is no such file or folder. Name a folder of results")
-    folder = _folder_with_samples(path)
-    by_time: dict[str, list[Path]] = {}
-    likelihoods = 0
-    for file in sorted(folder.glob("samples_mmaupro*.jsonl")):
-        task, stamp = _parts(file)
-        if _TASK.fullmatch(task):
-            by_time.setdefault(stamp, []).append(file)
-        else:
-            likelihoods += 1
-    if not by_time:
-        raise ScoringError(
-            f"{folder}: {likelihoods} samples file(s), but none of tasks mmaupro_*, mmaupro-text_* or "
-            "their samples. Log-likelihood tasks have no replies; lm_eval's own table has "
-            "their scores"
-        )
-    stamps = sorted(by_time)
-    fitting = [stamp for stamp in stamps if stamp.startswith(time or "")]
-    if not fitting:
-        raise ScoringError(f"{folder}: no samples of time {time!r}. There are: {', '.join(stamps)}")
-    if time and len(fitting) > 1:
-        raise ScoringError(f"{folder}: several times begin with {time!r}: {', '.join(fitting)}")
-    chosen = fitting[-1]
-    if len(stamps) > 1 and not time:
-        notes.append(
-            f"{folder} holds runs of {len(stamps)} times; the newest, {chosen}, is scored "
-            "(--time picks another)"
-        )
-    return by_time[chosen]
-
-
-def _folder_with_samples(path: Path) -> Path:
-    """Return the folder itself, or the only one below it that has samples."""
-    if any(path.glob("samples_mmaupro*.jsonl")):
-        return path
-    below = sorted({file.parent for file in path.glob("*/samples_mmaupro*.jsonl")})
-    if not below:
-        raise ScoringError(
-            f"{path}: no samples_mmaupro*.jsonl here or one folder below. Run lm_eval with "
-            "--output_path DIR --log_samples"
-        )
-    if len(below) > 1:
-        names = ", ".join(str(folder) for folder in below)
-        raise ScoringError(f"{path} holds the results of several models: {names}. Name one of them")
-    return below[0]
-
-
-def _require_replies(path: Path, task: str) -> None:
-    if not task:
-        raise ScoringError(
-            f"{path}: not a samples file of lm_eval (samples_<task>_<time>.jsonl). Give the file as "
-            "lm_eval named it"
-        )
-    if not _TASK.fullmatch(task):
-        raise ScoringError(
-            f"{path}: task {task!r} has no replies to score here. Tasks: mmaupro_<category>, "
-            "mmaupro-text_<category>, mmaupro-sample_<category>, mmaupro-sample-text_<category>"
-        )
 
 
 # --- what belongs together -----------------------------------------------------------------------
@@ -234,13 +214,13 @@ def _one_prompt(items: Sequence[Item]) -> str:
     """Return what the prompts of multiple-choice items asked for, and refuse two kinds in one run."""
     first: dict[str, Item] = {}
     for item in items:
-        if item.kind == "closed":
+        if item.kind in ("closed", "hidden"):
             first.setdefault(item.asks_for, item)
     if len(first) > 1:
         places = "; ".join(f"{name}: {item.where}" for name, item in sorted(first.items()))
         raise ScoringError(
-            f"replies to prompts that ask for a letter and for a text are mixed ({places}). They are "
-            "different tasks: name the samples files of one of them"
+            f"replies to prompts that ask for a letter, for a text or as the authors do are mixed "
+            f"({places}). They are different tasks: name the samples files of one of them"
         )
     return next(iter(first), "letter")
 
@@ -264,15 +244,15 @@ def _one_dataset(items: Sequence[Item]) -> str:
     if len(by_dataset) > 1:
         places = "; ".join(f"{name}: {item.where}" for name, item in sorted(by_dataset.items()))
         raise ScoringError(
-            f"runs of different datasets are mixed ({places}). The sample says nothing about "
-            "MMAU-Pro: score them apart"
+            f"runs of different datasets are mixed ({places}). The sample says nothing about the "
+            "benchmark: score them apart"
         )
     return next(iter(by_dataset))
 
 
-def _one_model(files: Sequence[Path]) -> str:
+def _one_model(files: Sequence[LoggedFile]) -> str:
     """Return the model's name, and refuse files of different models or settings."""
-    places = dict.fromkeys(file.parent / f"results_{_parts(file)[1]}.json" for file in files)
+    places = dict.fromkeys(file.results for file in files)
     settings = {results: _settings(results) for results in places}
     first_file, first = next(iter(settings.items()))
     for file, other in settings.items():
@@ -317,19 +297,23 @@ def _settings(results: Path) -> dict[str, Any]:
 
 
 def _deviations(
-    items: Sequence[Item], known: Mapping[str, Mapping[str, Any]] | None
+    benchmark: Benchmark, items: Sequence[Item], known: Mapping[str, Mapping[str, Any]] | None
 ) -> Iterator[str]:
     """Yield where the items are not those of the dataset (by id; None: only counts are known)."""
     counts = Counter(item.doc["category"] for item in items)
-    expected = (
-        {category.value: category.expected_count for category in CATEGORIES.values()}
-        if known is None
-        else Counter(doc["category"] for doc in known.values())
-    )
-    for value in CATEGORY_BY_VALUE:
-        if counts[value] and counts[value] != expected[value]:
-            why = "a run with --limit?" if counts[value] < expected[value] else "another dataset?"
-            yield f"{value}: {counts[value]:,} items, the dataset has {expected[value]:,} ({why})"
+    wanted = {category.value: category.expected_count for category in benchmark.categories}
+    if known is not None:
+        wanted = dict.fromkeys(wanted, 0) | Counter(doc["category"] for doc in known.values())
+    elif not any(wanted.values()) and counts.keys() == wanted.keys():  # all of it, or a part of all
+        counts, wanted = (
+            Counter({"all categories": len(items)}),
+            {"all categories": benchmark.items},
+        )
+    for value, expected in wanted.items():
+        # Where nobody states how many a category has, any number may be all of it.
+        if counts[value] and counts[value] != expected and (expected or known is not None):
+            why = "a run with --limit?" if counts[value] < expected else "another dataset?"
+            yield f"{value}: {counts[value]:,} items, the dataset has {expected:,} ({why})"
     for item in items:
         for deviation in item.deviations:
             yield f"{item.where}: item {item.id}: {deviation}"
@@ -349,23 +333,31 @@ def _asked(doc: Mapping[str, Any]) -> dict[str, Any]:
     return {**doc, "audio_sha256": known if doc.get("dataset") == "sample" else []}
 
 
-def _documents(dataset: str, data_dir: str | Path | None) -> dict[str, Mapping[str, Any]] | None:
+def _documents(
+    benchmark: Benchmark, dataset: str, asks_for: str, data_dir: str | Path | None
+) -> dict[str, Mapping[str, Any]] | None:
     """Return the dataset's documents by id, or None where the dataset is not at hand."""
     sample = dataset == "sample"
     if not sample and data_dir is None:
         return None
+    folder = None if sample else data_dir
     try:
-        docs = [
-            doc
-            for slug in CATEGORIES
-            for doc in load_category(slug, data_dir=None if sample else data_dir, sample=sample)
-        ]
+        if benchmark.read_row is None:
+            docs = [
+                doc
+                for slug in CATEGORIES
+                for doc in load_category(slug, data_dir=folder, sample=sample)
+            ]
+        else:
+            docs = load_items(benchmark.name, None, folder, sample, asks_for)
     except DataError as error:
         raise ScoringError(f"the dataset cannot be read: {error}") from error
     return {doc["id"]: doc for doc in docs}
 
 
-def clip_seconds(dataset: str, data_dir: str | Path | None) -> dict[str, float]:
+def clip_seconds(
+    dataset: str, data_dir: str | Path | None, name: str = MMAUPRO
+) -> dict[str, float]:
     """Return the measured duration of each clip, where a manifest tells.
 
     Parameters
@@ -374,6 +366,8 @@ def clip_seconds(dataset: str, data_dir: str | Path | None) -> dict[str, float]:
         The sample has its manifest with it.
     data_dir : path, optional
         Folder of the full dataset, with the `manifest.json` that `mmaupro data verify` writes.
+    name : str
+        Key of `benchmarks.BENCHMARKS`.
 
     Returns
     -------
@@ -385,7 +379,8 @@ def clip_seconds(dataset: str, data_dir: str | Path | None) -> dict[str, float]:
     ScoringError
         When there is a manifest that cannot be read.
     """
-    folder = SAMPLE_DIR if dataset == "sample" else data_dir
+    sample = SAMPLE_DIR if name == MMAUPRO else SAMPLES_DIR / name
+    folder = sample if dataset == "sample" else data_dir
     if folder is None or not (Path(folder) / "manifest.json").is_file():
         return {}
     path = Path(folder) / "manifest.json"

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mmaupro_ext.benchmarks import MMAUPRO
 from mmaupro_ext.offline.judging import Judge, Prompt, ask_all
 from mmaupro_ext.offline.logged_items import Item
 from mmaupro_ext.offline.logged_runs import Run, clip_seconds
@@ -85,7 +86,7 @@ def score_run(
         run,
         verdicts,
         preset,
-        clip_seconds(run.dataset, data_dir),
+        clip_seconds(run.dataset, data_dir, run.name),
         embedder=_details(embedder) if uses_embedder and embedder is not None else None,
         judge=judge.identity() if judge is not None and texts else None,
         lost_limit=lost_limit,
@@ -140,7 +141,8 @@ def _details(embedder: TokenEmbedder) -> dict[str, Any]:
 
 def _label(preset: Preset, result: dict[str, Any]) -> str:
     """Return the preset's name, with the prompt, the models and what else is not as usual."""
-    label = preset.name + ("+prompt=text" if result["asks_for"] == "text" else "")
+    own = "letter" if result["benchmark"] == MMAUPRO else "own"
+    label = preset.name + (f"+prompt={result['asks_for']}" if result["asks_for"] != own else "")
     embedder, judge = result["embedder"], result["judge"]
     if embedder is not None and not embedder.get("official"):
         label += f"+embedder={embedder['name']}"

@@ -2,38 +2,48 @@
 
 All scores are per cent, rounded to 4 digits after the point, so that the last bits of a machine's
 arithmetic do not show. The denominator is all items, always: errored, empty, unparsed and ambiguous
-replies count as wrong, and so does an open item whose verdict could not be had or read. A category is
-unscored until its items are scored, and a total that lacks something is called partial and says what.
+replies count as wrong, and so does an open item whose verdict could not be had or read. A released rule may
+drop replies; their number is then given. A category is unscored until its items are scored, and a total that
+lacks something is called partial and says what.
 """
 
 from __future__ import annotations
 
 import json
-import math
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Container, Mapping, Sequence
 from typing import Any
 
 from mmaupro_ext import __version__
-from mmaupro_ext.data import CATEGORIES, CATEGORY_BY_VALUE
+from mmaupro_ext.benchmarks import MMAUPRO
 from mmaupro_ext.data.schema import length_type_of
+from mmaupro_ext.offline.answer_key import faults_found, faults_of, gold_positions, readings
 from mmaupro_ext.offline.comparable import differences, reply_shares
 from mmaupro_ext.offline.kinds import instruction_readings, open_scales
 from mmaupro_ext.offline.logged_items import Item, digest
 from mmaupro_ext.offline.logged_runs import Run
+from mmaupro_ext.offline.means import (
+    Scored,
+    interval_of,
+    is_scored,
+    kept,
+    mean_of,
+    no_interval,
+    percent,
+    percent_of,
+    scores_of,
+    with_interval,
+)
 from mmaupro_ext.scoring import aggregate
 from mmaupro_ext.scoring.intervals import (
-    Interval,
     clip_clusters,
-    clustered_interval,
     stratified_interval,
 )
 from mmaupro_ext.scoring.open_ended import is_official_judge
 from mmaupro_ext.scoring.presets import Preset
 from mmaupro_ext.scoring.scorer import Verdict, gold_indexes
 
-SCHEME = 3
+SCHEME = 4
 """Raised whenever the same replies give other numbers or another layout."""
 
 LOST_LIMIT = 2.0
@@ -48,38 +58,12 @@ GROUPINGS = (
     "clips",
     "choices",
 )
-"""Keys of a result's `groups`; "measured_length" goes by the item's longest clip."""
+"""Keys of the `groups` of an MMAU-Pro result; "measured_length" goes by the item's longest clip.
+
+Those of other benchmarks are their attributes (`Benchmark.groups`) and the last three.
+"""
 
 _COUNTED = ("unparsed", "ambiguous", "empty", "errored")
-
-
-@dataclass(frozen=True)
-class Scored:
-    """An item, its verdict and its cluster.
-
-    Attributes
-    ----------
-    item : Item
-        What was asked.
-    verdict : Verdict
-        What the reply scores.
-    cluster : hashable
-        Items with the same one share a clip.
-    """
-
-    item: Item
-    verdict: Verdict
-    cluster: Hashable
-
-    @property
-    def category(self) -> str:
-        """Value of the item's category."""
-        return str(self.item.doc["category"])
-
-    @property
-    def clips_known(self) -> bool:
-        """Whether the digest of each of its clips is known, so that a shared clip would show."""
-        return bool(self.item.clips) and None not in self.item.clips
 
 
 def summarise(
@@ -117,10 +101,13 @@ def summarise(
     members = [Scored(*three) for three in zip(run.items, verdicts, clusters, strict=True)]
     by_category = {
         value: [member for member in members if member.category == value]
-        for value in CATEGORY_BY_VALUE
+        for value in run.benchmark.by_value
     }
+    faulty = faults_of(run).codes
     categories = {
-        value: _category(own, preset, lost_limit) for value, own in by_category.items() if own
+        value: _category(own, preset, lost_limit, faulty)
+        for value, own in by_category.items()
+        if own
     }
     missing = [value for value, own in by_category.items() if not own]
     official_judge = judge is None or is_official_judge(judge["model"])
@@ -133,6 +120,7 @@ def summarise(
         "judge": None if judge is None else dict(judge),
         "reader": None,
         "model": run.model,
+        "benchmark": run.name,
         "asks_for": run.asks_for,
         "comparable": not why,
         "why": why,
@@ -144,9 +132,12 @@ def summarise(
             "deviations": len(run.deviations),
         },
         "replies_sha256": digest(run.items, replies=True),
-        "overall": _overall(categories, missing, run, members, preset),
+        "overall": _overall(categories, missing, run, members, preset, faulty),
         "categories": categories,
-        "groups": _groups(members, seconds or {}),
+        "groups": _groups(members, seconds or {}, run),
+        "gold_positions": gold_positions(run.items),
+        "faults": faults_found(run),
+        "readings": readings(run, percent_of),
         "unanswerable": sorted(m.item.id for m in members if not _answerable(m, preset)),
         "errored": sorted(m.item.id for m in members if m.verdict.errored),
         "lost_limit": lost_limit,
@@ -175,6 +166,7 @@ def item_lines(run: Run, verdicts: Sequence[Verdict]) -> str:
     for item, verdict in zip(run.items, verdicts, strict=True):
         line = {
             "id": item.id,
+            "benchmark": run.name,
             "category": item.doc["category"],
             "reply": item.reply,
             "finish": item.finish,
@@ -189,89 +181,40 @@ def item_lines(run: Run, verdicts: Sequence[Verdict]) -> str:
 # --- means ---------------------------------------------------------------------------------------
 
 
-def percent(share: float | None) -> float | None:
-    """Return a share as per cent with four digits, None for none."""
-    return None if share is None or math.isnan(share) else round(100.0 * share, 4)
-
-
-def _scores(members: Iterable[Scored]) -> list[float]:
-    return [m.verdict.score for m in members if m.verdict.score is not None]
-
-
-def _mean(members: Iterable[Scored]) -> float | None:
-    scores = _scores(members)
-    return math.fsum(scores) / len(scores) if scores else None
-
-
-def _is_scored(members: Sequence[Scored]) -> bool:
-    """Whether every item has a score, and at least one of them by more than a lost verdict."""
-    if any(m.verdict.score is None for m in members):
-        return False
-    served = [m for m in members if not m.verdict.errored]
-    return not served or any(not m.verdict.lost for m in served)
-
-
-def _with_interval(members: Sequence[Scored]) -> dict[str, Any]:
-    """Return the mean of members that all have a score, its interval, and what stands behind it."""
-    interval = _interval(
-        members, lambda: clustered_interval(_scores(members), [m.cluster for m in members])
-    )
-    return {"score": percent(_mean(members)), **interval}
-
-
-def _interval(members: Sequence[Scored], compute: Callable[[], Interval]) -> dict[str, Any]:
-    known = sum(m.clips_known for m in members)
-    by = "clip" if known == len(members) else "item"
-    if 0 < known < len(members):
-        by = f"clip where its digest is known ({known:,} of {len(members):,} items)"
-    found: dict[str, Any] = {
-        "low": None,
-        "high": None,
-        "interval_note": "",
-        "clustered_by": by,
-        "clusters": len({m.cluster for m in members}),
-    }
-    if any(not 0.0 <= score <= 1.0 for score in _scores(members)):
-        found["interval_note"] = "a judge went beyond 1 to 5"
-        return found
-    interval = compute()
-    note = interval.note.replace("cluster", "clip")
-    found.update(low=percent(interval.low), high=percent(interval.high), interval_note=note)
-    return found
-
-
-def _category(members: Sequence[Scored], preset: Preset, lost_limit: float) -> dict[str, Any]:
+def _category(
+    members: Sequence[Scored], preset: Preset, lost_limit: float, faulty: Container[str]
+) -> dict[str, Any]:
     kind = members[0].item.kind
     lost = sum(m.verdict.lost for m in members)
+    remaining = kept(members)
     found: dict[str, Any] = {
         "kind": kind,
         "items": len(members),
-        "scored": len(_scores(members)),
+        "scored": len(scores_of(members)),
         "score": None,
         "served_score": None,
         "served": len(members) - lost,
+        "dropped": len(members) - len(remaining),
+        "faulty": sum(m.item.id in faulty for m in members),
         "marked": False,
-        **_nothing(),
+        **no_interval(),
     }
-    if _is_scored(members):
-        found.update(_with_interval(members))
-        found["served_score"] = percent(_mean(m for m in members if not m.verdict.lost))
+    if is_scored(remaining):
+        found.update(with_interval(remaining))
+        found["served_score"] = percent(mean_of(m for m in remaining if not m.verdict.lost))
+        found["audited"] = percent(mean_of(m for m in remaining if m.item.id not in faulty))
         found["marked"] = 100.0 * lost > lost_limit * len(members)
     counts = Counter(m.verdict.status for m in members)
     own = {"open": ("unscored", "unreadable", "judge-errored"), "instruction": ("substitute",)}
-    counted = ("empty", "unparsed", "errored") if kind != "closed" else _COUNTED
+    counted = _COUNTED if kind in ("closed", "hidden") else ("empty", "unparsed", "errored")
     found["counts"] = {status: counts[status] for status in (*counted, *own.get(kind, ()))}
     if kind == "closed":
-        answerable = [m for m in members if _answerable(m, preset)]
-        found["unanswerable"] = len(members) - len(answerable)
+        answerable = [m for m in remaining if _answerable(m, preset)]
+        found["unanswerable"] = sum(not _answerable(m, preset) for m in members)
         found["shares"] = reply_shares([(m.item, m.verdict) for m in members])
         if found["score"] is not None:
-            found["without_unanswerable"] = percent(_mean(answerable))
+            found["without_unanswerable"] = percent(mean_of(answerable))
     return found
-
-
-def _nothing() -> dict[str, Any]:
-    return {"low": None, "high": None, "interval_note": "", "clustered_by": "", "clusters": 0}
 
 
 def _answerable(member: Scored, preset: Preset) -> bool:
@@ -287,15 +230,16 @@ def _overall(
     run: Run,
     members: Sequence[Scored],
     preset: Preset,
+    faulty: Container[str],
 ) -> dict[str, Any]:
     """Return the weighted and the macro mean over the categories that have a score."""
     own = {
-        value: [m for m in members if m.category == value]
+        value: kept(m for m in members if m.category == value)
         for value, found in categories.items()
         if found["score"] is not None
     }
     unscored = {
-        value: found["items"] - found["scored"] or found["items"]
+        value: found["items"] - found["scored"] - found["dropped"] or found["items"]
         for value, found in categories.items()
         if found["score"] is None
     }
@@ -306,33 +250,37 @@ def _overall(
         "label": "overall" if complete else _partial_label(missing, unscored, run, len(own)),
         "categories": len(own),
         "items": len(taking_part),
+        "dropped": sum(found["dropped"] for found in categories.values()),
         "weighted": None,
         "served_score": None,
         "marked": any(entry["marked"] for entry in categories.values()),
-        **_nothing(),
+        **no_interval(),
         "macro": None,
-        "macro_interval": _nothing(),
+        "macro_interval": no_interval(),
     }
     if not own:
         return found
-    means = {value: _mean(group) or 0.0 for value, group in own.items()}
+    means = {value: mean_of(group) or 0.0 for value, group in own.items()}
     sizes = {value: len(group) for value, group in own.items()}
-    interval = _with_interval(taking_part)
+    interval = with_interval(taking_part)
     del interval["score"]
     found.update(interval)
     found["weighted"] = percent(aggregate.overall(means, sizes))
-    found["served_score"] = percent(_mean(m for m in taking_part if not m.verdict.lost))
+    found["served_score"] = percent(mean_of(m for m in taking_part if not m.verdict.lost))
     found["macro"] = percent(aggregate.macro_mean(means))
-    groups = [(_scores(group), [m.cluster for m in group]) for group in own.values()]
-    found["macro_interval"] = _interval(taking_part, lambda: stratified_interval(groups))
-    found["without_unanswerable"] = percent(_mean(m for m in taking_part if _answerable(m, preset)))
+    groups = [(scores_of(group), [m.cluster for m in group]) for group in own.values()]
+    found["macro_interval"] = interval_of(taking_part, lambda: stratified_interval(groups))
+    found["without_unanswerable"] = percent(
+        mean_of(m for m in taking_part if _answerable(m, preset))
+    )
+    found["audited"] = percent(mean_of(m for m in taking_part if m.item.id not in faulty))
     return found
 
 
 def _partial_label(
     missing: Sequence[str], unscored: Mapping[str, int], run: Run, scored: int
 ) -> str:
-    parts = [f"partial: {scored} of {len(CATEGORIES)} categories"]
+    parts = [f"partial: {scored} of {len(run.benchmark.categories)} categories"]
     if unscored:
         shown = ", ".join(f"{value} ({count:,})" for value, count in unscored.items())
         parts.append(f"unscored: {shown}")
@@ -346,7 +294,9 @@ def _partial_label(
 # --- groups --------------------------------------------------------------------------------------
 
 
-def _groups(members: Sequence[Scored], seconds: Mapping[str, float]) -> dict[str, dict[str, Any]]:
+def _groups(
+    members: Sequence[Scored], seconds: Mapping[str, float], run: Run
+) -> dict[str, dict[str, Any]]:
     def measured(item: Item) -> list[str]:
         known = [seconds.get(path) for path in item.doc["audio_path"]]
         lengths = [value for value in known if value is not None]
@@ -366,7 +316,15 @@ def _groups(members: Sequence[Scored], seconds: Mapping[str, float]) -> dict[str
         "clips": lambda item: [str(len(item.doc["audio_path"]))],
         "choices": choices,
     }
-    return {name: _grouped(members, keys[name]) for name in GROUPINGS}
+    if run.name == MMAUPRO:
+        return {name: _grouped(members, keys[name]) for name in GROUPINGS}
+    attributes = {name: _attribute(name) for name in run.benchmark.groups}
+    shared = {name: keys[name] for name in GROUPINGS[-3:]}
+    return {name: _grouped(members, of) for name, of in {**attributes, **shared}.items()}
+
+
+def _attribute(name: str) -> Callable[[Item], Sequence[str]]:
+    return lambda item: [item.doc["attributes"][name]] if item.doc["attributes"].get(name) else []
 
 
 def _grouped(members: Sequence[Scored], keys_of: Callable[[Item], Sequence[str]]) -> dict[str, Any]:
@@ -378,6 +336,6 @@ def _grouped(members: Sequence[Scored], keys_of: Callable[[Item], Sequence[str]]
     found: dict[str, Any] = {}
     for key, group in groups.items():
         scored = [m for m in group if m.verdict.score is not None]
-        numbers = _with_interval(scored) if scored else {"score": None, **_nothing()}
+        numbers = with_interval(scored) if scored else {"score": None, **no_interval()}
         found[key] = {"items": len(group), "scored": len(scored), **numbers}
     return found

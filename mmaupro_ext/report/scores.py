@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from mmaupro_ext.data import CATEGORY_BY_VALUE, text
+from mmaupro_ext.benchmarks import BENCHMARKS
+from mmaupro_ext.data import text
 
 SHARE_COLUMNS = {"letter_only": "letter only", "unparsed": "unparsed", "truncated": "truncated"}
 GROUP_TITLES = {
@@ -19,7 +20,7 @@ GROUP_TITLES = {
 }
 
 
-def render(result: Mapping[str, Any], groups: bool = False) -> str:
+def render(result: Mapping[str, Any], groups: bool = False, audited: bool = False) -> str:
     """Return a result as text for a terminal.
 
     Parameters
@@ -28,6 +29,8 @@ def render(result: Mapping[str, Any], groups: bool = False) -> str:
         What `offline.rescoring.score_run` gave.
     groups : bool
         Whether the tables by skill, length and so on are shown.
+    audited : bool
+        Whether the score without items that are known to be faulty stands beside each score.
 
     Returns
     -------
@@ -38,8 +41,8 @@ def render(result: Mapping[str, Any], groups: bool = False) -> str:
     parts = [
         f"{result['model']} on {_dataset_name(result)}, preset {result['label']} "
         f"(per cent of all items; intervals: 95 %, clustered by {clustered})",
-        _category_table(result),
-        *_remarks(result),
+        _category_table(result, audited),
+        *_remarks(result, audited),
     ]
     if groups:
         parts += [_group_table(name, result["groups"][name]) for name in result["groups"]]
@@ -69,8 +72,11 @@ def warnings(result: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _dataset_name(result: Mapping[str, Any]) -> str:
-    name = result["dataset"]["name"]
-    return "MMAU-Pro" if name == "full" else "the embedded sample (says nothing about MMAU-Pro)"
+    title = BENCHMARKS[result["benchmark"]].title
+    if result["dataset"]["name"] == "full":
+        return title
+    sample = "the embedded sample" if title == "MMAU-Pro" else f"the sample of {title}"
+    return f"{sample} (says nothing about {title})"
 
 
 def _number(value: float | None) -> str:
@@ -91,11 +97,14 @@ def _score(entry: Mapping[str, Any]) -> str:
     return f"{_number(entry['score'])}{mark}"
 
 
-def _category_table(result: Mapping[str, Any]) -> str:
+def _category_table(result: Mapping[str, Any], audited: bool) -> str:
     overall = result["overall"]
     second = bool(result["unanswerable"])
     header = ["category", "items", "score", "interval", "of served"]
     header += ["answerable"] if second else []
+    header += ["audited", "faulty"] if audited else []
+    drops = bool(overall["dropped"])
+    header += ["dropped"] if drops else []
     reader = result["reader"] is not None
     header += ["with reader", "read by it"] if reader else []
     # Where every reply gets a choice, what share of them names none by its text says what that is worth.
@@ -103,7 +112,7 @@ def _category_table(result: Mapping[str, Any]) -> str:
     statuses = ["ambiguous", "empty"] if shares else ["unparsed", "ambiguous", "empty"]
     header += [*shares.values(), *statuses, "errored", "unscored"]
     rows: list[list[object]] = []
-    for name in CATEGORY_BY_VALUE:
+    for name in BENCHMARKS[result["benchmark"]].by_value:
         entry = result["categories"].get(name)
         if entry is None:
             rows.append([name, 0, "missing", *["-"] * (len(header) - 3)])
@@ -111,15 +120,20 @@ def _category_table(result: Mapping[str, Any]) -> str:
         row: list[object] = [name, entry["items"], _score(entry), _interval(entry)]
         row += [_number(entry["served_score"])]
         row += [_number(entry.get("without_unanswerable"))] if second else []
+        row += [_number(entry.get("audited")), entry["faulty"]] if audited else []
+        row += [_share_of(entry["dropped"], entry["items"])] if drops else []
         row += _read(entry.get("read", {})) if reader else []
         row += _shares(entry, shares)
         row += [entry["counts"].get(key) for key in statuses]
         lost = entry["items"] - entry["served"]
-        rows.append([*row, lost, entry["items"] - entry["scored"] or None])
+        unscored = entry["items"] - entry["scored"] - entry["dropped"]
+        rows.append([*row, lost, unscored or None])
     name = "overall" if overall["complete"] else "overall (partial)"
     weighted = _number(overall["weighted"]) + (" (errored, see below)" if overall["marked"] else "")
     row = [name, overall["items"], weighted, _interval(overall), _number(overall["served_score"])]
     row += [_number(overall.get("without_unanswerable"))] if second else []
+    row += [_number(overall.get("audited")), result["faults"]["items"]] if audited else []
+    row += [_share_of(overall["dropped"], result["dataset"]["items"])] if drops else []
     row += [_number(overall["read_score"]), "-"] if reader else []
     row += _shares(result.get("closed", {}), shares)
     rows.append([*row, *["-"] * (len(header) - len(row))])
@@ -127,6 +141,10 @@ def _category_table(result: Mapping[str, Any]) -> str:
     row += [_interval(overall["macro_interval"])]
     rows.append([*row, *["-"] * (len(header) - len(row))])
     return text.table(header, rows)
+
+
+def _share_of(count: int, items: int) -> str:
+    return f"{100.0 * count / items:.1f} %"
 
 
 def _is_nearest(result: Mapping[str, Any]) -> bool:
@@ -158,14 +176,53 @@ def _reader_remark(entry: Mapping[str, Any]) -> str:
 def _comparable_remark(result: Mapping[str, Any]) -> str:
     if not result["comparable"]:
         return f"NOT comparable with the paper's scores: {'; '.join(result['why'])}."
+    if result["readings"]:
+        return "Asked as the benchmark's authors ask, and scored by their released rule."
     return (
         "Scored as the paper scores, over replies that were asked for as text. The paper's own prompts "
         "are not published, so that they may differ."
     )
 
 
-def _remarks(result: Mapping[str, Any]) -> list[str]:
+def _readings_remark(readings: Mapping[str, Any]) -> str:
+    strict, official = readings["strict"], readings["official"]
+    dropped = ""
+    if official["dropped"]:
+        dropped = f" over what it does not drop ({official['dropped_share']:.1f} % of the replies dropped)"
+    return f"strict {_number(strict['score'])}; official {_number(official['score'])}{dropped}."
+
+
+def _positions_remark(positions: Mapping[str, Any]) -> str:
+    total = sum(positions["letters"].values())
+    shares = ", ".join(f"{k} {100.0 * n / total:.1f} %" for k, n in positions["letters"].items())
+    return (
+        f"The reference answer stands under {shares}: always answering A would score "
+        f"{_number(positions['always_a'])}."
+    )
+
+
+def _faults_remark(faults: Mapping[str, Any]) -> str:
+    if not faults["codes"]:
+        known = f" (list {faults['version']}: {faults['data']})" if faults["version"] else ""
+        return f"Audited: no item of this run is known to be faulty{known}."
+    codes = "; ".join(
+        f"{code} {entry['items']} ({entry['means']}; {entry['source']})"
+        for code, entry in faults["codes"].items()
+    )
+    return (
+        f"Audited: without {faults['items']} item(s) that are known to be faulty by list "
+        f"{faults['version']} ({faults['data']}): {codes}."
+    )
+
+
+def _remarks(result: Mapping[str, Any], audited: bool) -> list[str]:
     remarks = []
+    if result["readings"]:
+        remarks.append(_readings_remark(result["readings"]))
+    if result["gold_positions"]:
+        remarks.append(_positions_remark(result["gold_positions"]))
+    if audited:
+        remarks.append(_faults_remark(result["faults"]))
     if not result["overall"]["complete"]:
         remarks.append(f"The overall rows are {result['overall']['label']}.")
     if result["unanswerable"]:
@@ -179,7 +236,8 @@ def _remarks(result: Mapping[str, Any]) -> list[str]:
         )
     if result["reader"] is not None:
         remarks.append(_reader_remark(result["reader"]))
-    if _is_nearest(result):
+    official = result["preset"]["base"] == "official" and result["readings"]
+    if _is_nearest(result) or official:
         remarks.append(_comparable_remark(result))
     if result["embedder"] is not None:
         remarks.append(f"Multiple choice: {result['embedder']['label']}.")
@@ -241,4 +299,4 @@ def _group_table(name: str, entries: Mapping[str, Mapping[str, Any]]) -> str:
         [key, entry["items"], entry["scored"], _number(entry["score"]), _interval(entry)]
         for key, entry in sorted(entries.items())
     ]
-    return text.table([GROUP_TITLES[name], "items", "scored", "score", "interval"], rows)
+    return text.table([GROUP_TITLES.get(name, name), "items", "scored", "score", "interval"], rows)

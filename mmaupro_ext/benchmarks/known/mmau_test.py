@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import PurePosixPath
+from typing import Any
 
 from mmaupro_ext.benchmarks.description import (
     Fields,
@@ -37,6 +40,21 @@ def read_row(row: Row) -> Fields:
     }
 
 
+def submission_row(doc: Mapping[str, Any], text: str) -> Fields:
+    """Return the released row with a reply, under the key of the README and the key that the script reads."""
+    return {
+        "id": doc["id"],
+        "audio_id": f"./test-audios/{PurePosixPath(doc['audio_path'][0]).name if doc['audio_path'] else ''}",
+        "question": doc["question"],
+        "choices": doc["choices"],
+        "answer": "",
+        "task": doc["category"],
+        **{name: doc["attributes"].get(name) for name in mmau.ATTRIBUTES},
+        "model_prediction": text,
+        "model_output": text,
+    }
+
+
 _GITHUB = ("github", "Sakshi113/MMAU", "110127f54c0dfba3faa5ec9feee4a7e4148679c5")
 
 BENCHMARK = replace(
@@ -58,7 +76,7 @@ BENCHMARK = replace(
     identify=identify,
     read_row=read_row,
     asked_as=("", "letter", "text"),
-    hidden=True,
+    submission_row=submission_row,
     in_suite=False,
     order=5,
 )
