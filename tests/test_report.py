@@ -12,6 +12,7 @@ import threading
 import urllib.error
 import urllib.request
 import zlib
+from pathlib import Path
 
 import pytest
 import yaml
@@ -347,3 +348,19 @@ def test_served_clips_come_whole_and_in_parts_and_nothing_else_does(written, fra
             get("/clip/0", Range=f"bytes={len(whole[1])}-")
         assert error.value.code == 416
         server.shutdown()
+
+
+# --- the notebook ---------------------------------------------------------------------------------
+
+
+def test_the_example_notebook_runs_from_top_to_bottom(tmp_path, monkeypatch):
+    write_run(tmp_path / "results" / "nano", model="nano")
+    monkeypatch.chdir(tmp_path)
+    notebook = Path(__file__).parents[1] / "examples" / "look_at_a_run.ipynb"
+    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    names: dict = {}
+    for cell in cells:
+        if cell["cell_type"] == "code":
+            exec("".join(cell["source"]), names)
+    assert len(names["items"]) == sum(map(len, DOCS.values()))
+    assert names["pictures"]["categories.png"].startswith(b"\x89PNG")

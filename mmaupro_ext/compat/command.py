@@ -1,4 +1,4 @@
-"""What our runs add to lm_eval's command: two options, where answers are kept, and an end by a signal."""
+"""What our runs add to lm_eval's command: three options, where answers are kept, and an end by a signal."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import Any
 from mmaupro_ext import plugin
 from mmaupro_ext.errors import ConfigError
 
-RETRY_ERRORS, MAX_ERRORS = "retry_errors", "max_errors"
+RETRY_ERRORS, MAX_ERRORS, FULL_TABLE = "retry_errors", "max_errors", "full_table"
 
 # What lm_eval runs with that decides which requests are made, besides the data.
 _ASKED = (
@@ -47,6 +47,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="<n>",
         help="End the run when so many items have errored (of each process, if there are several)",
     )
+    group.add_argument(
+        "--full-table",
+        action="store_true",
+        default=argparse.SUPPRESS,
+        help="Show our tasks in lm_eval's own table: every metric, standard errors, versions",
+    )
 
 
 def take_options(given: dict[str, Any]) -> dict[str, Any]:
@@ -57,19 +63,22 @@ def take_options(given: dict[str, Any]) -> dict[str, Any]:
     ConfigError
         When one of them is no value that it can have.
     """
-    taken = {name: given.pop(name) for name in (RETRY_ERRORS, MAX_ERRORS) if name in given}
+    names = (RETRY_ERRORS, MAX_ERRORS, FULL_TABLE)
+    taken = {name: given.pop(name) for name in names if name in given}
     most = taken.get(MAX_ERRORS, 1)
     if not isinstance(most, int) or isinstance(most, bool) or most < 1:
         raise ConfigError(f"--max-errors {most}: give a whole number of 1 or more.")
-    if not isinstance(taken.get(RETRY_ERRORS, False), bool):
-        raise ConfigError(f"{RETRY_ERRORS}: {taken[RETRY_ERRORS]!r} is neither true nor false.")
+    for name in (RETRY_ERRORS, FULL_TABLE):
+        if not isinstance(taken.get(name, False), bool):
+            raise ConfigError(f"{name}: {taken[name]!r} is neither true nor false.")
     return taken
 
 
 def refuse_options(options: Mapping[str, Any], model: str) -> None:
     """Raise ConfigError for options of ours that another model would not heed."""
-    if options and model not in plugin.MODELS:
-        named = ", ".join(f"--{name.replace('_', '-')}" for name in options)
+    kept = [name for name in options if name != FULL_TABLE]
+    if kept and model not in plugin.MODELS:
+        named = ", ".join(f"--{name.replace('_', '-')}" for name in kept)
         raise ConfigError(
             f"{named}: --model {model} keeps no journal. These options are for "
             f"{', '.join(plugin.MODELS)}."

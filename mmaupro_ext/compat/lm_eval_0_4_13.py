@@ -277,7 +277,7 @@ def log_what_was_heard(module: Any) -> None:
         vars(self).pop("date_id", None)  # set when lm_eval gets as far as naming the file
         save_results(self, results=results, samples=samples)
         if _run is not None:
-            _run.saved_results(results, self.output_path, _results_file(self))
+            _run.saved_results(results, self.output_path, _results_file(self), samples)
 
     def save_results_samples(self: Any, task_name: str, samples: Any) -> None:
         from mmaupro_ext import heard
@@ -352,7 +352,7 @@ def tidy_the_run(module: Any) -> None:
 
 
 def _add_footnotes() -> None:
-    """Write below every results table what a reader must know to read it."""
+    """Show our tasks in a table of our own, and below it what a reader must know to read it."""
     from lm_eval import utils
 
     original = utils.make_table
@@ -360,10 +360,17 @@ def _add_footnotes() -> None:
     def make_table(
         result_dict: dict[str, Any], column: str = "results", sort_results: bool = False
     ) -> str:
-        from mmaupro_ext.report import after_run
+        from mmaupro_ext.report import after_run, run_table
 
-        table = original(result_dict, column, sort_results)
-        return "\n".join([table, *after_run.footnotes(result_dict)])
+        if _run is None or _run.options.get(command.FULL_TABLE):
+            table = original(result_dict, column, sort_results)
+            return "\n".join([table, *after_run.footnotes(result_dict)])
+        _, others = run_table.split(result_dict)
+        parts = [original(others, column, sort_results)] if others.get(column) else []
+        if column == "results":
+            parts += [run_table.render(result_dict, _run.samples)]
+            parts += after_run.footnotes(result_dict)
+        return "\n".join(filter(None, parts))
 
     utils.make_table = make_table
 

@@ -27,6 +27,8 @@ class Run:
         The values that lm_eval runs with, from wherever they came; None until it has them.
     results : dict or None
         The results; None in a process that is not the first of several, and in a run without an end.
+    samples : dict or None
+        Their samples by task, where they are logged.
     output_path : str or None
         Where they were to be saved.
     results_file, samples_files : Path or None, list of Path
@@ -41,6 +43,7 @@ class Run:
 
     config: Any = None
     results: dict[str, Any] | None = None
+    samples: dict[str, Any] | None = None
     output_path: str | None = None
     results_file: Path | None = None
     samples_files: list[Path] = field(default_factory=list)
@@ -55,10 +58,14 @@ class Run:
         )
 
     def saved_results(
-        self, results: dict[str, Any], output_path: str | None, file: Path | None
+        self,
+        results: dict[str, Any],
+        output_path: str | None,
+        file: Path | None,
+        samples: dict[str, Any] | None = None,
     ) -> None:
-        """Note the results, and whether lm_eval wrote `file` whole."""
-        self.results, self.output_path = results, output_path
+        """Note the results with their samples, and whether lm_eval wrote `file` whole."""
+        self.results, self.output_path, self.samples = results, output_path, samples
         if not output_path:
             return
         if file is not None and _is_json(file):
