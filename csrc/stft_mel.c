@@ -18,7 +18,7 @@
  * 1. load_columns   samples -> tile, pre-emphasis included. Sample n of frame t is sample n % hop of the hop-long
  *                   column t + n / hop. The tile holds column c of row r at tile[r][c]: the transpose of the signal.
  *                   Sample n of a whole batch is then one (unaligned) load, and each sample is read, converted,
- *                   emphasised and transposed once. Sums of columns make the means of frames.
+ *                   emphasised and transposed once.
  * 2. real_stage     tile -> `columns` transforms of length `radix`, window included.
  * 3. column_stage   -> radix / 2 + 1 transforms of length `columns`, and the power of each bin.
  * 4. mel_stage      power -> mel energies. Triangles overlap their neighbours only, so a bin feeds two filters.
@@ -82,7 +82,7 @@ typedef struct {
     int more;        /* columns that a batch reads beyond those where its frames start */
     int front;       /* their place before the group of LANES columns in a row of the tile: whole vectors */
     int stride;      /* of the tile: front + LANES */
-    int tile_rows;   /* hop, rounded up to whole vectors; after them three more rows (enum extra_row) */
+    int tile_rows;   /* hop, rounded up to whole vectors; after them one more (FIRST_SAMPLE) */
     real *tile;      /* [tile_rows + EXTRA_ROWS][stride] */
     real *halfway;   /* [radix / 2 + 1][columns, and one more][re, im][WIDTH]: between steps 2 and 3 */
     ptrdiff_t apart; /* from one of its transforms to the next: not a power of two, or all would fall into one set of
@@ -98,8 +98,6 @@ typedef struct {
 /* What the tile knows of a column besides its samples. */
 enum extra_row {
     FIRST_SAMPLE, /* (1 - c) times its first sample: what pre-emphasis in each frame makes of it */
-    WHOLE_SUM,    /* the sum of its samples, before pre-emphasis, and of the first frame_length % hop of them */
-    PART_SUM,
     EXTRA_ROWS
 };
 
@@ -156,21 +154,20 @@ static void copy_span(const mm_stft_plan *plan, const float *x, ptrdiff_t n, ptr
         to[i - start] = sample_at(plan, x, n, padded, i);
 }
 
-/* Fill the tile's group with columns first_column .. first_column + LANES - 1. `emphasised` and `summed` say what the
- * plan asks for; they are constants wherever this is used. */
+/* Fill the tile's group with columns first_column .. first_column + LANES - 1. `emphasised` says what the plan
+ * asks for; it is a constant wherever this is used. */
 MM_INLINE void transpose_columns(const mm_stft_plan *plan, const scratch *s, const float *samples,
-                                 const int emphasised, const int summed) {
+                                 const int emphasised) {
     const int hop = plan->hop_length, stride = s->stride;
     const real c = (real)plan->emphasis;
     real *tile = s->tile + s->front;
-    vr before[PARTS], sums[PARTS];
-    for (int p = 0; p < PARTS; p++) before[p] = sums[p] = r_set1(0);
+    vr before[PARTS];
+    for (int p = 0; p < PARTS; p++) before[p] = r_set1(0);
     if (emphasised) {
         MM_ALIGNED(64) float last[LANES]; /* sample of the column before */
         for (int l = 0; l < LANES; l++) last[l] = samples[(ptrdiff_t)l * hop - 1];
         r_widen(v_load(last), before);
     }
-    const int part = plan->frame_length % hop;
     for (int row = 0; row < hop; row += LANES) {
         vf rows[LANES];
         v_transpose_load(samples + row, hop, rows);
@@ -184,19 +181,11 @@ MM_INLINE void transpose_columns(const mm_stft_plan *plan, const scratch *s, con
                 r_store(to + p * WIDTH, emphasised ? now[p] - before[p] * c : now[p]);
                 before[p] = now[p];
             }
-            if (summed) {
-                if (row + i == part)
-                    for (int p = 0; p < PARTS; p++) r_store(tile + (ptrdiff_t)(s->tile_rows + PART_SUM) * stride + p * WIDTH, sums[p]);
-                if (row + i < hop)
-                    for (int p = 0; p < PARTS; p++) sums[p] += now[p];
-            }
             if (emphasised && row + i == 0)
                 for (int p = 0; p < PARTS; p++)
                     r_store(tile + (ptrdiff_t)(s->tile_rows + FIRST_SAMPLE) * stride + p * WIDTH, now[p] * (1 - c));
         }
     }
-    if (summed)
-        for (int p = 0; p < PARTS; p++) r_store(tile + (ptrdiff_t)(s->tile_rows + WHOLE_SUM) * stride + p * WIDTH, sums[p]);
 }
 
 /* The next LANES columns. Returns 0 if a sample in them is not finite or above the plan's limit. */
@@ -222,17 +211,10 @@ static int load_columns(const mm_stft_plan *plan, const scratch *s, const float 
     if (inside && start + 2 * count <= n)
         for (ptrdiff_t i = count; i < 2 * count; i += 16) MM_PREFETCH(samples + i);
 #endif
-    if (plan->remove_mean) {
-        if (plan->emphasis_kind == MM_EMPHASIS_NONE)
-            transpose_columns(plan, s, samples, 0, 1);
-        else
-            transpose_columns(plan, s, samples, 1, 1);
-    } else {
-        if (plan->emphasis_kind == MM_EMPHASIS_NONE)
-            transpose_columns(plan, s, samples, 0, 0);
-        else
-            transpose_columns(plan, s, samples, 1, 0);
-    }
+    if (plan->emphasis_kind == MM_EMPHASIS_NONE)
+        transpose_columns(plan, s, samples, 0);
+    else
+        transpose_columns(plan, s, samples, 1);
     /* The signal has an end: what pre-emphasis makes of the zero after it is not part of y. */
     if (plan->emphasis_kind == MM_EMPHASIS_SIGNAL && start <= n && n < start + count)
         s->tile[(n - start) % hop * s->stride + s->front + (n - start) / hop] = 0;
@@ -263,40 +245,24 @@ static void find_places(const mm_stft_plan *plan, const scratch *s) {
         }
 }
 
-/* The means of WIDTH frames as they stand in y: y of a constant m is (1 - c) m. */
-MM_INLINE vr means_of_frames(const mm_stft_plan *plan, const scratch *s, int lane) {
-    const real *whole = s->tile + (ptrdiff_t)(s->tile_rows + WHOLE_SUM) * s->stride + s->front - s->more + lane;
-    const real *part = whole + (PART_SUM - WHOLE_SUM) * s->stride;
-    const int columns = plan->frame_length / plan->hop_length;
-    const real c = plan->emphasis_kind == MM_EMPHASIS_FRAME ? (real)plan->emphasis : 0;
-    vr sum = r_set1(0);
-    for (int i = 0; i < columns; i++) sum += r_loadu(whole + i);
-    if (plan->frame_length % plan->hop_length) sum += r_loadu(part + columns);
-    return sum * ((1 - c) / plan->frame_length);
-}
-
 /* ---- Step 2: transforms of length `radix` over the rows of the frame, turned on their way to `halfway`. */
 
 /* Where the samples of column j of the transform come from. */
 typedef struct {
     const real *tile, *window;
     const int32_t *place;
-    vr mean;
 } inputs;
 
 /* Sample a, windowed. The compiler drops the arithmetic on the rows that are zero. */
-MM_INLINE vr sample_of(inputs i, const int a, const int rows, const int remove_mean) {
+MM_INLINE vr sample_of(inputs i, const int a, const int rows) {
     if (a >= rows) return r_set1(0);
-    const vr y = r_loadu(i.tile + i.place[a]);
-    return (remove_mean ? y - i.mean : y) * i.window[a];
+    return r_loadu(i.tile + i.place[a]) * i.window[a];
 }
 
-MM_INLINE void real_stage(const mm_stft_plan *plan, const scratch *s, int lane, const int radix, const int rows,
-                          const int remove_mean) {
-    inputs i = {s->tile + lane, plan->window, s->place, r_set1(0)};
+MM_INLINE void real_stage(const mm_stft_plan *plan, const scratch *s, int lane, const int radix, const int rows) {
+    inputs i = {s->tile + lane, plan->window, s->place};
     const int turned = radix == 32 || (radix % 2 == 1 && radix != 25);
     outputs o = {s->halfway, radix == 25 ? 17 * 2 * WIDTH : s->apart, turned ? plan->turns : NULL};
-    if (remove_mean) i.mean = means_of_frames(plan, s, lane);
     for (int j = 0; j < plan->columns; j++) {
         if (radix == 25) {
             vr inner0[5];
@@ -305,7 +271,7 @@ MM_INLINE void real_stage(const mm_stft_plan *plan, const scratch *s, int lane, 
             for (int b = 0; b < 5; b++) {
                 vr x[5];
                 MM_UNROLL
-                for (int a = 0; a < 5; a++) x[a] = sample_of(i, 5 * a + b, rows, remove_mean);
+                for (int a = 0; a < 5; a++) x[a] = sample_of(i, 5 * a + b, rows);
                 dft5_real(x, &inner0[b], &inner1[b], &inner2[b]);
             }
             dft25_from_fives(inner0, inner1, inner2, o);
@@ -315,15 +281,15 @@ MM_INLINE void real_stage(const mm_stft_plan *plan, const scratch *s, int lane, 
             complex_vr v1[8];
             MM_UNROLL
             for (int b = 0; b < r; b++)
-                dft4_real(sample_of(i, b, rows, remove_mean), sample_of(i, b + r, rows, remove_mean),
-                          sample_of(i, b + 2 * r, rows, remove_mean), sample_of(i, b + 3 * r, rows, remove_mean), &v0[b],
+                dft4_real(sample_of(i, b, rows), sample_of(i, b + r, rows),
+                          sample_of(i, b + 2 * r, rows), sample_of(i, b + 3 * r, rows), &v0[b],
                           &v1[b], &v2[b]);
             dft_from_fours(v0, v1, v2, r, o);
         } else { /* as complex input; the compiler drops the arithmetic on imaginary parts and of outputs not used */
             complex_vr in[8], out[8];
             MM_UNROLL
             for (int a = 0; a < radix; a++)
-                in[a] = (complex_vr){sample_of(i, a, rows, remove_mean), r_set1(0)};
+                in[a] = (complex_vr){sample_of(i, a, rows), r_set1(0)};
             dft(in, out, radix);
             MM_UNROLL
             for (int q = 0; q <= radix / 2; q++) put(o, q, radix, out[q]);
@@ -339,10 +305,7 @@ MM_INLINE void real_stage(const mm_stft_plan *plan, const scratch *s, int lane, 
 static void choose_real_stage(const mm_stft_plan *plan, const scratch *s, int lane) {
 #define STAGE(radix, rows)                             \
     case 100 * radix + rows:                           \
-        if (plan->remove_mean)                         \
-            real_stage(plan, s, lane, radix, rows, 1); \
-        else                                           \
-            real_stage(plan, s, lane, radix, rows, 0); \
+        real_stage(plan, s, lane, radix, rows); \
         break
     switch (100 * plan->radix + plan->rows) {
         STAGE(32, 16); /* frames of 512 in 1024 */

@@ -25,7 +25,7 @@ typedef struct {
 
     /* frames: frame t starts at sample hop_length t - offset */
     int frame_length, hop_length, offset, boundary;
-    int emphasis_kind, remove_mean;
+    int emphasis_kind;
     double emphasis;
 
     /* transform of n_fft points as radix x columns; rows = rows of the radix that hold samples (the rest is zero) */

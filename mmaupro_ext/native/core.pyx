@@ -71,7 +71,7 @@ cdef extern from "stft_mel.h" nogil:
     ctypedef struct mm_stft_plan:
         float limit
         int frame_length, hop_length, offset, boundary
-        int emphasis_kind, remove_mean
+        int emphasis_kind
         double emphasis
         int n_fft, radix, columns, rows, step
         int passes
@@ -176,7 +176,6 @@ cdef class StftPlan:
         p.frame_length, p.hop_length = tables["frame_length"], source.hop_length
         p.offset, p.boundary = tables["offset"], BOUNDARY[source.boundary]
         p.emphasis_kind, p.emphasis = EMPHASIS[source.emphasis_kind], source.emphasis
-        p.remove_mean = source.remove_mean
         p.n_fft, p.radix, p.step = source.n_fft, tables["radix"], tables["step"]
         p.columns, p.rows = tables["columns"], tables["rows"]
         p.passes = len(tables["radices"])

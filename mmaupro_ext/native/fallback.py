@@ -101,8 +101,6 @@ def _energies(made: StftPlan, x: np.ndarray, padded: int, first: int, count: int
         samples[1:] -= c * samples[:-1]
         samples[max(0, x.size - start + 1) :] = 0.0  # it makes something of the first zero, too
     cut = np.lib.stride_tricks.sliding_window_view(samples[1:], length)[::hop]
-    if plan.remove_mean:
-        cut = cut - cut.mean(axis=1, keepdims=True)
     if plan.emphasis_kind == "frame":
         cut = cut - c * np.concatenate([cut[:, :1], cut[:, :-1]], axis=1)
     spectrum = rfft(cut * plan.window, plan.n_fft)

@@ -55,8 +55,6 @@ class Plan:
     emphasis_kind : {None, "signal", "frame"}
         Whether it runs along the signal (y[0] = x[0], zeros outside) or in each frame by itself
         (y[0] = (1 - c) x[0]).
-    remove_mean : bool
-        Whether the mean of each frame is taken off first.
     magnitude : bool
         Whether filters weigh the magnitude of a bin rather than its power.
     power_floor : float
@@ -84,7 +82,6 @@ class Plan:
     boundary: Literal["zeros", "mirror"] = "zeros"
     emphasis: float = 0.0
     emphasis_kind: Literal["signal", "frame"] | None = None
-    remove_mean: bool = False
     magnitude: bool = False
     power_floor: float = 0.0
     floor: float = 0.0
@@ -129,7 +126,7 @@ class Plan:
         # Zeros at either end of a window (one in the middle of n_fft) are left out: that moves a frame in
         # time, which no magnitude shows. What is made of whole frames keeps them.
         zeros_before, zeros_after = 0, window.size
-        if not self.remove_mean and self.emphasis_kind != "frame" and window.any():
+        if self.emphasis_kind != "frame" and window.any():
             zeros_before, last = np.flatnonzero(window)[[0, -1]].tolist()
             zeros_after = last + 1
         transform = make_transform(window[zeros_before:zeros_after], self.n_fft, self.precision)
@@ -147,7 +144,7 @@ class Plan:
             if self.bands_first
             else -math.inf,
         }
-        # |X| <= sum |window| max |y|, and |y| <= 2 max |x|, or 4 where a mean is taken off as well.
+        # |X| <= sum |window| max |y|, and |y| <= 2 max |x|; twice that, to be on the safe side.
         gain = 4.0 * np.abs(window).sum() * max(1.0, float(filters.sum(axis=0).max()))
         limit = math.sqrt(float(np.finfo(np.float32).max)) / (2.0 * gain)
         for table in tables.values():

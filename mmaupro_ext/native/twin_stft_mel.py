@@ -81,28 +81,6 @@ def _load_tile(x, padded, mirror, hop, start, emphasis, ends, columns, tile):
                 tile[row * columns + c] = y
 
 
-@jit
-def _find_means(x, padded, mirror, hop, start, length, factor, mean):
-    for lane in range(L):
-        total = 0.0
-        first = start + lane * hop
-        if first >= 0 and first + length <= x.size:
-            inside = x[first : first + length]
-            part0, part1, part2, part3 = 0.0, 0.0, 0.0, 0.0
-            for i in range(0, length - 3, 4):
-                part0 += inside[i]
-                part1 += inside[i + 1]
-                part2 += inside[i + 2]
-                part3 += inside[i + 3]
-            total = (part0 + part1) + (part2 + part3)
-            for i in range(length - length % 4, length):
-                total += inside[i]
-        else:
-            for i in range(first, first + length):
-                total += _sample_at(x, padded, mirror, i)
-        mean[lane] = total * factor / length
-
-
 # ---- Small transforms: from rows of t, each of L numbers, to rows of u. Complex numbers are two rows.
 
 
@@ -323,7 +301,7 @@ def _dft4_real(x0, x1, x2, x3):
 
 
 @jit
-def _fours_rows(tile, place, weights, means, mean, u):
+def _fours_rows(tile, place, weights, u):
     """DFT-4s of the windowed rows b, b + 8, b + 16, b + 24: of b = 0 ... 7, output 0, 1 (re, im), 2.
 
     Rows that hold no samples have the weight 0 (and some row's place).
@@ -333,17 +311,9 @@ def _fours_rows(tile, place, weights, means, mean, u):
         x0, x1 = tile[place[b] : place[b] + L], tile[place[b + 8] : place[b + 8] + L]
         x2, x3 = tile[place[b + 16] : place[b + 16] + L], tile[place[b + 24] : place[b + 24] + L]
         to = u[4 * b * L : 4 * (b + 1) * L]
-        if means:
-            for v in range(L):
-                m = mean[v]
-                y = _dft4_real(
-                    (x0[v] - m) * w0, (x1[v] - m) * w1, (x2[v] - m) * w2, (x3[v] - m) * w3
-                )
-                to[v], to[L + v], to[2 * L + v], to[3 * L + v] = y[0], y[1], y[2], y[3]
-        else:
-            for v in range(L):
-                y = _dft4_real(x0[v] * w0, x1[v] * w1, x2[v] * w2, x3[v] * w3)
-                to[v], to[L + v], to[2 * L + v], to[3 * L + v] = y[0], y[1], y[2], y[3]
+        for v in range(L):
+            y = _dft4_real(x0[v] * w0, x1[v] * w1, x2[v] * w2, x3[v] * w3)
+            to[v], to[L + v], to[2 * L + v], to[3 * L + v] = y[0], y[1], y[2], y[3]
 
 
 @jit
@@ -519,14 +489,14 @@ def _turn_rows(u, q, cosine, sine, z, at):
 
 
 @jit
-def _real_stage(tile, place, means, mean, radix, turned, window, turns, t, u, halfway):
+def _real_stage(tile, place, radix, turned, window, turns, t, u, halfway):
     columns, rows = window.shape
     pitch = (radix // 2 + 1) * 2 * L
     t[:] = 0.0
     for j in range(columns):
         h = halfway[j * pitch : (j + 1) * pitch]
         if radix == 32:
-            _fours_rows(tile, place[j], window[j], means, mean, u)
+            _fours_rows(tile, place[j], window[j], u)
             _from_fours_rows(u, turns[j].ravel(), h)
             continue
         for a in range(rows):
@@ -535,7 +505,7 @@ def _real_stage(tile, place, means, mean, radix, turned, window, turns, t, u, ha
             to, weight = t[row * L : (row + 1) * L], window[j, a]
             now = tile[place[j, a] : place[j, a] + L]
             for v in range(L):
-                to[v] = (now[v] - mean[v]) * weight
+                to[v] = now[v] * weight
         to = u if turned else h
         if radix == 25:
             _dft25_real_rows(t, to)
@@ -675,7 +645,7 @@ def _log_stage(mel, terms, high, low, shift, floor, add, linear, bands, lowest, 
 
 @jit
 def _features(
-    x, padded, first, out, frame_length, hop, offset, mirror, emphasis_kind, emphasis, remove_mean,
+    x, padded, first, out, frame_length, hop, offset, mirror, emphasis_kind, emphasis,
     radix, columns, step, n_fft, radices, window, turns, pass_turns,
     row_of_bin, segment_bins, rising, falling, magnitude, power_floor,
     terms, high, low, shift, floor, add, linear, bands, lowest, span,
@@ -684,7 +654,6 @@ def _features(
     tile = np.zeros((hop + 1) * pitch, np.float64)
     halfway = np.empty((radix // 2 + 1) * columns * 2 * L, np.float64)
     t, u = np.zeros(2 * 32 * L, np.float64), np.zeros(2 * 32 * L, np.float64)
-    mean = np.zeros(L, np.float64)
     power = np.empty((radix // 2 + 1) * columns * L, np.float32)
     count, n_mels = out.shape
     if bands:
@@ -710,10 +679,7 @@ def _features(
             for v in range(L):
                 x0 = _sample_at(x, padded, mirror, start + v * hop)
                 tile[hop * pitch + v] = x0 * (1.0 - c)
-        if remove_mean:
-            factor = 1.0 - c if in_frames else 1.0
-            _find_means(x, padded, mirror, hop, start, frame_length, factor, mean)
-        _real_stage(tile, place, remove_mean, mean, radix, step == 1, window, turns, t, u, halfway)
+        _real_stage(tile, place, radix, step == 1, window, turns, t, u, halfway)
         _column_stage(halfway, radix, columns, radices, pass_turns, t, u, power)
         _mel_stage(power, row_of_bin, segment_bins, rising, falling, magnitude, power_floor, mel)
         high_here = _log_stage(
@@ -812,7 +778,7 @@ def stft_plan(plan: Plan) -> StftPlan:
     kind = {None: _NONE, "signal": _SIGNAL, "frame": _FRAME}[plan.emphasis_kind]
     arguments = (
         tables["frame_length"], plan.hop_length, tables["offset"], plan.boundary == "mirror",
-        kind, float(plan.emphasis), bool(plan.remove_mean),
+        kind, float(plan.emphasis),
         tables["radix"], tables["columns"], tables["step"], plan.n_fft, tables["radices"], window,
         tables["turns"].astype(np.float64), tables["pass_turns"].astype(np.float64),
         row_of_bin[tables["first_bin"] :], tables["segment_bins"], tables["rising"],
