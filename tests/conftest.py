@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import signal
 from collections.abc import Callable
 
@@ -17,6 +18,9 @@ hypothesis.settings.load_profile("no-clock")
 # A shell starts its background jobs with Ctrl-C ignored, which they and all that they start inherit.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# `make test-vllm` has vLLM in an environment of its own.
+collect_ignore = [] if importlib.util.find_spec("vllm") else ["vllm_real"]
 
 
 @pytest.fixture(params=CORES, ids=["-".join(core) for core in CORES])

@@ -131,10 +131,11 @@ def test_plain_prompts_are_answered_as_by_the_local_adapter(make, local, clips):
     assert replies == expected
     assert len(set(replies)) > 1
     for reply, other in zip(replies[:-1], expected[:-1], strict=True):
-        assert reply.heard == other.heard | {"audio_tokens": None}
+        assert reply.heard == other.heard
     assert replies[-1].heard is None
+    tokens = sum(reply.heard["audio_tokens"] for reply in expected[:-1])
     assert lm.heard.as_dict() == {
-        **local.heard.as_dict(), "audio_tokens": None, "items": 5, "clips": 7, "windows": 9,
+        **local.heard.as_dict(), "audio_tokens": tokens, "items": 5, "clips": 7, "windows": 9,
         "seconds_in_files": 75.7, "seconds_heard": 75.7,
     }  # fmt: skip
 
@@ -185,8 +186,8 @@ def test_log_likelihoods_are_those_of_the_local_adapter(make, local, clips, chat
     assert [greedy for _, greedy in found] == [greedy for _, greedy in wanted]
     assert found[0][0].heard["clips"][0]["file"] == clips[0]
     (llm,) = vllm_standin.LLM.made
-    scored = ("generate", len(questions) * len(CHOICES))
-    assert llm.calls == ([("chat", len(questions)), scored] if chat else [scored])
+    first = ("chat" if chat else "text", len(questions))
+    assert llm.calls[:2] == [first, ("text", len(questions) * len(CHOICES))]
     # Each question counts once, whatever the number of its choices.
     assert lm.heard.as_dict()["items"] == len(questions) - 1
 
@@ -224,7 +225,7 @@ def test_engine_arguments_go_to_vllm_and_into_the_results(make):
         device="cuda", max_batch_size=4, enforce_eager=True,
         default_mm_loras='{"audio": "speech-lora"}',
     )  # fmt: skip
-    (llm,) = vllm_standin.LLM.made
+    llm = lm.engine.llm
     assert llm.arguments["tensor_parallel_size"] == 2
     assert llm.arguments["distributed_executor_backend"] == "ray"
     assert llm.arguments["dtype"] == "bfloat16"
@@ -232,10 +233,10 @@ def test_engine_arguments_go_to_vllm_and_into_the_results(make):
     assert llm.arguments["default_mm_loras"] == {"audio": "speech-lora"}
     assert (llm.limits, llm.max_model_len) == ({"audio": 3}, 4096)
     info = lm.get_model_info()
-    assert info["vllm_version"] == "0.33.0-stand-in"
+    assert info["vllm_version"] == "0.32.0-stand-in"
     assert info["vllm_arguments"]["seed"] == 5
     with pytest.raises(TypeError, match="windows_s"):
-        make(windows_s=10)
+        make(windows_s=10).engine.start({})
 
 
 def test_everything_is_given_at_once_and_no_more_than_asked(make, clips):
@@ -243,9 +244,9 @@ def test_everything_is_given_at_once_and_no_more_than_asked(make, clips):
     requests.insert(3, generate("text"))
     lm = make()
     expected = ask(lm, *requests)
-    assert vllm_standin.LLM.made[-1].calls == [("generate", 8)]
+    assert vllm_standin.LLM.made[-1].calls == [("text", 8)]
     assert ask(make(batch_size=3), *requests) == expected
-    assert vllm_standin.LLM.made[-1].calls == [("generate", 3), ("generate", 3), ("generate", 2)]
+    assert vllm_standin.LLM.made[-1].calls == [("text", 3), ("text", 3), ("text", 2)]
     # Three seconds take 0.7 MiB on their way, and text a sixteenth of one.
     assert ask(make(prefetch_mb=1.0), *requests) == expected
     assert max(count for _, count in vllm_standin.LLM.made[-1].calls) < 5
@@ -304,7 +305,7 @@ def test_a_prompt_that_vllm_refuses_costs_no_other(make, clips, tmp_path):
 def test_more_sounds_than_allowed_are_an_error_with_the_way_out(make, clips):
     lm = make(limit_mm_per_prompt={"audio": 1})
     (refused,) = ask(lm, generate("<audio><audio>\nWhich?", *clips[:2]))
-    assert "2 blocks of audio" in parse_error(refused)["problem"]
+    assert "At most 1 audio(s)" in parse_error(refused)["problem"]
     assert "multi_audio=concat" in parse_error(refused)["fix"]
     lm = make(limit_mm_per_prompt={"audio": {"count": 1}}, multi_audio="concat")
     (joined,) = ask(lm, generate("<audio><audio>\nWhich?", *clips[:2]))
@@ -317,14 +318,14 @@ def test_an_engine_that_ends_stops_the_run_and_keeps_what_was_answered(
     requests = [generate(f"<audio>\n{n}?", clips[0]) for n in range(5)]
     lm = make(batch_size=2)
     kept = []
-    run = lm.engine.llm.generate
+    run = lm.engine.llm.wait_for_completion
 
-    def dying(*arguments, **options):
-        outputs = run(*arguments, **options)
+    def dying(**options):
+        outputs = run(**options)
         monkeypatch.setattr(vllm_standin.LLM, "dies", len(kept) > 0)
         return outputs
 
-    monkeypatch.setattr(lm.engine.llm, "generate", dying)
+    monkeypatch.setattr(lm.engine.llm, "wait_for_completion", dying)
     monkeypatch.setattr(lm.cache_hook, "add_partial", lambda *entry: kept.append(entry))
     with pytest.raises(EngineDiedError, match="gpu_memory_utilization"):
         ask(lm, *requests)
@@ -336,7 +337,7 @@ def test_answers_are_kept_and_failures_tried_again_when_that_is_asked_for(make, 
     database = str(tmp_path / "kept")
     requests = [generate("<audio>\nWhat?", clips[0]), generate("<audio>\nWhat?", clips[1])]
     short = make()
-    vllm_standin.LLM.made[-1].max_model_len = 60
+    short.engine.llm.max_model_len = 60
     first = Resumed(short, database).generate_until(requests)
     assert [parse_error(reply) is None for reply in first] == [True, False]
     assert Resumed(make(), database).generate_until(requests) == first
@@ -345,12 +346,12 @@ def test_answers_are_kept_and_failures_tried_again_when_that_is_asked_for(make, 
     assert second[0] == first[0]
     assert second[0].heard == first[0].heard
     assert parse_error(second[1]) is None
-    assert vllm_standin.LLM.made[-1].calls == [("generate", 1)]
+    assert vllm_standin.LLM.made[-1].calls == [("text", 1)]
 
 
 def test_a_chat_that_vllm_does_not_give_back_as_text_is_an_error(make, clips):
     lm = make()
-    vllm_standin.LLM.made[-1].hidden_text = True
+    lm.engine.llm.hidden_text = True
     ((value, _),) = lm.loglikelihood(
         [score(rendered(lm, "<audio>What?"), "A", clips[0])], disable_tqdm=True
     )
@@ -363,12 +364,13 @@ def test_a_chat_that_vllm_does_not_give_back_as_text_is_an_error(make, clips):
         ([1, 2, 4], [None, {}, {}], "does not end with"),
         ([1, 2, 3], None, "0 of 3 tokens"),
         ([1, 2, 3], [None, {}], "2 of 3 tokens"),
+        ([1, 2, 3], [None, {}, {9: 0.0}], "no number"),
         ([1, 2, 3], [None, {}, {3: math.nan}], "no number"),
     ],
 )
 def test_numbers_that_cannot_be_trusted_are_no_scores(tokens, table, message):
     if table and table[-1]:
-        table = [None, {}, {3: vllm_standin.Logprob(table[-1][3], 1)}]
+        table[-1] = {token: vllm_standin.Logprob(value, 1) for token, value in table[-1].items()}
     output = vllm_standin.RequestOutput("text", tokens, table)
     with pytest.raises(ItemError, match=message):
         score_of(output, [3])
@@ -394,7 +396,7 @@ def test_a_model_that_cuts_whole_clips_is_found_out(make, clips, chat):
         lm.loglikelihood([score(context, "A", clips[4])])
     lm = make(long_audio="native", check=False)
     (reply,) = ask(lm, generate(context, clips[4]))
-    assert parse_error(reply) is None
+    assert "750 tokens of the 1625" in parse_error(reply)["problem"]
 
 
 def test_what_is_left_out_is_said(make, clips):
@@ -459,3 +461,81 @@ def test_what_fails_while_an_item_is_made_ready_costs_it(make, clips, monkeypatc
     replies = ask(lm, *(generate(f"<audio>\n{mark}", clips[0]) for mark in "a#b"))
     assert [parse_error(reply) is None for reply in replies] == [True, False, True]
     assert "KeyError: 'a template'" in parse_error(replies[1])["problem"]
+
+
+# ---- what vLLM made of it -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("chat", [False, True])
+def test_a_sound_that_vllm_cuts_is_an_error_and_no_answer(make, clips, chat):
+    lm = make(block_label="")
+    lm.engine.llm.audio_tokens_at_most = 40
+    contexts = [rendered(lm, "<audio>What?") if chat else "<audio>\nWhat?"] * 2
+    short, cut = ask(
+        lm, *(generate(context, clip) for context, clip in zip(contexts, clips[:2], strict=True))
+    )
+    assert parse_error(short) is None
+    assert "3.0 s 40 tokens of the 75" in parse_error(cut)["problem"]
+    requests = [score(contexts[0], choice, clips[1]) for choice in "AB"]
+    assert all(math.isnan(value) for value, _ in lm.loglikelihood(requests, disable_tqdm=True))
+
+
+def test_sounds_that_vllm_leaves_out_are_an_error(make, clips, monkeypatch):
+    lm = make()
+    render = vllm_standin.Renderer.render_cmpl
+
+    def lose_one(self, *arguments):
+        inputs = render(self, *arguments)
+        inputs[0]["mm_placeholders"]["audio"].pop()
+        return inputs
+
+    monkeypatch.setattr(vllm_standin.Renderer, "render_cmpl", lose_one)
+    (reply,) = ask(lm, generate("<audio><audio>\nWhich?", *clips[:2]))
+    assert "placed 1 sounds of 2" in parse_error(reply)["problem"]
+
+
+def test_vllm_is_started_for_what_the_requests_have(make, clips):
+    lm = make()
+    ask(lm, generate("<audio><audio>\nWhich?", *clips[:2]), generate("<audio>\nWhat?", clips[4]))
+    (first,) = vllm_standin.LLM.made
+    assert first.limits == {"audio": 3, "image": 0, "video": 0}
+    ask(lm, generate("Hello?"), generate("<audio>\nWhat?", clips[0]))
+    assert lm.engine.llm is first
+    many = [clips[0]] * 4
+    (reply,) = ask(lm, generate("<audio>" * 4 + "Which?", *many))
+    assert parse_error(reply) is None
+    assert lm.engine.llm.limits == {"audio": 4, "image": 0, "video": 0}
+    assert first.stopped
+
+
+def test_choices_are_scored_on_the_cached_context(make, local, clips):
+    """A choice that begins with another one finds part of itself in the cache, without numbers."""
+    lm = make()
+    choices = ["A", "A" * 40, "A" * 60]
+    requests = [score("<audio>\nWhat?", choice, clips[1]) for choice in choices]
+    found = lm.loglikelihood(requests, disable_tqdm=True)
+    wanted = local.loglikelihood(requests, disable_tqdm=True)
+    # Both are float32; the passes differ in length.
+    assert [value for value, _ in found] == pytest.approx([value for value, _ in wanted], abs=1e-4)
+    assert lm.engine.llm.calls == [("text", 1), ("text", 3), ("text", 1)]
+
+
+def test_an_old_vllm_is_refused_with_the_way_out(make, monkeypatch):
+    monkeypatch.delattr(vllm_standin.LLM, "enqueue_chat")
+    with pytest.raises(ConfigError, match="too old.*openai-audio"):
+        make()
+
+
+def test_a_refusal_names_its_true_cause(make, clips, monkeypatch):
+    lm = make()
+
+    def refuse(*_):
+        try:
+            raise ValueError("expected 3000 frames, got 400")
+        except ValueError as error:
+            raise RuntimeError("Failed to apply the processor") from error
+
+    monkeypatch.setattr(vllm_standin.Renderer, "render_cmpl", refuse)
+    (reply,) = ask(lm, generate("<audio>\nWhat?", clips[0]))
+    assert "because: expected 3000 frames" in parse_error(reply)["problem"]
+    assert "limit_mm_per_prompt" not in parse_error(reply)["fix"]

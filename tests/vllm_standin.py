@@ -1,8 +1,9 @@
-"""A stand-in for the module `vllm`, with the interface of its version 0.33.0 and a tiny real model.
+"""A stand-in for the module `vllm`, with the interface of its version 0.32.0 and a tiny real model.
 
-It takes what `vllm.LLM`, `LLM.chat`, `LLM.generate` and `vllm.SamplingParams` document, refuses what
-they do not, and computes with transformers: prompts whole, one at a time. What vLLM does inside is not
-imitated.
+It takes what `vllm.LLM`, its `enqueue`, `enqueue_chat` and `wait_for_completion`, and `vllm.SamplingParams`
+document, refuses what they do not, and computes with transformers: prompts whole, one at a time. Of what
+vLLM does inside it imitates the prefix cache: what is cached gets no log-probabilities. The real one is
+tested in `tests/vllm_real`.
 """
 
 from __future__ import annotations
@@ -17,9 +18,10 @@ import soundfile
 import torch
 from transformers import AutoProcessor, Qwen2AudioForConditionalGeneration
 
-__version__ = "0.33.0-stand-in"
+__version__ = "0.32.0-stand-in"
 
 RATE = 16_000
+BLOCK = 16  # tokens of a block of the prefix cache
 # Fields of `EngineArgs` that a user of an audio model may set, beside those that `LLM` names.
 ENGINE_ARGUMENTS = {
     "distributed_executor_backend", "enable_lora", "default_mm_loras", "interleave_mm_strings",
@@ -51,6 +53,8 @@ class SamplingParams:
     min_tokens: int = 0
     prompt_logprobs: int | None = None
     skip_special_tokens: bool = True
+    detokenize: bool = True
+    skip_reading_prefix_cache: bool | None = None
 
     def __post_init__(self):
         if self.temperature < 0:
@@ -77,10 +81,41 @@ class RequestOutput:
     prompt_token_ids: list[int]
     prompt_logprobs: list[dict[int, Logprob] | None] | None
     outputs: list[CompletionOutput] = field(default_factory=list)
+    num_cached_tokens: int = 0
+
+
+@dataclass
+class PlaceholderRange:
+    offset: int
+    length: int
+
+    def get_num_embeds(self) -> int:
+        return self.length
+
+
+class Renderer:
+    """Makes engine inputs of prompts, as `LLM.renderer` does."""
+
+    def __init__(self, llm: LLM) -> None:
+        self.llm = llm
+
+    def render_cmpl(self, prompts, options):
+        return [self.llm.ready(p["prompt"], p["multi_modal_data"], options) for p in prompts]
+
+    def render_chat(self, conversations, options):
+        rendered = []
+        for conversation in conversations:
+            typed, sounds = _read(conversation)
+            text = self.llm.processor.apply_chat_template(typed, tokenize=False, **options)
+            rendered.append(self.llm.ready(text, {"audio": sounds}, {"add_special_tokens": False}))
+        return conversations, rendered
 
 
 class LLM:
-    """See the module; `calls` is what was asked of it, `made` are all of them."""
+    """See the module; `calls` is what was asked of it, `made` are all of them.
+
+    `audio_tokens_at_most` cuts sounds, as some of vLLM's processors do.
+    """
 
     made: list[LLM] = []
     dies = False
@@ -113,27 +148,35 @@ class LLM:
         self.calls: list[tuple[str, int]] = []
         self.conversations: list[Any] = []
         self.hidden_text = False
+        self.audio_tokens_at_most = 1 << 20
+        self.renderer, self.llm_engine = Renderer(self), self
+        self.engine_core = self
+        self._kind = ""
+        self._queue: list[tuple[Any, SamplingParams]] = []
+        self._cached: list[tuple[bytes, list[int]]] = []
+        self.stopped = False
         LLM.made.append(self)
+
+    def shutdown(self):
+        self.stopped = True
 
     def get_tokenizer(self):
         return self.processor.tokenizer
 
-    def generate(
+    def enqueue(
         self,
         prompts,
         sampling_params=None,
-        *,
-        use_tqdm=True,
         lora_request=None,
         priority=None,
+        use_tqdm=True,
         tokenization_kwargs=None,
         mm_processor_kwargs=None,
     ):
         assert isinstance(prompts, list)
-        self.calls.append(("generate", len(prompts)))
+        self._kind = "text"
         options = {"add_special_tokens": True} | (tokenization_kwargs or {})
         assert set(options) == {"add_special_tokens"}
-        ready = []
         for prompt in prompts:
             assert set(prompt) <= {"prompt", "multi_modal_data"}
             assert isinstance(prompt["prompt"], str)
@@ -144,10 +187,10 @@ class LLM:
                 assert samples.dtype == np.float32
                 assert samples.ndim in (1, 2)
                 assert isinstance(rate, int)
-            ready.append(self._ready(prompt["prompt"], media.get("audio", []), options))
-        return self._outputs(ready, sampling_params)
+        whole = [{"multi_modal_data": {}} | prompt for prompt in prompts]
+        return self._add(self.renderer.render_cmpl(whole, options), sampling_params)
 
-    def chat(
+    def enqueue_chat(
         self,
         messages,
         sampling_params=None,
@@ -165,27 +208,35 @@ class LLM:
     ):
         assert isinstance(messages, list)
         assert not (add_generation_prompt and continue_final_message)
-        self.calls.append(("chat", len(messages)))
+        self._kind = "chat"
         self.conversations += messages
-        ready = []
-        for conversation in messages:
-            typed, sounds = _read(conversation)
-            text = self.processor.apply_chat_template(
-                typed,
-                tokenize=False,
-                add_generation_prompt=add_generation_prompt,
-                continue_final_message=continue_final_message,
-                **(chat_template_kwargs or {}),
-            )
-            ready.append(self._ready(text, sounds, {"add_special_tokens": False}))
-        outputs = self._outputs(ready, sampling_params)
-        if self.hidden_text:
-            for output in outputs:
-                output.prompt = None
-        return outputs
+        options = {
+            "add_generation_prompt": add_generation_prompt,
+            "continue_final_message": continue_final_message,
+            **(chat_template_kwargs or {}),
+        }
+        _, rendered = self.renderer.render_chat(messages, options)
+        return self._add(rendered, sampling_params)
 
-    def _ready(self, text, sounds, options):
-        """Refuse what vLLM refuses, and return the model's inputs."""
+    def wait_for_completion(self, output_type=None, *, use_tqdm=True):
+        if LLM.dies:
+            raise EngineDeadError("EngineCore encountered an issue.")
+        assert not self.stopped
+        queue, self._queue = self._queue, []
+        self.calls.append((self._kind, len(queue)))
+        return [self._output(ready, params) for ready, params in queue]
+
+    def _add(self, rendered, sampling_params):
+        if LLM.dies:
+            raise EngineDeadError("EngineCore encountered an issue.")
+        assert isinstance(sampling_params, list)
+        assert len(sampling_params) == len(rendered)
+        self._queue += zip(rendered, sampling_params, strict=True)
+        return [str(number) for number in range(len(rendered))]
+
+    def ready(self, text, media, options):
+        """Refuse what vLLM refuses, and return the input of the engine."""
+        sounds = media.get("audio", [])
         limit = self.limits.get("audio", 999)
         limit = limit["count"] if isinstance(limit, dict) else limit
         if len(sounds) > limit:
@@ -207,21 +258,40 @@ class LLM:
                 f"This model's maximum context length is {self.max_model_len} tokens, the prompt has "
                 f"{length}"
             )
-        return text, dict(inputs)
+        token = self.processor.tokenizer.convert_tokens_to_ids(self.processor.audio_token)
+        counts, tokens = [], inputs["input_ids"][0].tolist()
+        for before, now in zip([None, *tokens], tokens, strict=False):
+            if now == token and before != token:
+                counts.append(0)
+            if now == token:
+                counts[-1] += 1
+        ranges = [PlaceholderRange(0, min(c, self.audio_tokens_at_most)) for c in counts]
+        return {
+            "mm_placeholders": {"audio": ranges},
+            "prompt": text,
+            "inputs": dict(inputs),
+            "hash": b"".join(samples.tobytes() for samples, _ in sounds),
+        }
 
-    def _outputs(self, ready, sampling_params):
-        if LLM.dies:
-            raise EngineDeadError("EngineCore encountered an issue.")
-        assert isinstance(sampling_params, list)
-        assert len(sampling_params) == len(ready)
-        return [
-            self._output(text, inputs, params)
-            for (text, inputs), params in zip(ready, sampling_params, strict=True)
-        ]
+    def _cached_tokens(self, tokens, sounds, params):
+        """Return how many tokens of a prompt are cached, and cache it."""
+        skip = params.skip_reading_prefix_cache
+        if skip is None:
+            skip = params.prompt_logprobs is not None
+        longest = 0
+        for heard, other in self._cached:
+            same = 0
+            while same < min(len(tokens), len(other)) and tokens[same] == other[same]:
+                same += 1
+            longest = max(longest, same if heard == sounds else 0)
+        self._cached.append((sounds, tokens))
+        return 0 if skip else min(longest, len(tokens) - 1) // BLOCK * BLOCK
 
     @torch.inference_mode()
-    def _output(self, text, inputs, params):
+    def _output(self, ready, params):
+        text, inputs = ready["prompt"], ready["inputs"]
         tokens = inputs["input_ids"][0].tolist()
+        cached = self._cached_tokens(tokens, ready["hash"], params)
         table = None
         if params.prompt_logprobs is not None:
             logits = self.model(**inputs).logits[0].log_softmax(-1)
@@ -232,6 +302,9 @@ class LLM:
                 table.append(
                     {token: Logprob(float(row[token]), rank), best: Logprob(float(row[best]), 1)}
                 )
+            for position in range(1, cached + 1):
+                table[position] = {-1: Logprob(0.0, 1)}
+            assert not (cached and params.detokenize), "no token can be written for -1"
         assert params.temperature == 0.0, "the stand-in does not sample"
         written = self.model.generate(
             **inputs, max_new_tokens=params.max_tokens, do_sample=False,
@@ -244,7 +317,8 @@ class LLM:
         for stop in params.stop or ():
             said = said.split(stop)[0]
         answer = CompletionOutput(said, written, "stop" if ended else "length")
-        return RequestOutput(text, tokens, table, [answer])
+        said = None if self.hidden_text else text
+        return RequestOutput(said, tokens, table, [answer], cached)
 
 
 def _read(conversation):

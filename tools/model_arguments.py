@@ -15,6 +15,10 @@ PAGES = {
         (MODELS / "engines" / "openai.py", "OpenAIAudioLM"),
         (MODELS / "engines" / "engine.py", "EngineLM"),
     ],
+    REPO / "docs" / "vllm.md": [
+        (MODELS / "engines" / "vllm.py", "VLLMAudioLM"),
+        (MODELS / "engines" / "engine.py", "EngineLM"),
+    ],
 }
 BEGIN, END = "<!-- begin arguments -->", "<!-- end arguments -->"
 # Named in the text that leads to the next class, or no argument of a user.

@@ -3,7 +3,7 @@
 vLLM schedules, batches and spreads over accelerators by itself (`tensor_parallel_size`,
 `distributed_executor_backend=mp|ray`), so it is given as many items at a time as memory holds. With
 --apply_chat_template it gets chats and applies the model's template; without, plain prompts with the
-model's placeholders. The API is that of vLLM 0.33.0 (see `vllm_engine`).
+model's placeholders. For vLLM 0.32 and newer (see `vllm_engine`).
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from __future__ import annotations
 import inspect
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from lm_eval.api.instance import Instance
@@ -20,7 +19,7 @@ from tqdm import tqdm
 
 from mmaupro_ext.errors import ConfigError, ItemError
 from mmaupro_ext.failing import Failed, Streak
-from mmaupro_ext.heard import LENGTH, STOP, LogProb, Reply
+from mmaupro_ext.heard import LENGTH, STOP, LogProb, Record, Reply
 from mmaupro_ext.models.engines import chats, server_check
 from mmaupro_ext.models.engines.chats import Chat, Message
 from mmaupro_ext.models.engines.engine import (
@@ -30,8 +29,10 @@ from mmaupro_ext.models.engines.engine import (
     PreparedChat,
     refuse_ranks,
 )
-from mmaupro_ext.models.engines.vllm_engine import NOT_OF_REPLIES, REFUSED, Prompt, VLLMEngine
-from mmaupro_ext.models.engines.vllm_prompts import FORM, PromptWriter, media_of
+from mmaupro_ext.models.engines.vllm_engine import NOT_OF_REPLIES, Answer, VLLMEngine
+from mmaupro_ext.models.engines.vllm_frontend import wanted as wanted_frontend
+from mmaupro_ext.models.engines.vllm_hearing import check_heard, most_media
+from mmaupro_ext.models.engines.vllm_prompts import FORM, PromptWriter, Ready
 from mmaupro_ext.models.engines.vllm_scoring import Scorer
 from mmaupro_ext.models.families.family import Writing
 from mmaupro_ext.models.identity import fingerprint_of_files, fingerprints_within
@@ -59,15 +60,6 @@ BYTES_PER_S = 16000 * 4 * 4
 AUDIO_ARGUMENTS = tuple(inspect.signature(EngineLM.__init__).parameters)[2:]
 
 
-@dataclass(frozen=True)
-class Ready:
-    """One item that can be put to vLLM."""
-
-    question: Question
-    prepared: PreparedChat
-    prompt: Prompt
-
-
 @register_model("vllm-audio")
 class VLLMAudioLM(EngineLM):
     """An audio-language model under vLLM's own engine.
@@ -77,14 +69,16 @@ class VLLMAudioLM(EngineLM):
     pretrained : str
         Name on the hub, or folder.
     limit_mm_per_prompt : dict or str, optional
-        How many sounds and images a prompt may have, for example ``{"audio": 8}`` (as JSON). vLLM's
-        own default is 999 of each; a smaller number takes less memory at the start. It is not taken
-        from the requests: the engine is loaded before them.
+        How many sounds and images a prompt may have, for example ``{"audio": 8}`` (as JSON).
+        Default: as many as the requests have, for which vLLM is started when they are known.
     audio_placeholder, image_placeholder : str, optional
         What stands for a sound or an image in a plain prompt, where the family of the model is not
         described here. Chats need none.
     chat_template_kwargs : dict or str, optional
         For the model's chat template, as JSON.
+    chat_template_content_format : {"auto", "string", "openai"}
+        Whether the template gets messages as plain strings or as typed parts. vLLM finds out by itself
+        from the usual loop over parts; templates that pick them in another way need "openai".
     check : bool
         Whether two short prompts go first where clips beyond 30 s are given whole: whether the
         model cuts them (see `server_check`).
@@ -123,6 +117,7 @@ class VLLMAudioLM(EngineLM):
         audio_placeholder: str | None = None,
         image_placeholder: str | None = None,
         chat_template_kwargs: dict[str, Any] | str | None = None,
+        chat_template_content_format: str = "auto",
         check: bool = True,
         batch_size: int | str = "auto",
         max_batch_size: int | None = None,
@@ -142,7 +137,6 @@ class VLLMAudioLM(EngineLM):
             "ray in --model_args.",
         )
         self.pretrained = pretrained
-        self.limits = json_object("limit_mm_per_prompt", limit_mm_per_prompt)
         self.check = bool(check)
         self.finding = server_check.Finding()
         self._batch_size = AUTO_BATCH_SIZE if "auto" in str(batch_size) else int(batch_size)
@@ -154,16 +148,15 @@ class VLLMAudioLM(EngineLM):
             arguments[name] = json_object(name, value) if is_json else value
         if (context := max_model_len or max_length) is not None:
             arguments["max_model_len"] = int(context)
-        if self.limits:
-            arguments["limit_mm_per_prompt"] = self.limits
+        if limits := json_object("limit_mm_per_prompt", limit_mm_per_prompt):
+            arguments["limit_mm_per_prompt"] = limits
         # Templates that take plain strings get each placeholder where its sound stands.
         arguments.setdefault("interleave_mm_strings", True)
         self.engine_arguments = arguments
-        self.engine = VLLMEngine(
-            arguments, json_object("chat_template_kwargs", chat_template_kwargs) or None
-        )
+        kwargs = json_object("chat_template_kwargs", chat_template_kwargs)
+        self.engine = VLLMEngine(arguments, kwargs or None, chat_template_content_format)
         self.scorer = Scorer(self.engine)
-        self.refusals = Streak(NAME, f"Its log says more. {REFUSED}")
+        self.refusals = Streak(NAME, "Its log says more.")
         self.writer = PromptWriter(
             pretrained, arguments, {"audio": audio_placeholder, "image": image_placeholder}
         )
@@ -184,8 +177,9 @@ class VLLMAudioLM(EngineLM):
             "weights": fingerprint_of_files(self.pretrained, others.get("revision")),
             "files": fingerprints_within(others),
             "arguments": others,
-            "chat_template_kwargs": self.engine.chat_template_kwargs,
+            "chat_template": self.engine.chat_options,
             "placeholders": self.writer.placeholders,
+            "frontend": wanted_frontend(),
             "vllm": self.engine.version,
         }
 
@@ -194,11 +188,8 @@ class VLLMAudioLM(EngineLM):
         info = {
             **super().get_model_info(),
             "vllm_version": self.engine.version,
-            "vllm_arguments": {
-                name: value if isinstance(value, (str, int, float, bool, dict)) else str(value)
-                for name, value in self.engine_arguments.items()
-                if name != "hf_token"
-            },
+            "frontend": self.engine.frontend,
+            "vllm_arguments": self.engine.written_arguments(),
             "check": self.finding.as_dict() if self.check else None,
         }
         if self.channels == STEREO:
@@ -235,7 +226,7 @@ class VLLMAudioLM(EngineLM):
         """
         questions = questions_of(requests)
         options = [self._sampling(request.args[1]) for request in requests]
-        self._check_length(questions)
+        self._start(questions)
         with tqdm(total=len(requests), disable=disable_tqdm, desc=NAME, unit="item") as bar:
             answers = Answers(requests, "generate_until", self.heard, self.cache_hook, bar)
             for ready, failed in self._batches(questions):
@@ -259,23 +250,35 @@ class VLLMAudioLM(EngineLM):
             options["stop"] = until
         return self.engine.sampling(**options), until
 
-    def _reply(self, entry: Ready, output: Any, until: list[str]) -> Reply:
-        if isinstance(output, ItemError):
-            return self._refused(entry.question, output)
+    def _reply(self, entry: Ready, output: Answer | ItemError, until: list[str]) -> Reply:
+        try:
+            output, record = self._heard(entry, output)
+        except ItemError as error:
+            return self._refused(entry.question, error)
         self.refusals.end()
-        (answer,) = output.outputs
+        (answer,) = output.output.outputs
         if answer.finish_reason not in (STOP, LENGTH, None):
             return failure(
                 entry.question,
                 f"vLLM ended the answer with finish_reason {answer.finish_reason!r}",
                 "See its log. The same command with --retry-errors asks again.",
             )
-        reply = self.reply_of(answer.text, until, answer.finish_reason, entry.prepared.heard)
+        reply = self.reply_of(answer.text, until, answer.finish_reason, record)
         self.count(reply)
         return reply
 
+    def _heard(self, entry: Ready, answer: Answer | ItemError) -> tuple[Answer, Record | None]:
+        """Return an answer and the record of what was heard, or raise why it was not."""
+        if isinstance(answer, ItemError):
+            raise answer
+        record = entry.prepared.heard
+        if record is not None:
+            family, sounds = self.writer.family(), entry.prepared.sounds
+            record = record | {"audio_tokens": check_heard(family, sounds, answer.audio_tokens)}
+        return answer, record
+
     def _refused(self, question: Question, error: ItemError) -> Reply:
-        self.refusals.add(Failed(error.problem, alike=error.problem))
+        self.refusals.add(Failed(str(error), alike=error.problem))
         return failure(question, error.problem, error.fix)
 
     # ---- log-likelihood -----------------------------------------------------------------------
@@ -297,7 +300,7 @@ class VLLMAudioLM(EngineLM):
             continuation; `(nan, False)` for an item that cannot be served.
         """
         questions = choices_of(requests)
-        self._check_length(questions)
+        self._start(questions)
         with tqdm(total=len(requests), disable=disable_tqdm, desc=NAME, unit="request") as bar:
             answers = Answers(requests, "loglikelihood", self.heard, self.cache_hook, bar)
             for ready, failed in self._batches(questions):
@@ -313,16 +316,20 @@ class VLLMAudioLM(EngineLM):
             [(entry.prompt, entry.prepared, entry.question.continuations) for entry in ready]
         )
         scores: list[list[Score]] = []
-        for entry, values in zip(ready, found, strict=True):
-            record = entry.prepared.heard
+        for entry, (context, values) in zip(ready, found, strict=True):
+            try:
+                _, record = self._heard(entry, context)
+            except ItemError as error:
+                record, values = None, [error] * len(values)
             scores.append(
                 [
                     NO_SCORE if isinstance(v, ItemError) else (LogProb(v[0], record), v[1])
                     for v in values
                 ]
             )
-            if refused := [value for value in values if isinstance(value, ItemError)]:
-                self._refused(entry.question, refused[0])
+            refused = next((value for value in values if isinstance(value, ItemError)), None)
+            if refused is not None:
+                self._refused(entry.question, refused)
             else:
                 self.refusals.end()
         return scores
@@ -362,14 +369,6 @@ class VLLMAudioLM(EngineLM):
 
     def _ready(self, question: Question) -> Ready:
         prepared = self.prepare(question)
-        media = media_of(prepared.messages)
-        for kind, limit in self.limits.items():
-            most = int(limit.get("count", 999) if isinstance(limit, dict) else limit)
-            if (found := len(media.get(kind, ()))) > most:
-                raise ItemError(
-                    f"the item has {found} blocks of {kind}, and limit_mm_per_prompt allows {most}",
-                    fix="Raise it in --model_args, or join clips with multi_audio=concat.",
-                )
         return Ready(question, prepared, self.writer.write(prepared))
 
     def _bytes_of(self, question: Question) -> int:
@@ -378,8 +377,9 @@ class VLLMAudioLM(EngineLM):
 
     # ---- check --------------------------------------------------------------------------------
 
-    def _check_length(self, questions: Sequence[Question]) -> None:
-        """Find out whether long clips that are given whole are cut, before the first of them."""
+    def _start(self, questions: Sequence[Question]) -> None:
+        """Start vLLM for these questions, and find out whether clips that are given whole are cut."""
+        self.engine.start(most_media(self.placer, questions))
         longest_s = self.longest_block_s(questions)
         if not self.check or longest_s <= max(USUAL_WINDOW_S, self.finding.longest_s or 0.0):
             return
@@ -392,7 +392,7 @@ class VLLMAudioLM(EngineLM):
             (output,) = self.engine.answer([prompt], [one])
             if isinstance(output, ItemError):
                 raise server_check.Refused(output.problem)
-            return len(output.prompt_token_ids)
+            return len(output.output.prompt_token_ids)
 
         found, rate = self.finding, self.reader.sampling_rate
         if found.form is None:

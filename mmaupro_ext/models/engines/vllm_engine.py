@@ -1,34 +1,30 @@
-"""vLLM in this process: what is asked of it, and what becomes of prompts that it refuses.
+"""vLLM in this process: what is asked of it, what becomes of prompts that it refuses, and what it placed.
 
-Written from the documentation and docstrings of vLLM 0.33.0: `LLM`, `LLM.chat`, `LLM.generate`,
-`SamplingParams`, `RequestOutput`, and the page "Multimodal Inputs". See docs/servers.md for what was
-tried on a real vLLM, and what was not.
+For vLLM 0.32 and newer; docs/vllm.md says what was tried on a real one.
 """
 
 from __future__ import annotations
 
+import functools
 import importlib
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from mmaupro_ext.errors import ConfigError, ItemError, MMAUProError
+from mmaupro_ext.features import is_native
 
 logger = logging.getLogger(__name__)
 
 # Raised by vLLM when its engine process has ended; nothing can be asked of it any more.
 _DEATH = "EngineDeadError"
-REFUSED = (
-    "If it has too many sounds or images, raise limit_mm_per_prompt, or join clips with "
-    "multi_audio=concat; if it is too long, raise max_model_len, or choose long_audio=uniform with "
-    "max_audio_tokens. Nothing was cut."
-)
 # Arguments of vLLM that say how fast and where it computes, and the model, which is told by itself.
 NOT_OF_REPLIES = frozenset(
     ("model", "gpu_memory_utilization", "max_num_seqs", "max_num_batched_tokens", "swap_space")
     + ("tensor_parallel_size", "pipeline_parallel_size", "distributed_executor_backend")
     + ("cpu_offload_gb", "download_dir", "disable_log_stats", "limit_mm_per_prompt")
+    + ("enable_prefix_caching",)
 )
 
 
@@ -38,7 +34,7 @@ class EngineDiedError(MMAUProError, RuntimeError):
 
 @dataclass(frozen=True)
 class ChatPrompt:
-    """A chat for `LLM.chat`.
+    """A chat for `LLM.enqueue_chat`.
 
     Parameters
     ----------
@@ -54,7 +50,7 @@ class ChatPrompt:
 
 @dataclass(frozen=True)
 class TextPrompt:
-    """A prompt for `LLM.generate`, with the model's own placeholders.
+    """A prompt for `LLM.enqueue`, with the model's own placeholders.
 
     Parameters
     ----------
@@ -82,8 +78,24 @@ class TextPrompt:
 Prompt = ChatPrompt | TextPrompt
 
 
+@dataclass(frozen=True)
+class Answer:
+    """What came back for one prompt.
+
+    Parameters
+    ----------
+    output : RequestOutput
+        Of vLLM.
+    audio_tokens : tuple of int
+        How many tokens of the prompt vLLM set apart for each sound, in order.
+    """
+
+    output: Any
+    audio_tokens: tuple[int, ...]
+
+
 class VLLMEngine:
-    """One `vllm.LLM`.
+    """One `vllm.LLM`, started when it is first needed.
 
     Parameters
     ----------
@@ -91,15 +103,20 @@ class VLLMEngine:
         Of `vllm.LLM`, `model` among them.
     chat_template_kwargs : dict, optional
         For the model's chat template.
+    content_format : {"auto", "string", "openai"}
+        How the chat template gets messages.
 
     Raises
     ------
     ConfigError
-        When vLLM is not installed.
+        When vLLM is not installed, or older than what is asked of it here.
     """
 
     def __init__(
-        self, arguments: dict[str, Any], chat_template_kwargs: dict[str, Any] | None = None
+        self,
+        arguments: dict[str, Any],
+        chat_template_kwargs: dict[str, Any] | None = None,
+        content_format: str = "auto",
     ) -> None:
         try:
             self.vllm: Any = importlib.import_module("vllm")
@@ -109,14 +126,98 @@ class VLLMEngine:
                 "audio packages (pip install 'vllm[audio]'; Linux and an accelerator), or serve the "
                 "model elsewhere and use --model openai-audio."
             ) from error
-        self.chat_template_kwargs = chat_template_kwargs
-        self.llm = self.vllm.LLM(**arguments)
-        self.tokenizer = self.llm.get_tokenizer()
+        if not hasattr(self.vllm.LLM, "enqueue_chat"):
+            raise ConfigError(
+                f"vLLM {self.version} is too old for vllm-audio, which is written for 0.32 and newer. "
+                "Install a newer one, or serve the model (vllm serve) and use --model openai-audio."
+            )
+        self.arguments = arguments
+        self.chat_options = {
+            "chat_template_kwargs": chat_template_kwargs,
+            "chat_template_content_format": content_format,
+        }
+        self._llm: Any = None
+        self._limits: dict[str, int] = {}
+        self._placed: list[tuple[int, ...]] = []
 
     @property
     def version(self) -> str:
         """Of vLLM."""
         return str(getattr(self.vllm, "__version__", "unknown"))
+
+    def written_arguments(self) -> dict[str, Any]:
+        """Return the arguments as plain JSON, without what is secret."""
+        return {
+            name: value if isinstance(value, (str, int, float, bool, dict)) else str(value)
+            for name, value in self.arguments.items()
+            if name != "hf_token"
+        }
+
+    # ---- start --------------------------------------------------------------------------------
+
+    @property
+    def llm(self) -> Any:
+        """The `LLM` of vLLM; started for one sound a prompt where `start` has not been called."""
+        if self._llm is None:
+            self.start({})
+        return self._llm
+
+    def start(self, most: Mapping[str, int]) -> None:
+        """Start vLLM for prompts with so many sounds and images, or anew where it was started for fewer.
+
+        vLLM sets memory apart for as many as `limit_mm_per_prompt` allows, and loads no encoder of a
+        kind that has none. Limits of the user's stay.
+
+        Parameters
+        ----------
+        most : mapping
+            "audio" and "image" to the number of them in one prompt.
+        """
+        limits = {"audio": max(1, most.get("audio", 0)), "image": most.get("image", 0), "video": 0}
+        if self._llm is not None:
+            if all(self._limits[kind] >= count for kind, count in limits.items()):
+                return
+            if "limit_mm_per_prompt" in self.arguments:
+                return
+            logger.warning("vLLM is started anew: prompts have more sounds or images than before")
+            self._llm.llm_engine.engine_core.shutdown()
+            self._llm = None
+            limits = {kind: max(count, self._limits[kind]) for kind, count in limits.items()}
+        self._llm = self.vllm.LLM(**{"limit_mm_per_prompt": limits} | self.arguments)
+        self._limits = limits
+        renderer = self._llm.renderer
+        for name in ("render_cmpl", "render_chat"):
+            setattr(renderer, name, self._noting(getattr(renderer, name)))
+
+    def _noting(self, render: Callable[..., Any]) -> Callable[..., Any]:
+        """Return a function of vLLM's renderer that leaves what it placed in `_placed`."""
+
+        @functools.wraps(render)
+        def rendered(*arguments: Any, **options: Any) -> Any:
+            result = render(*arguments, **options)
+            inputs = result[1] if isinstance(result, tuple) else result
+            self._placed += [_audio_tokens(entry) for entry in inputs]
+            return result
+
+        return rendered
+
+    @property
+    def tokenizer(self) -> Any:
+        """Of the model."""
+        return self.llm.get_tokenizer()
+
+    @property
+    def frontend(self) -> str | None:
+        """Who computes features: "native" or "stock"; None before the start, or without audio."""
+        if self._llm is None:
+            return None
+        try:
+            extractor = self._llm.renderer.get_mm_processor().info.get_feature_extractor()
+        except Exception:  # a model without audio, or one that has no such extractor
+            return None
+        return "native" if is_native(extractor) else "stock"
+
+    # ---- answers ------------------------------------------------------------------------------
 
     def sampling(self, **options: Any) -> Any:
         """Return vLLM's `SamplingParams`.
@@ -133,7 +234,9 @@ class VLLMEngine:
                 f"vLLM's SamplingParams refuse {options}: {error}. Change --gen_kwargs."
             ) from error
 
-    def answer(self, prompts: Sequence[Prompt], sampling: Sequence[Any]) -> list[Any | ItemError]:
+    def answer(
+        self, prompts: Sequence[Prompt], sampling: Sequence[Any]
+    ) -> list[Answer | ItemError]:
         """Let the engine work on prompts, all at once.
 
         Parameters
@@ -146,7 +249,7 @@ class VLLMEngine:
         Returns
         -------
         list
-            In their order, vLLM's `RequestOutput`, or the error of a prompt that vLLM refuses.
+            In their order: an answer, or the error of a prompt that vLLM refuses.
 
         Raises
         ------
@@ -154,37 +257,47 @@ class VLLMEngine:
             When the engine has ended.
         """
         results: list[Any] = [None] * len(prompts)
-        groups: dict[Any, list[int]] = {}
-        for position, prompt in enumerate(prompts):
-            key = (
-                ("chat", prompt.goes_on)
-                if isinstance(prompt, ChatPrompt)
-                else ("text", prompt.special_tokens)
-            )
-            groups.setdefault(key, []).append(position)
-        for (kind, flag), positions in groups.items():
-            call = self._chat if kind == "chat" else self._generate
-            found = _in_halves([(prompts[i], sampling[i]) for i in positions], call, flag)
-            for position, result in zip(positions, found, strict=True):
-                results[position] = result
+        placed: list[tuple[int, tuple[int, ...]]] = []
+        for position, (prompt, params) in enumerate(zip(prompts, sampling, strict=True)):
+            self._placed.clear()
+            try:
+                self._enqueue(prompt, params)
+            except Exception as error:  # vLLM has several kinds of its own
+                if type(error).__name__ == _DEATH:
+                    raise _death(error) from error
+                logger.debug("vLLM refuses a prompt", exc_info=True)
+                results[position] = _refusal(error)
+            else:
+                placed.append((position, self._placed[-1]))
+        if not placed:
+            return results
+        try:
+            # In the order in which they were enqueued.
+            outputs = self.llm.wait_for_completion(use_tqdm=False)
+        except Exception as error:  # an engine in this process has no state left to go on from
+            raise _death(error) from error
+        if len(outputs) != len(placed):
+            raise EngineDiedError(f"vLLM gave {len(outputs)} outputs for {len(placed)} prompts")
+        for (position, audio_tokens), output in zip(placed, outputs, strict=True):
+            results[position] = Answer(output, audio_tokens)
         return results
 
-    def _chat(self, pairs: Sequence[tuple[Any, Any]], goes_on: bool) -> list[Any]:
-        return self.llm.chat(
-            [prompt.messages for prompt, _ in pairs],
-            sampling_params=[sampling for _, sampling in pairs],
+    def _enqueue(self, prompt: Prompt, sampling: Any) -> None:
+        if isinstance(prompt, ChatPrompt):
+            self.llm.enqueue_chat(
+                [prompt.messages],
+                sampling_params=[sampling],
+                use_tqdm=False,
+                add_generation_prompt=not prompt.goes_on,
+                continue_final_message=prompt.goes_on,
+                **self.chat_options,
+            )
+            return
+        self.llm.enqueue(
+            [prompt.as_dict()],
+            sampling_params=[sampling],
             use_tqdm=False,
-            add_generation_prompt=not goes_on,
-            continue_final_message=goes_on,
-            chat_template_kwargs=self.chat_template_kwargs,
-        )
-
-    def _generate(self, pairs: Sequence[tuple[Any, Any]], special_tokens: bool) -> list[Any]:
-        return self.llm.generate(
-            [prompt.as_dict() for prompt, _ in pairs],
-            sampling_params=[sampling for _, sampling in pairs],
-            use_tqdm=False,
-            tokenization_kwargs=None if special_tokens else {"add_special_tokens": False},
+            tokenization_kwargs=None if prompt.special_tokens else {"add_special_tokens": False},
         )
 
     def token_ids(self, text: str) -> list[int]:
@@ -192,30 +305,56 @@ class VLLMEngine:
         return list(self.tokenizer.encode(text, add_special_tokens=False))
 
 
-def _in_halves(
-    pairs: list[tuple[Any, Any]],
-    call: Callable[[Sequence[tuple[Any, Any]], bool], list[Any]],
-    flag: bool,
-) -> list[Any | ItemError]:
-    """Call with all; where that is refused, with halves, down to the prompt that is the reason.
+def _audio_tokens(engine_input: Mapping[str, Any]) -> tuple[int, ...]:
+    """Return how many embeddings of each sound vLLM puts into a prompt."""
+    ranges = (engine_input.get("mm_placeholders") or {}).get("audio", ())
+    return tuple(int(placeholder.get_num_embeds()) for placeholder in ranges)
 
-    vLLM refuses a whole call for one prompt that it cannot take, before it computes anything.
-    """
-    try:
-        outputs = call(pairs, flag)
-    except Exception as error:  # vLLM has several kinds of its own
-        if type(error).__name__ == _DEATH:
-            raise EngineDiedError(
-                f"vLLM's engine has ended ({error}): see its log above. It may need less memory "
-                "(gpu_memory_utilization, max_model_len, max_num_seqs). The same command goes on with "
-                "what is missing."
-            ) from error
-        if len(pairs) == 1:
-            logger.debug("vLLM refuses a prompt", exc_info=True)
-            problem = f"vLLM refuses the prompt: {type(error).__name__}: {error}"
-            return [ItemError(problem, fix=REFUSED)]
-        half = len(pairs) // 2
-        return _in_halves(pairs[:half], call, flag) + _in_halves(pairs[half:], call, flag)
-    if len(outputs) != len(pairs):
-        raise EngineDiedError(f"vLLM gave {len(outputs)} outputs for {len(pairs)} prompts")
-    return list(outputs)
+
+def _death(error: Exception) -> EngineDiedError:
+    return EngineDiedError(
+        f"vLLM's engine has ended ({type(error).__name__}: {error}): see its log above. It may need less "
+        "memory (gpu_memory_utilization, max_model_len, max_num_seqs). The same command "
+        "goes on with what is missing."
+    )
+
+
+# What vLLM says of a prompt that it refuses -> what helps.
+_FIXES = (
+    (
+        "may be provided in one prompt",
+        "Join clips with multi_audio=concat, windows of long ones with a larger window_s, or raise "
+        "limit_mm_per_prompt, if vLLM says that this helps. Nothing was left out.",
+    ),
+    (
+        "Failed to apply prompt replacement",
+        "The chat template leaves the sound out where vLLM gives it plain strings: add "
+        "chat_template_content_format=openai, or run without --apply_chat_template.",
+    ),
+    (
+        "context length",
+        "Raise max_model_len, or choose long_audio=uniform with max_audio_tokens. Nothing was cut.",
+    ),
+    (
+        "too short",
+        "The clip has less than a token's worth of sound for this model.",
+    ),
+)
+
+
+def _refusal(error: Exception) -> ItemError:
+    """Return the error of a prompt with its true cause: the end of the chain of exceptions."""
+    said = []
+    cause: BaseException | None = error
+    while cause is not None:
+        text = " ".join(str(cause).split())
+        if text and text not in said:
+            said.append(text if len(text) <= 400 else f"{text[:200]} ... {text[-200:]}")
+        cause = cause.__cause__
+    problem = f"vLLM refuses the prompt: {type(error).__name__}: {', because: '.join(said)}"
+    fix = next((fix for words, fix in _FIXES if words in problem), None)
+    return ItemError(
+        problem,
+        fix=fix
+        or "--model hf-audio may take it; with VLLM_LOGGING_LEVEL=DEBUG vLLM's log says more.",
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from mmaupro_ext.errors import ConfigError
@@ -13,9 +14,19 @@ from mmaupro_ext.models.engines.protocol import write_message
 from mmaupro_ext.models.engines.vllm_engine import ChatPrompt, Prompt, TextPrompt
 from mmaupro_ext.models.families import Family, find_family
 from mmaupro_ext.models.families.family import Writing
+from mmaupro_ext.models.items import Question
 
 # LLM.chat takes sounds as URLs only; a WAV of floats is what was decoded, bit for bit.
 FORM, ENCODING = "audio_url", "wav-float"
+
+
+@dataclass(frozen=True)
+class Ready:
+    """One item that can be put to vLLM."""
+
+    question: Question
+    prepared: PreparedChat
+    prompt: Prompt
 
 
 class PromptWriter:

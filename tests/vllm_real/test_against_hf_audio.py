@@ -1,0 +1,163 @@
+"""vllm-audio on a real vLLM against hf-audio: replies and log-likelihoods of one family after the other."""
+
+from __future__ import annotations
+
+import gc
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pytest
+import vllm_checkpoints
+from hf_requests import generate, score
+from vllm_real.conftest import ENGINE
+
+from mmaupro_ext.replies import parse_error
+
+
+@dataclass(frozen=True)
+class Case:
+    """One family on a tiny checkpoint.
+
+    Parameters
+    ----------
+    builder : str
+        In `tests/tiny`.
+    engine : dict
+        What it needs of vLLM.
+    several : bool
+        Whether vLLM takes several sounds a prompt of this model.
+    sees : bool
+        Whether an image is tried.
+    tolerance : float
+        Bound on differences of log-likelihoods: float32 in another order of operations.
+    """
+
+    builder: str
+    engine: dict[str, Any] = field(default_factory=dict)
+    several: bool = True
+    sees: bool = False
+    tolerance: float = 1e-3
+
+
+CASES = [
+    Case("qwen2_audio"),
+    Case("audioflamingo3", {"chat_template_content_format": "openai"}, several=False),
+]
+
+PLAIN = [
+    ("<audio>\nWhat is it?", [0]),
+    ("<audio>\nHow many?", [1]),
+    ("Hello?", []),
+    ("<audio>\nWhat happens?", [4]),
+    ("<audio><audio>\nWhich is higher?", [2, 3]),
+    ("<audio>\n<audio>\nWhich is higher?", [3, 2]),
+]
+CHATS = [("<audio>What is it?", [0]), ("<audio>How many?", [1]), ("Hello?", [])]
+CHOICES = ("A", "B is right", " the first one", "A" * 40)
+
+
+@dataclass
+class Pair:
+    """The same checkpoint under both."""
+
+    case: Case
+    ours: Any
+    local: Any
+
+    def fits(self, questions):
+        return questions if self.case.several else [q for q in questions if len(q[1]) < 2]
+
+
+@pytest.fixture(scope="module", params=CASES, ids=[case.builder for case in CASES])
+def pair(request, tmp_path_factory):
+    from mmaupro_ext.models.engines.vllm import VLLMAudioLM
+    from mmaupro_ext.models.hf.model import HFAudioLM
+
+    case = request.param
+    folder = vllm_checkpoints.build(case.builder, tmp_path_factory.mktemp(case.builder))
+    several = {} if case.several else {"long_audio": "native"}
+    ours = VLLMAudioLM(folder, **ENGINE | case.engine | several, check=False)
+    most = {"audio": 4 if case.several else 1, "image": int(case.sees)}
+    ours.engine.start(most)
+    local = HFAudioLM(folder, device="cpu", batch_size=1, **several)
+    yield Pair(case, ours, local)
+    ours.engine.llm.llm_engine.engine_core.shutdown()
+    del ours, local
+    gc.collect()
+
+
+def ask(lm, requests):
+    return lm.generate_until(requests, disable_tqdm=True)
+
+
+def whole(reply):
+    """Return a reply without a character that has not ended, which vLLM keeps back."""
+    return reply.rstrip("\N{REPLACEMENT CHARACTER}")
+
+
+def rendered(lm, text):
+    history = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": text}]
+    return lm.apply_chat_template(history)
+
+
+def both(pair, questions, clips, make, chat):
+    """Return what both say to the same questions."""
+    found = []
+    for lm in (pair.ours, pair.local):
+        requests = [
+            made
+            for text, numbers in questions
+            for made in make(
+                rendered(lm, text) if chat else text, [clips[number] for number in numbers]
+            )
+        ]
+        found.append(
+            ask(lm, requests)
+            if requests[0].request_type == "generate_until"
+            else lm.loglikelihood(requests, disable_tqdm=True)
+        )
+    return found
+
+
+@pytest.mark.parametrize("chat", [False, True])
+def test_replies_are_those_of_hf_audio(pair, clips, chat):
+    questions = pair.fits(CHATS if chat else PLAIN)
+    replies, expected = both(
+        pair, questions, clips, lambda text, paths: [generate(text, *paths)], chat
+    )
+    assert all(parse_error(reply) is None for reply in [*replies, *expected])
+    assert [whole(reply) for reply in replies] == [whole(reply) for reply in expected]
+    assert len(set(replies)) > 1
+    for (_, numbers), reply, other in zip(questions, replies, expected, strict=True):
+        if numbers:
+            assert reply.heard["audio_tokens"] == other.heard["audio_tokens"]
+
+
+@pytest.mark.parametrize("chat", [False, True])
+def test_log_likelihoods_are_those_of_hf_audio(pair, clips, chat):
+    questions = pair.fits(CHATS if chat else PLAIN)
+    found, wanted = both(
+        pair,
+        questions,
+        clips,
+        lambda text, paths: [score(text, choice, *paths) for choice in CHOICES],
+        chat,
+    )
+    values = [value for value, _ in found]
+    assert np.isfinite(values).all()
+    tolerance = pair.case.tolerance
+    assert values == pytest.approx([value for value, _ in wanted], abs=tolerance)
+    assert [greedy for _, greedy in found] == [greedy for _, greedy in wanted]
+
+
+def test_features_are_computed_by_this_package(pair):
+    assert pair.ours.get_model_info()["frontend"] == "native"
+
+
+def test_more_sounds_than_vllm_takes_are_an_error_that_says_so(pair, clips):
+    if pair.case.several:
+        return
+    (reply,) = ask(pair.ours, [generate("<audio><audio>\nWhich?", *clips[:2])])
+    assert "At most 1 audio" in parse_error(reply)["problem"]
+    assert "multi_audio=concat" in parse_error(reply)["fix"]
