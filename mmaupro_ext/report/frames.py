@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 
+from mmaupro_ext.benchmarks import MMAUPRO
 from mmaupro_ext.data import CATEGORY_BY_VALUE
 from mmaupro_ext.data.text import visible
 from mmaupro_ext.errors import ConfigError
@@ -126,7 +127,8 @@ def _load(
 ) -> dict[str, Any]:
     results_file = _results_of(path)
     try:
-        run = logged_runs.read_runs([path], accept_changed=accept_changed, data_dir=data_dir)
+        # Categories of other benchmarks bear the same names, and the paper's numbers are not theirs.
+        (run,) = logged_runs.read_all([path], None, "resps", accept_changed, data_dir, MMAUPRO)
     except ScoringError:
         if results_file is None or any(path.rglob("samples_mmaupro*.jsonl")):
             raise
