@@ -16,9 +16,9 @@ from pathlib import Path
 
 import pytest
 import yaml
-from logged_runs import DOCS, good_reply, write_run
+from logged_runs import DOCS, good_reply, line_of, write_lines, write_run
 
-from mmaupro_ext import report
+from mmaupro_ext import benchmarks, report
 from mmaupro_ext.commands import cli
 from mmaupro_ext.data import SAMPLE_DIR
 from mmaupro_ext.errors import ConfigError
@@ -96,6 +96,31 @@ def test_a_folder_without_samples_of_ours_has_its_tasks_alone(tmp_path):
     assert found.tasks.value.tolist() == [0.5]
     written = page.write(found, tmp_path / "report")
     assert "mmlu" in written["html"].read_text(encoding="utf-8")
+
+
+def test_other_benchmarks_are_reported_by_name(tmp_path):
+    from mmaupro_ext.data import load_items
+    from mmaupro_ext.data.questions import prompt
+
+    docs = load_items("mmar", sample=True)
+    stamp = "2026-01-03T10-00-00.000001"
+    for category in {doc["category"] for doc in docs}:
+        own = [doc for doc in docs if doc["category"] == category]
+        slug = benchmarks.BENCHMARKS["mmar"].by_value[category].slug
+        lines = [line_of(doc, doc["answer"]) for doc in own]
+        for line, doc in zip(lines, own, strict=True):
+            line["arguments"]["gen_args_0"]["arg_0"] = prompt(doc, "own")
+        write_lines(tmp_path / f"samples_mmar-sample_{slug}_{stamp}.jsonl", lines)
+    write_run(tmp_path, slugs=("sound",), time=stamp)
+    assert report.load(tmp_path).benchmark.name == "mmaupro"
+    found = report.load(tmp_path, benchmark="mmar")
+    assert set(found.items.category) == {doc["category"] for doc in docs}
+    assert found.items.score.mean() == 1.0
+    written = page.write(found, tmp_path / "out")
+    content = embedded(written["html"].read_text(encoding="utf-8"))
+    assert all(clip["embedded"] is not None for item in content["items"] for clip in item["clips"])
+    with pytest.raises(ConfigError, match="MMAU-Pro's table"):
+        rows.rows(found)
 
 
 def test_a_folder_of_nothing_is_refused(tmp_path):

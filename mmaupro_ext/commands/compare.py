@@ -34,6 +34,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--data-dir", metavar="DIR", help="the full dataset, as for `mmaupro score`"
     )
     parser.add_argument(
+        "--benchmark", metavar="NAME", help="which one, where the runs have replies to several"
+    )
+    parser.add_argument(
         "--accept-different",
         action="store_true",
         help="compare what both runs have, although items or prompts differ; the result says so",
@@ -46,7 +49,9 @@ def run(args: argparse.Namespace) -> int:
     from mmaupro_ext.report import comparison, frames
 
     found = comparison.compare(
-        frames.load(*args.runs, preset=args.preset, data_dir=args.data_dir),
+        frames.load(
+            *args.runs, preset=args.preset, data_dir=args.data_dir, benchmark=args.benchmark
+        ),
         accept_different=args.accept_different,
     )
     if args.json:

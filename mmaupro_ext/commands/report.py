@@ -46,6 +46,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the full dataset: for lengths, and for clips that are not where the run read them",
     )
     parser.add_argument(
+        "--benchmark", metavar="NAME", help="which one, where the runs have replies to several"
+    )
+    parser.add_argument(
         "--accept-different",
         action="store_true",
         help="compare what the runs share, although items or prompts differ; the page says so",
@@ -74,7 +77,9 @@ def run(args: argparse.Namespace) -> int:
 
     if not args.row:
         page.require_packages()
-    found = frames.load(*args.runs, preset=args.preset, data_dir=args.data_dir)
+    found = frames.load(
+        *args.runs, preset=args.preset, data_dir=args.data_dir, benchmark=args.benchmark
+    )
     if args.row:
         print(rows.rows(found, args.row))
         return 0

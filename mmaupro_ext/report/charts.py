@@ -8,7 +8,6 @@ from typing import Any
 
 import pandas as pd
 
-from mmaupro_ext.data import CATEGORY_BY_VALUE
 from mmaupro_ext.report import figures, published
 from mmaupro_ext.report.chart_parts import SCORE, Chart, Spec, dots
 from mmaupro_ext.report.comparison import OVERALL, Comparison
@@ -56,7 +55,11 @@ def draw(frames: Frames, comparisons: Sequence[Comparison] = ()) -> list[Chart]:
     if frames.items.empty:
         return []
     found = [_categories(frames), _beside_published(frames)]
-    found += [_by_group(frames, *group) for group in _GROUPS]
+    named = {group for group, _, _ in _GROUPS}
+    others = [
+        (name, f"Score by {name}", name) for name in frames.benchmark.groups if name not in named
+    ]
+    found += [_by_group(frames, *group) for group in (*_GROUPS, *others)]
     found += [_positions(frames), _seconds(frames), _skill_map(frames), _outcomes(frames)]
     found += [_differences(pair) for pair in comparisons]
     return [chart for chart in found if chart is not None]
@@ -85,9 +88,9 @@ def _strict(frames: Frames, group: str) -> pd.DataFrame:
 
 def _categories(frames: Frames) -> Chart:
     table = pd.concat([_strict(frames, "category"), _strict(frames, "overall")])
-    order = [*CATEGORY_BY_VALUE, OVERALL]
+    order = [*frames.categories, OVERALL]
     beside: list[dict[str, Any]] = []
-    if (frames.runs.dataset == "full").any():
+    if frames.is_paper:
         beside = [
             {"name": category, "system": system, "score": value}
             for system, row in published.paper().drop(columns="size").iterrows()
@@ -100,7 +103,7 @@ def _categories(frames: Frames) -> Chart:
 
 
 def _beside_published(frames: Frames) -> Chart | None:
-    if not (frames.runs.dataset == "full").any():
+    if not frames.is_paper:
         return None
     rows = [
         {"system": str(name), "score": value, "from": published.SOURCE}
@@ -321,7 +324,7 @@ def _outcomes(frames: Frames) -> Chart:
             "y": {
                 "field": "category",
                 "type": "nominal",
-                "sort": list(CATEGORY_BY_VALUE),
+                "sort": frames.categories,
                 "title": None,
                 "axis": {"labelLimit": 200},
             },
@@ -369,7 +372,7 @@ def _differences(pair: Comparison) -> Chart:
         }
         for name, entry in pair.rows.items()
     ]
-    order = [*CATEGORY_BY_VALUE, OVERALL]
+    order = list(pair.rows)[1:] + [OVERALL]
     y = {"field": "name", "type": "nominal", "sort": order, "title": None}
     spec: Spec = {
         "width": 460,

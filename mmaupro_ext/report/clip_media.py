@@ -16,7 +16,9 @@ from urllib.parse import quote
 import numpy as np
 
 from mmaupro_ext import audio
+from mmaupro_ext.benchmarks import BENCHMARKS, MMAUPRO
 from mmaupro_ext.data import SAMPLE_DIR
+from mmaupro_ext.data.locate import benchmark_folder
 from mmaupro_ext.errors import AudioError
 from mmaupro_ext.util import usable_cores
 
@@ -66,7 +68,7 @@ def media_of(
     Parameters
     ----------
     clips : sequence of mapping
-        With `name` and `file`, and `sample` where they are the embedded sample's.
+        With `name` and `file`, and `sample`, the benchmark, where they are of its generated sample.
     folder : Path
         Where the page will stand.
     data_dir : path, optional
@@ -105,8 +107,10 @@ def media_of(
 
 def _find(clip: Mapping[str, Any], data_dir: str | Path | None) -> Path | None:
     places = [clip.get("file")]
-    if clip.get("sample"):
-        places.insert(0, SAMPLE_DIR / clip["name"])
+    if clip.get("sample"):  # of which benchmark
+        ours = clip["sample"] == MMAUPRO
+        folder = SAMPLE_DIR if ours else benchmark_folder(BENCHMARKS[clip["sample"]], sample=True)
+        places.insert(0, folder / clip["name"])
     if data_dir is not None:
         places.append(Path(data_dir) / clip["name"])
     for place in places:

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 
 import pandas as pd
 
-from mmaupro_ext.data import CATEGORY_BY_VALUE, text
+from mmaupro_ext.data import text
 from mmaupro_ext.errors import ConfigError
 from mmaupro_ext.report.frames import Frames
 from mmaupro_ext.scoring.intervals import clip_clusters
@@ -104,7 +104,7 @@ def _pair(frames: Frames, first: str, second: str, accept_different: bool) -> Co
 
     everything = pd.Series(True, index=one.index)
     overall = corrected([between(everything)])[0]
-    present = [value for value in CATEGORY_BY_VALUE if (one.category == value).any()]
+    present = [value for value in frames.categories if (one.category == value).any()]
     by_category = corrected([between(one.category == value) for value in present])
     gain = two.score - one.score
     return Comparison(

@@ -10,11 +10,12 @@ from typing import Any
 
 import pandas as pd
 
-from mmaupro_ext.benchmarks import MMAUPRO
-from mmaupro_ext.data import CATEGORY_BY_VALUE
+from mmaupro_ext import benchmarks
+from mmaupro_ext.benchmarks import Benchmark
 from mmaupro_ext.data.text import visible
 from mmaupro_ext.errors import ConfigError
 from mmaupro_ext.offline import logged_runs, rescoring
+from mmaupro_ext.offline.logged_files import logged_files
 from mmaupro_ext.offline.logged_items import Item
 from mmaupro_ext.offline.logged_runs import Run
 from mmaupro_ext.scoring import presets
@@ -32,8 +33,8 @@ class Frames:
     Attributes
     ----------
     runs : pandas.DataFrame
-        Index `run`, a short name; model, dataset, asks_for, items, time, identity, command, versions,
-        minutes and what the run says of itself.
+        Index `run`, a short name; model, benchmark, dataset, asks_for, items, time, identity, versions, and
+        what else the run says of itself.
     items : pandas.DataFrame
         One row an item of a run: `run`, `id`, `category`, `kind`, the question with its choices and
         answer, `reply`, `finish`, `status`, `score` (0 to 1, NaN where unscored), `evidence` (the words
@@ -46,8 +47,8 @@ class Frames:
         One row a group: `run`, `preset`, `group` ("overall", "category", "perceptual_skills", …), `name`,
         `items`, `scored`, `score`, `low`, `high` (per cent; the interval is 95 %).
     tasks : pandas.DataFrame
-        One row a metric of each other task of lm_eval in the same results file: `run`, `task`, `alias`,
-        `metric`, `value`, `stderr`, `items`, `is_group`.
+        One row a metric of each other task of lm_eval (other benchmarks too) in the same results file:
+        `run`, `task`, `alias`, `metric`, `value`, `stderr`, `items`, `is_group`.
     """
 
     runs: pd.DataFrame
@@ -56,11 +57,29 @@ class Frames:
     scores: pd.DataFrame
     tasks: pd.DataFrame
 
+    @property
+    def benchmark(self) -> Benchmark:
+        """What all runs were asked; MMAU-Pro where none has samples of ours."""
+        asked = [name for name in self.runs.benchmark if name]
+        return benchmarks.BENCHMARKS[asked[0] if asked else benchmarks.MMAUPRO]
+
+    @property
+    def categories(self) -> list[str]:
+        """The benchmark's categories in its order, as `items.category` has them."""
+        return list(self.benchmark.by_value)
+
+    @property
+    def is_paper(self) -> bool:
+        """Whether a run is of MMAU-Pro itself, so that published scores may stand beside it."""
+        full = (self.runs.dataset == "full").any()
+        return bool(full) and self.benchmark.name == benchmarks.MMAUPRO
+
 
 def load(
     *paths: str | Path,
     preset: str = STRICT,
     data_dir: str | Path | None = None,
+    benchmark: str | None = None,
     accept_changed: bool = True,
 ) -> Frames:
     """Load runs that lm_eval logged, each scored under a preset that needs no other model.
@@ -75,6 +94,10 @@ def load(
         from the files that `mmaupro score` left beside the run, where they are of the same replies.
     data_dir : path, optional
         Folder of the full dataset, for measured lengths.
+    benchmark : str, optional
+        Which of the benchmarks, where a folder has replies to several; by default the first of
+        `benchmarks.BENCHMARKS` that every folder with samples has. Of the others, what lm_eval's table
+        says stands in `tasks`.
     accept_changed : bool
         Whether partial runs are loaded; what deviates stands in `runs`.
 
@@ -94,8 +117,10 @@ def load(
     """
     if not paths:
         raise ConfigError("name at least one folder of results")
-    resolved = presets.resolve(preset, [])
-    parts = [_load(Path(path), resolved, data_dir, accept_changed) for path in paths]
+    folders = [Path(path) for path in paths]
+    wanted = benchmark or _shared_benchmark(folders)
+    resolved = presets.resolve(preset, [], wanted)
+    parts = [_load(path, wanted, resolved, data_dir, accept_changed) for path in folders]
     names = _short_names([part["about"]["model"] for part in parts])
     for part, name in zip(parts, names, strict=True):
         for rows in (part["items"], part["clips"], part["scores"], part["tasks"]):
@@ -122,32 +147,68 @@ def _short_names(models: Sequence[str]) -> list[str]:
 # --- one run --------------------------------------------------------------------------------------
 
 
+def _shared_benchmark(folders: Sequence[Path]) -> str:
+    """Return the first benchmark to which every folder that has samples of ours has replies."""
+    answered = []
+    for folder in filter(_has_samples, folders):
+        answered.append({file.asked.benchmark for file in logged_files([folder], None, [])})
+    for name in benchmarks.BENCHMARKS:
+        if answered and all(name in found for found in answered):
+            return name
+    if answered:
+        shown = "; ".join(
+            f"{f}: {', '.join(sorted(a))}" for f, a in zip(folders, answered, strict=False)
+        )
+        raise ConfigError(
+            f"these runs have no benchmark in common ({shown}). Report each by itself"
+        )
+    return benchmarks.MMAUPRO
+
+
+def _has_samples(path: Path) -> bool:
+    files = [path] if path.is_file() else [*path.glob("samples_*"), *path.glob("*/samples_*")]
+    return any(_asked(file) for file in files)
+
+
+def _asked(file: Path) -> bool:
+    task = file.name.removeprefix("samples_").rpartition("_")[0]
+    return benchmarks.parse_task(task) is not None
+
+
 def _load(
-    path: Path, preset: presets.Preset, data_dir: str | Path | None, accept_changed: bool
+    path: Path,
+    benchmark: str,
+    preset: presets.Preset,
+    data_dir: str | Path | None,
+    accept_changed: bool,
 ) -> dict[str, Any]:
     results_file = _results_of(path)
-    try:
-        # Categories of other benchmarks bear the same names, and the paper's numbers are not theirs.
-        (run,) = logged_runs.read_all([path], None, "resps", accept_changed, data_dir, MMAUPRO)
-    except ScoringError:
-        if results_file is None or any(path.rglob("samples_mmaupro*.jsonl")):
-            raise
+    if results_file is not None and not _has_samples(path):
         results = _read_json(results_file)
         about = _about(None, results, results_file)
-        return {"about": about, "items": [], "clips": [], "scores": [], "tasks": _tasks(results)}
+        return {
+            "about": about,
+            "items": [],
+            "clips": [],
+            "scores": [],
+            "tasks": _tasks(results, ""),
+        }
+    (run,) = logged_runs.read_all(
+        [path], accept_changed=accept_changed, data_dir=data_dir, only=benchmark
+    )
     results_file = run.files[0].parent / f"results_{run.times[-1]}.json"
     results = _read_json(results_file) if results_file.is_file() else {}
     verdicts, result = rescoring.score_run(run, preset, data_dir=data_dir)
-    seconds = logged_runs.clip_seconds(run.dataset, data_dir)
-    scores = list(_scores(result))
+    seconds = logged_runs.clip_seconds(run.dataset, data_dir, run.name)
+    scores = list(_scores(result, run.benchmark))
     for other in _scored_before(run, result):
-        scores += _scores(other)
+        scores += _scores(other, run.benchmark)
     return {
         "about": _about(run, results, results_file),
         "items": list(_items(run, verdicts, preset, seconds)),
         "clips": [row for item in run.items for row in _clips(item, seconds)],
         "scores": scores,
-        "tasks": _tasks(results),
+        "tasks": _tasks(results, run.name),
     }
 
 
@@ -184,6 +245,7 @@ def _about(run: Run | None, results: Mapping[str, Any], file: Path) -> dict[str,
         "model": visible(str(model)),
         "model_class": config.get("model"),
         "model_args": config.get("model_args") or {},
+        "benchmark": run.name if run else None,
         "dataset": run.dataset if run else None,
         "asks_for": run.asks_for if run else None,
         "items": len(run.items) if run else 0,
@@ -241,6 +303,7 @@ def _items(
             "audio_tokens": heard.get("audio_tokens"),
             "length_type": doc.get("length_type"),
             "sub_category": doc.get("sub-cat"),
+            "attributes": doc.get("attributes") or {},
             "perceptual_skills": doc.get("perceptual_skills") or [],
             "reasoning_skills": doc.get("reasoning_skills") or [],
             "task_identifier": doc.get("task_identifier"),
@@ -278,7 +341,7 @@ def _clips(item: Item, seconds: Mapping[str, float]) -> list[dict[str, Any]]:
 _KEPT = ("items", "scored", "score", "low", "high", "served", "served_score", "marked", "counts")
 
 
-def _scores(result: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+def _scores(result: Mapping[str, Any], benchmark: Benchmark) -> Iterator[dict[str, Any]]:
     preset = result["label"]
     overall = result["overall"]
     yield {
@@ -290,7 +353,7 @@ def _scores(result: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         "label": overall["label"],
         **{key: overall.get(key) for key in ("items", "low", "high", "served_score", "marked")},
     }
-    for name in CATEGORY_BY_VALUE:
+    for name in benchmark.by_value:
         if name in result["categories"]:
             entry = result["categories"][name]
             values = {key: entry.get(key) for key in _KEPT}
@@ -313,13 +376,16 @@ def _scored_before(run: Run, result: Mapping[str, Any]) -> Iterator[dict[str, An
     yield from newest.values()
 
 
-def _tasks(results: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return the scores that lm_eval gave to tasks that are not ours: text and pictures."""
+def _tasks(results: Mapping[str, Any], benchmark: str) -> list[dict[str, Any]]:
+    """Return the scores that lm_eval gave to other tasks than those of a benchmark: text, pictures."""
     rows = []
     groups = results.get("groups") or {}
     for task, values in {**(results.get("results") or {}), **groups}.items():
-        if task.startswith("mmaupro"):
-            continue
+        asked = benchmarks.parse_task(task)
+        if asked is not None and (
+            asked.benchmark == benchmark or (asked.part and task not in groups)
+        ):
+            continue  # shown above, or a leaf of a benchmark whose row stands there
         for key, value in values.items():
             metric, _, filtered = key.partition(",")
             if not filtered or metric.endswith("_stderr") or not isinstance(value, (int, float)):

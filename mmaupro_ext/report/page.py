@@ -252,7 +252,13 @@ def _media(
         key = (sample, row["name"])
         if key not in numbers:
             numbers[key] = len(asked)
-            asked.append({"name": row["name"], "file": row["file"], "sample": sample})
+            asked.append(
+                {
+                    "name": row["name"],
+                    "file": row["file"],
+                    "sample": frames.benchmark.name if sample else None,
+                }
+            )
         of_clip[row["run"], row["id"], row["position"]] = numbers[key]
     return of_clip, media_of(asked, folder.resolve(), data_dir, waves)
 

@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from mmaupro_ext import __version__
-from mmaupro_ext.data import CATEGORY_BY_VALUE, text
+from mmaupro_ext.data import text
 from mmaupro_ext.report import charts, published
 from mmaupro_ext.report.after_run import footnotes
 from mmaupro_ext.report.chart_parts import Chart
@@ -44,7 +44,7 @@ def context_of(
         for note in run["warnings"]
     ]
     return {
-        "title": "MMAU-Pro: " + ", ".join(run["name"] for run in runs),
+        "title": f"{frames.benchmark.title}: " + ", ".join(run["name"] for run in runs),
         "version": __version__,
         "runs": runs,
         "warnings": [
@@ -54,7 +54,7 @@ def context_of(
         "headline": _headline(frames),
         "other_tasks": _other_tasks(frames),
         "comparisons": [_pair(pair) for pair in comparisons],
-        "published": _published() if (frames.runs.dataset == "full").any() else None,
+        "published": _published() if frames.is_paper else None,
         "happened": _happened(frames),
         "charts": figures,
     }
@@ -63,9 +63,9 @@ def context_of(
 def _run(frames: Frames, name: str) -> Context:
     about = frames.runs.loc[name]
     identity = about.identity or {}
-    dataset = {"full": "MMAU-Pro", "sample": "the embedded sample"}.get(
-        about.dataset, "other tasks only"
-    )
+    title = frames.benchmark.title
+    named = {"full": title, "sample": f"the generated sample of {title}"}
+    dataset = named.get(about.dataset, "other tasks only")
     warnings = [
         note.removeprefix("NOTE: ") for note in footnotes({"config": about.config, "configs": {}})
     ]
@@ -75,7 +75,7 @@ def _run(frames: Frames, name: str) -> Context:
             + (f"; and {len(about.deviations) - 1} more" if len(about.deviations) > 1 else "")
         )
     if about.dataset == "sample":
-        warnings.append("the sample is synthetic: its scores say nothing about MMAU-Pro")
+        warnings.append(f"the sample is synthetic: its scores say nothing about {title}")
     details = {
         key: about[key]
         for key in (
@@ -135,7 +135,7 @@ def _headline(frames: Frames) -> Context:
     others = [preset for preset in presets if preset not in base]
     columns = ["strict" if base == ["strict"] else base[0], *others, "parsed", "errored", "items"]
     rows, remarks = [], []
-    for name in [*CATEGORY_BY_VALUE, OVERALL]:
+    for name in [*frames.categories, OVERALL]:
         group = OVERALL if name == OVERALL else "category"
         chosen = scores[(scores.group == group) & (scores["name"] == name)]
         if chosen.empty:

@@ -7,6 +7,7 @@ import io
 from collections.abc import Sequence
 from typing import Any
 
+from mmaupro_ext.benchmarks import MMAUPRO
 from mmaupro_ext.errors import ConfigError
 from mmaupro_ext.report import published
 from mmaupro_ext.report.comparison import OVERALL
@@ -43,6 +44,11 @@ def rows(frames: Frames, notation: str = "markdown") -> str:
         When there is no such notation, or nothing was scored.
     """
     require_choice("notation", notation, FORMATS)
+    if frames.benchmark.name != MMAUPRO:
+        raise ConfigError(
+            f"--row is the row of MMAU-Pro's table; these runs are of {frames.benchmark.title}. Its "
+            "scores are in scores.csv of the report"
+        )
     found = [
         _row(frames, run, preset)
         for run in frames.runs.index
