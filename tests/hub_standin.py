@@ -90,9 +90,16 @@ class File:
 class StandInHub:
     """The two servers. Use it as a context manager; `endpoint` is the hub's base URL."""
 
-    def __init__(self, files: dict[str, File], token: str | None = None) -> None:
-        self.files, self.token = files, token
-        self.commit = COMMIT
+    def __init__(
+        self,
+        files: dict[str, File],
+        token: str | None = None,
+        repo: str = REPO,
+        commit: str = COMMIT,
+    ) -> None:
+        self.files, self.token, self.repo = files, token, repo
+        self.commit = commit
+        self.raw: dict[str, File] = {}  # of another host, as GitHub serves them: by path
         self.branches = {"main": COMMIT}
         self.log: list[Request] = []
         self.fault: Callable[[Request], Fault | None] = lambda request: None
@@ -165,7 +172,7 @@ class _Handler(BaseHTTPRequestHandler):
         """Keep the test output quiet."""
 
     def request_for(self, role: str, name: str) -> Request:
-        file = self.hub.files.get(name)
+        file = self.hub.files.get(name) or self.hub.raw.get(name)
         size = file.size if file else 0
         found = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
         start, stop = 0, size
@@ -242,7 +249,7 @@ class _Hub(_Handler):
         elif resolve:
             repo, revision, name = resolve[1], resolve[2], resolve[3]
         else:
-            self.answer(404)
+            self.raw(path.lstrip("/"))
             return
         request = self.request_for("api" if api else "resolve", name)
         fault = self.hub.note(request)
@@ -252,7 +259,7 @@ class _Hub(_Handler):
         if hub.token is not None and request.authorization != f"Bearer {hub.token}":
             self.answer(401, b"", {"X-Error-Code": "RepoNotFound"})
             return
-        if repo != REPO:
+        if repo != self.hub.repo:
             self.answer(404, b"", {"X-Error-Code": "RepoNotFound"})
             return
         commit = hub.branches.get(revision, revision)
@@ -281,6 +288,16 @@ class _Hub(_Handler):
             },
         )
 
+    def raw(self, name: str) -> None:
+        request = self.request_for("raw", name)
+        fault = self.hub.note(request)
+        if self.refuse(fault):
+            return
+        if name not in self.hub.raw:
+            self.answer(404)
+            return
+        self.serve(self.hub.raw[name], request, fault, "raw-etag")
+
     def _info(self) -> bytes:
         siblings = []
         for name, file in self.hub.files.items():
@@ -290,7 +307,7 @@ class _Hub(_Handler):
             siblings.append(entry)
         info = {
             "_id": "0",
-            "id": REPO,
+            "id": self.hub.repo,
             "sha": self.hub.commit,
             "private": False,
             "gated": False,

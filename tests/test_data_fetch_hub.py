@@ -29,7 +29,8 @@ from hub_standin import COMMIT, REPO, Fault, File, StandInHub
 from hub_standin import Request as Asked
 
 import fullsize
-from mmaupro_ext.data import archive, fetching
+from mmaupro_ext.benchmarks import BENCHMARKS, MMAUPRO
+from mmaupro_ext.data import archive, fetch_state, fetching
 from mmaupro_ext.data import hub as remote
 from mmaupro_ext.data.fetch import fetch
 from mmaupro_ext.data.fetch_request import Request
@@ -68,7 +69,7 @@ class Run:
     def __call__(self, criteria: Criteria | None = None, **options: object) -> bool:
         self.lines.clear()
         settings = {"endpoint": self.hub.endpoint, "say": self.lines.append, **QUICK}
-        return fetch(Request(self.root, criteria or Criteria(), **(settings | options)))
+        return fetch(Request(self.root, criteria=criteria or Criteria(), **(settings | options)))
 
     @property
     def said(self) -> str:
@@ -229,7 +230,7 @@ def test_the_licence_is_the_one_that_the_card_states(run: Run) -> None:
 
 def test_differences_from_the_reported_archive_are_said(run: Run, dataset: Dataset) -> None:
     run(Criteria(limit=12))
-    assert f"data.zip has {len(dataset.archive):,} bytes" in run.said
+    assert f"note: data.zip is {len(dataset.archive)} here" in run.said
 
 
 # Faults of the network
@@ -266,7 +267,7 @@ def test_the_host_gets_the_pause_that_it_asks_for(run: Run, hub: StandInHub, for
 
 def test_a_pause_holds_for_every_connection(hub: StandInHub) -> None:
     said: list[str] = []
-    host = Hub(Request(Path(), endpoint=hub.endpoint), said.append)
+    host = Hub(Request(Path(), endpoint=hub.endpoint), BENCHMARKS[MMAUPRO].files[0], said.append)
     host.pause(0.3, "the host answered 429")
     host.pause(0.1, "a shorter one does not shorten it")
     asked = time.monotonic()
@@ -658,7 +659,7 @@ def test_too_little_room_is_said_before_the_first_clip(
     class Usage:
         free = 17 << 20
 
-    monkeypatch.setattr(fetching.shutil, "disk_usage", lambda path: Usage)
+    monkeypatch.setattr(fetch_state.shutil, "disk_usage", lambda path: Usage)
     with pytest.raises(DataError, match=r"17\.8 MB free, and the clips need .* fetch a part"):
         run()
     assert folder_clips(run.root) == {}

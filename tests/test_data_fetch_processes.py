@@ -6,6 +6,7 @@ import argparse
 import errno
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
+from benchmark_releases import NAMES, Release, released
 from hub_dataset import Dataset, folder_clips, make_dataset
 from hub_standin import Fault, StandInHub
 from hub_standin import Request as Asked
@@ -70,8 +72,8 @@ class Command:
             text=True,
         )
 
-    def run(self, *options: str, **environment: str) -> tuple[int, str]:
-        process = self.start(*options, **environment)
+    def run(self, *options: str, before: str = "", **environment: str) -> tuple[int, str]:
+        process = self.start(*options, before=before, **environment)
         output, _ = process.communicate(timeout=60)
         return process.returncode, output
 
@@ -106,7 +108,7 @@ def whole(root: Path, dataset: Dataset) -> bool:
     return folder_clips(root) == dict(sorted(dataset.clips.items()))
 
 
-def kill_at_byte(command: Command, limit: int, *options: str) -> int:
+def kill_at_byte(command: Command, limit: int, *options: str, before: str = "") -> int:
     started = threading.Event()
     holder: list[subprocess.Popen[str]] = []
 
@@ -116,7 +118,7 @@ def kill_at_byte(command: Command, limit: int, *options: str) -> int:
         holder[0].wait()
 
     at_byte(command.hub, limit, kill)
-    holder.append(command.start(*options))
+    holder.append(command.start(*options, before=before))
     started.set()
     holder[0].communicate(timeout=60)
     return holder[0].returncode
@@ -153,6 +155,81 @@ def finished_clips(root: Path) -> dict[str, bytes]:
     """Return the clips of a folder without the unfinished ones that a kill left."""
     found = folder_clips(root)
     return {name: found[name] for name in found if not name.endswith(".mmaupro-part")}
+
+
+def described_so(release: Release, hub: StandInHub) -> str:
+    """Return what a process must do first so that a benchmark's description fits a made-up release."""
+    return (
+        "from dataclasses import replace\n"
+        "from mmaupro_ext.benchmarks import BENCHMARKS, File\n"
+        "from mmaupro_ext.data import github\n"
+        f"github.GITHUB = {hub.endpoint!r}\n"
+        f"name = {release.benchmark.name!r}\n"
+        f"BENCHMARKS[name] = replace(BENCHMARKS[name], files={release.benchmark.files!r})\n"
+    )
+
+
+KILLED_AFTER_FIVE_CLIPS = """
+import os
+from mmaupro_ext.data import fetch_files
+put, count = fetch_files.put_in_place, []
+def put_five(*args):
+    count.append(args)
+    if len(count) == 6:
+        os.kill(os.getpid(), signal.SIGKILL)
+    put(*args)
+fetch_files.put_in_place = put_five
+"""
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_whole_files_killed_on_their_way_and_unpacking_resume_to_the_same_bytes(
+    name: str, tmp_path: Path
+) -> None:
+    release = released(name, longest=150_000)
+    with release.hub() as hub:
+        command, before = Command(hub, tmp_path / name), described_so(release, hub)
+        assert kill_at_byte(command, 300_000, name, before=before) == -signal.SIGKILL
+        state = command.root / ".mmaupro-fetch"
+        (part,) = [path for path in state.glob("*.*") if path.name in map_names(release)]
+        assert 0 < part.stat().st_size < hub.files[map_names(release)[part.name]].size
+        assert folder_clips(command.root) == {}
+        hub.fault = lambda request: None
+        hub.log.clear()
+        have = part.stat().st_size
+        killed = command.start(name, before=before + KILLED_AFTER_FIVE_CLIPS)
+        killed.communicate(timeout=60)
+        assert killed.returncode == -signal.SIGKILL
+        assert hub.asked("storage")[0].start == have, "it goes on at the byte where it was"
+        clips = folder_clips(command.root)
+        assert len(clips) == 5
+        assert all(release.clips[clip] == content for clip, content in clips.items())
+        assert not (command.root / "rows.jsonl").exists()
+        status, output = command.run(name, before=before)
+        assert status == 0, output
+        assert folder_clips(command.root) == dict(sorted(release.clips.items()))
+        assert hub.bytes_asked(part.name) <= hub.files[map_names(release)[part.name]].size
+
+
+def map_names(release: Release) -> dict[str, str]:
+    """Return the paths of a release's files by their names."""
+    return {Path(path).name: path for path in release.files}
+
+
+def test_ctrl_c_keeps_the_part_of_a_whole_file(tmp_path: Path) -> None:
+    release = released("mmar", longest=150_000)
+    with release.hub() as hub:
+        command, before = Command(hub, tmp_path / "mmar"), described_so(release, hub)
+        holder: list[subprocess.Popen[str]] = []
+        at_byte(hub, 500_000, lambda: holder[0].send_signal(signal.SIGINT))
+        holder.append(command.start("mmar", before=before))
+        output, _ = holder[0].communicate(timeout=60)
+        assert holder[0].returncode == 130, output
+        assert re.search(r"[\d.]+ kB of mmar-audio.tar.gz are kept. The same command", output)
+        assert "Traceback" not in output
+        hub.fault = lambda request: None
+        assert command.run("mmar", before=before)[0] == 0
+        assert folder_clips(command.root) == dict(sorted(release.clips.items()))
 
 
 def test_ctrl_c_says_what_is_kept_and_the_same_command_goes_on(
@@ -290,8 +367,9 @@ def test_a_folder_without_the_right_to_write_is_told_before_any_download(
     before = (
         "import os\n"
         "import mmaupro_ext.data.fetching\n"
-        "from mmaupro_ext.data import fetch_request, hub\n"
-        "hub.Hub(fetch_request.Request(None), print)\n"
+        "from mmaupro_ext.data import fetch_files, fetch_request, hub\n"
+        "request = fetch_request.Request(None)\n"
+        "hub.Hub(request, request.benchmark.files[0], print)\n"
         "if os.geteuid() == 0: os.setuid(65534)"
     )
     process = command.start(before=before, HF_HUB_DISABLE_IMPLICIT_TOKEN="1")

@@ -43,7 +43,7 @@ class RowError(ValueError):
 
 @dataclass(frozen=True)
 class File:
-    """A file of the release.
+    """A file of the release, or several of one kind.
 
     Parameters
     ----------
@@ -54,13 +54,14 @@ class File:
     revision : str
         Commit.
     path : str
-        Within the repository.
+        Within the repository; of several files a pattern (`fnmatch`).
     holds : {"rows", "clips", "both"}
         What it is needed for.
     bytes : int or None
-        Its size; None where nobody states it.
-    sha256 : str or None
-        In hexadecimal digits; None where nobody states it.
+        Its size, or their sum; None where nobody states it.
+    digest : str or None
+        In hexadecimal digits: a sha256 (64), or the id that git gives its content (40). None where nobody
+        states it.
     """
 
     host: str
@@ -69,7 +70,7 @@ class File:
     path: str
     holds: str
     bytes: int | None = None
-    sha256: str | None = None
+    digest: str | None = None
 
 
 @dataclass(frozen=True)

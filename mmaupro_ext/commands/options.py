@@ -6,9 +6,22 @@ import argparse
 import json
 from typing import Any
 
+from mmaupro_ext.benchmarks import BENCHMARKS, MMAUPRO
 from mmaupro_ext.data.text import visible_json
 from mmaupro_ext.errors import ConfigError
 from mmaupro_ext.util import write_json
+
+
+def add_benchmark_argument(parser: argparse.ArgumentParser) -> None:
+    """Add the positional argument that names a benchmark; MMAU-Pro by default."""
+    parser.add_argument(
+        "benchmark",
+        nargs="?",
+        choices=list(BENCHMARKS),
+        default=MMAUPRO,
+        metavar="BENCHMARK",
+        help=f"{', '.join(BENCHMARKS)} (default: %(default)s)",
+    )
 
 
 def add_dataset_arguments(parser: argparse.ArgumentParser) -> None:

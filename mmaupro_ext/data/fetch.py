@@ -1,17 +1,21 @@
-"""Fetch MMAU-Pro, whole or in part: what `mmaupro data fetch` does, as a function.
+"""Fetch a benchmark: what `mmaupro data fetch` does, as a function.
 
-The dataset is one small parquet and one zip of 47.5 GB, which is never on disk: its table of contents
+MMAU-Pro is one small parquet and one zip of 47.5 GB, which is never on disk: its table of contents
 is read first, then its members by ranges over several connections, neighbours with one request, and
-each one is unpacked, checked and moved into place on its own. So a part of the dataset costs only that
-part, no space is needed twice, and whatever stops the fetch, the clips that are there stay and the
-next one goes on with the others.
+each one is unpacked, checked and moved into place on its own (`fetching`). So a part of the dataset
+costs only that part, no space is needed twice, and whatever stops the fetch, the clips that are there
+stay and the next one goes on with the others.
+
+The others come in files that can be checked as wholes only: parquet with the clips inside, tar.gz
+(`fetch_files`). A file goes on at the byte where it broke off; when all of it is right its clips are
+unpacked, and it is deleted.
 
 What is where in the folder:
 
-* `test.parquet`, always whole;
+* `test.parquet` of MMAU-Pro, `rows.jsonl` of the others: always all rows;
 * `data/`, the clips; names that end in `.mmaupro-part` are unfinished;
 * `selection.json`, only when the folder does not hold everything (see `selection`);
-* `.mmaupro-fetch/`, what was finished, and the lock of a running fetch.
+* `.mmaupro-fetch/`, what was finished, files on their way, and the lock of a running fetch.
 """
 
 from __future__ import annotations
@@ -46,16 +50,16 @@ def fetch(request: Request) -> bool:
     # Libraries that take a second to import, which the help of a command need not cost.
     from tqdm import tqdm
 
+    from mmaupro_ext.data.fetch_files import FetchFiles
     from mmaupro_ext.data.fetch_state import only_one
     from mmaupro_ext.data.fetching import Fetch
-    from mmaupro_ext.data.hub import Hub
 
     def say(line: str) -> None:
         with tqdm.external_write_mode():  # above the bar
             request.say(visible(line))
 
-    work = Fetch(request, Hub(request, say), say)
-    work.introduce()
+    described = request.benchmark.read_row is not None
+    work = FetchFiles(request, say) if described else Fetch(request, say)
     if request.dry_run:
         return work.dry_run()
     with only_one(request.root):

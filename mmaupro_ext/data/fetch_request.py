@@ -7,16 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from mmaupro_ext.benchmarks import BENCHMARKS, MMAUPRO, Benchmark
 from mmaupro_ext.data.selection import Criteria
-
-REPO = "gamma-lab-umd/MMAU-Pro"
-
-# Stated by programs of others that fetched the dataset; not read from the host by us. A difference
-# is reported and does not stop the fetch, because the host is the better witness.
-PINNED_REVISION = "b8516c217464d53be36d6dc334fda3cd578ed103"
-REPORTED_ARCHIVE = (
-    "47,506,239,410 bytes, sha256 8fab3e820b27bf7f239ae74a45a1085f1364b6971a7b5ac53f220d091b9b111c"
-)
 
 
 @dataclass(frozen=True)
@@ -27,10 +19,12 @@ class Request:
     ----------
     root : pathlib.Path
         The folder.
+    benchmark : Benchmark
+        Whose data.
     criteria : Criteria
         What to fetch.
-    repo, revision : str
-        From where: `owner/name`, and a commit, branch or tag.
+    repo, revision : str, optional
+        From where: `owner/name`, and a commit, branch or tag. As the description says when left out.
     endpoint : str, optional
         Base URL of the hub; `HF_ENDPOINT` or the public hub by default.
     jobs : int
@@ -46,9 +40,10 @@ class Request:
     """
 
     root: Path
+    benchmark: Benchmark = BENCHMARKS[MMAUPRO]
     criteria: Criteria = field(default_factory=Criteria)
-    repo: str = REPO
-    revision: str = PINNED_REVISION
+    repo: str | None = None
+    revision: str | None = None
     endpoint: str | None = None
     jobs: int = 4
     retries: int = 8

@@ -8,27 +8,28 @@ fetch, the next one goes on from there.
 from __future__ import annotations
 
 import contextlib
-import os
-import shutil
-import sys
-import threading
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
-from itertools import chain
 from typing import TYPE_CHECKING
-
-from tqdm import tqdm
 
 from mmaupro_ext import fan_out
 from mmaupro_ext.data import archive as zips
 from mmaupro_ext.data import selection as choice
-from mmaupro_ext.data.fetch_request import PINNED_REVISION, REPO, REPORTED_ARCHIVE
-from mmaupro_ext.data.fetch_state import STATE_FOLDER, Journal, disk_errors
-from mmaupro_ext.data.hub import ATTEMPTS, Hub, is_content, sha256_of
+from mmaupro_ext.data.fetch_state import (
+    MARGIN,
+    Journal,
+    disk_errors,
+    has_size,
+    progress,
+    put_in_place,
+    require_space,
+    space,
+    sweep,
+)
+from mmaupro_ext.data.hub import ATTEMPTS, Hub
 from mmaupro_ext.data.locate import ARCHIVE, AUDIO_FOLDER, PARQUET
-from mmaupro_ext.data.safe import stat_clip, stay_inside
 from mmaupro_ext.data.schema import LoadReport
 from mmaupro_ext.data.table import read_documents
 from mmaupro_ext.data.text import size as readable
@@ -38,36 +39,26 @@ from mmaupro_ext.util import write_atomically
 if TYPE_CHECKING:
     from mmaupro_ext.data.fetch_request import Request
 
-PART_SUFFIX = ".mmaupro-part"  # of clips that are still being written
 # Bytes at the archive's end that are read for its directory; the released one takes half a MiB.
 _TAILS = (1 << 20, 64 << 20)
 _SMALL_GAP = 256 << 10  # bytes; to read and drop them costs less than another request
 _BLOCK = 4096  # bytes; what a file system rounds a file's size up to
-_MARGIN = 16 << 20  # bytes of free space beyond the clips: parquet, journal, folders
 
 
 class Fetch:
     """One fetch into one folder."""
 
-    def __init__(self, request: Request, hub: Hub, say: Callable[[str], None]) -> None:
-        self.request, self.hub, self.say, self.root = request, hub, say, request.root
-        self.archive = hub.file(ARCHIVE)
+    def __init__(self, request: Request, say: Callable[[str], None]) -> None:
+        self.request, self.say, self.root = request, say, request.root
+        rows, clips = request.benchmark.files
+        self.hub = Hub(request, rows, say)
+        (self.archive,) = self.hub.introduce(clips)
         self._added: list[int] = []  # bytes of each clip of this run
-
-    def introduce(self) -> None:
-        """Say what the host has, and where that differs from what others reported."""
-        hub, size = self.hub, self.archive.size or 0
-        self.say(f"{hub.repo} at {hub.commit}: {ARCHIVE} has {readable(size)}")
-        if isinstance(hub.licence, str):
-            self.say(f"licence, as its dataset card states: {hub.licence}")
-        what = f"{size:,} bytes, sha256 {sha256_of(self.archive)}"
-        if (hub.repo, hub.commit) == (REPO, PINNED_REVISION) and what != REPORTED_ARCHIVE:
-            self.say(f"note: {ARCHIVE} has {what}; others reported {REPORTED_ARCHIVE}. Report it.")
 
     def dry_run(self) -> bool:
         """Say what a fetch would do, write nothing, and return whether there is enough space for it."""
         self._plan(self._parquet())
-        todo = [member for member in self.wanted if not self._has_size(member)]
+        todo = [member for member in self.wanted if not self._is_there(member)]
         counts = Counter(doc["category"] for doc in self.asked)
         self.say(f"selection: {self.request.criteria.describe()}")
         self.say("items: " + ", ".join(f"{name} {count}" for name, count in counts.items()))
@@ -75,16 +66,18 @@ class Fetch:
         amount, size = sum(m.stop - m.start for m in todo), sum(m.size for m in todo)
         self.say(f"clips: {there}; to download: {readable(amount)}; on disk: {readable(size)} more")
         self._report_absent()
-        self.say("dry run: nothing was written")
-        return self._space(todo, enough=False)
+        enough, clause = space(self.root, _on_disk(todo))
+        self.say(f"{clause}\ndry run: nothing was written")
+        return enough
 
     def run(self) -> bool:
         """Fetch, and return whether everything that was asked for is there."""
         with disk_errors(self.root):
-            self.journal = Journal(self.root, self.hub.origin(PARQUET, ARCHIVE))
+            files = [self.hub.file(PARQUET), self.archive]
+            self.journal = Journal(self.root, self.hub.origin(files))
         try:
             with disk_errors(self.root):
-                self._sweep()
+                sweep(self.root, PARQUET, choice.SELECTION_FILE)
                 content = self._parquet()
                 if not (self.root / PARQUET).is_file():
                     write_atomically(self.root / PARQUET, content)
@@ -92,7 +85,7 @@ class Fetch:
             todo = self._check_present()
             with disk_errors(self.root):
                 (self.root / AUDIO_FOLDER).mkdir(exist_ok=True)
-                self._space(todo, enough=True)
+                require_space(self.root, _on_disk(todo), ", or fetch a part (--category, --limit)")
                 if not self.was_complete:
                     choice.write_selection(self.root, self.selection)
             return self._conclude(self._download(todo) if todo else {})
@@ -105,23 +98,8 @@ class Fetch:
                 self.say(kept)
             raise
 
-    def _sweep(self) -> None:
-        """Delete what an interrupted fetch left half written."""
-        left = [self.root.glob(f".{name}.*.part") for name in (PARQUET, choice.SELECTION_FILE)]
-        left += [(self.root / STATE_FOLDER).glob(".*.part")]
-        for path in chain(*left, (self.root / AUDIO_FOLDER).rglob(f".*{PART_SUFFIX}")):
-            path.unlink(missing_ok=True)
-
     def _parquet(self) -> bytes:
-        """Return the bytes of test.parquet, from the folder when they are those of the commit."""
-        path, file = self.root / PARQUET, self.hub.file(PARQUET)
-        if not path.is_file():
-            return self.hub.content(file, largest=256 << 20)
-        content = path.read_bytes()
-        if not is_content(content, file):
-            fix = "Move it away to have it fetched, or name another folder with --to."
-            raise DataError(f"{path} is not that of {self.hub.repo} at {self.hub.commit}. {fix}")
-        return content
+        return self.hub.content(self.hub.file(PARQUET), 256 << 20, self.root / PARQUET)
 
     def _plan(self, content: bytes) -> None:
         """Compare what is asked for with what the archive and the folder hold."""
@@ -140,7 +118,7 @@ class Fetch:
         # A folder without selection.json that has every clip is a whole dataset, also when it was
         # unpacked by hand: fetching a part of it must not make it a partial one.
         clips = {clip for doc in docs for clip in doc["audio_path"]} & members.keys()
-        whole = bool(clips) and all(self._has_size(members[clip]) for clip in clips)
+        whole = bool(clips) and all(self._is_there(members[clip]) for clip in clips)
         self.was_complete = earlier is None and whole
         if earlier is not None and not self.request.dry_run:
             more = f"{len(self.selection.ids - earlier.ids):,} items to the selection"
@@ -164,63 +142,37 @@ class Fetch:
             self.say(f"{what} are not extracted (first: {ignored[0]!r})")
         return members
 
-    def _has_size(self, member: zips.Member) -> bool:
-        """Return whether a clip is in the folder itself, with the size that the archive states."""
-        try:
-            return stat_clip(self.root, member.name).st_size == member.size
-        except OSError:
-            return False
+    def _is_there(self, member: zips.Member) -> bool:
+        return has_size(self.root, member.name, member.size)
 
     def _check_present(self) -> list[zips.Member]:
         """Return the members whose file is not there or not right."""
         missing, unknown, wrong = [], [], []
         for member in self.wanted:
-            if not self._has_size(member):
+            if not self._is_there(member):
                 missing.append(member)
-            elif not self.journal.knows(member):
+            elif not self.journal.knows(member.name, member.size, member.crc):
                 unknown.append(member)
         if not unknown:
             return missing
         total = sum(member.size for member in unknown)
         what = f"{len(unknown):,} files are there that the journal does not know as they are"
         self.say(f"{what}: reading them once ({readable(total)})")
-        with self._progress("check", total), disk_errors(self.root):
+        with progress("check", total) as moved, disk_errors(self.root):
             for member in unknown:
                 path, crc = self.root / member.name, 0
                 with path.open("rb") as stream:
                     while block := stream.read(1 << 20):
                         crc = zlib.crc32(block, crc)
-                        self._bar.update(len(block))
+                        moved(len(block))
                 if crc == member.crc:
-                    self.journal.add(member)
+                    self.journal.add(member.name, member.size, crc)
                 else:
                     wrong.append(member)
         if wrong:
             what = f"{len(wrong):,} of them are not the archive's"
             self.say(f"{what} and are fetched again (first: {wrong[0].name})")
         return missing + wrong
-
-    def _space(self, todo: list[zips.Member], *, enough: bool) -> bool:
-        """Say, or with `enough` demand, that the disk has room for some members."""
-        places = (self.root / AUDIO_FOLDER, self.root, *self.root.parents)
-        folder = next(path for path in places if path.is_dir())
-        need = sum(-(-member.size // _BLOCK) * _BLOCK for member in todo) + _MARGIN if todo else 0
-        free = shutil.disk_usage(folder).free
-        what = f"{folder} has {readable(free)} free, and the clips need {readable(need)}"
-        if enough and free < need:
-            fix = "Free some space, name another folder with --to, or fetch a part (--limit)."
-            raise DataError(f"{what}. {fix} Nothing more was downloaded.")
-        if not enough:
-            self.say(what)
-        return free >= need
-
-    @contextlib.contextmanager
-    def _progress(self, name: str, total: int) -> Iterator[None]:
-        # Without a terminal, as in a batch job's log, a line every half minute is enough.
-        every = 0.2 if sys.stderr.isatty() else 30.0
-        look = {"unit": "B", "unit_scale": True, "mininterval": every, "maxinterval": 10 * every}
-        with tqdm(desc=name, total=total, dynamic_ncols=True, **look) as self._bar:
-            yield
 
     def _download(self, todo: list[zips.Member]) -> dict[str, str]:
         """Fetch members by ranges over several connections; return what stays damaged, and how."""
@@ -232,10 +184,10 @@ class Fetch:
         damaged: dict[str, str] = {}
         what = f"{len(todo):,} clips, {readable(amount)}, into {self.root}"
         self.say(f"fetching {what} (connections: {min(jobs, len(runs))})")
-        with self._progress("fetch", traffic), disk_errors(self.root, self._kept):
+        with progress("fetch", traffic) as moved, disk_errors(self.root, self._kept):
             fan_out.each(
                 len(runs),
-                lambda number: self._bring_run(runs[number]),
+                lambda number: self._bring_run(runs[number], moved),
                 lambda number, found: damaged.update(found),
                 threads=jobs,
                 stop=self.hub.stop,
@@ -243,47 +195,27 @@ class Fetch:
             )
         return damaged
 
-    def _bring_run(self, run: list[zips.Member]) -> dict[str, str]:
+    def _bring_run(self, run: list[zips.Member], moved: Callable[[int], object]) -> dict[str, str]:
         """Fetch neighbours with one request, damaged ones again by themselves."""
-        damaged = self._bring(run)
+        damaged = self._bring(run, moved)
         for member in run * (ATTEMPTS - 1):
             if damaged.pop(member.name, None):
-                damaged |= self._bring([member])
+                damaged |= self._bring([member], moved)
         return damaged
 
-    def _bring(self, run: list[zips.Member]) -> dict[str, str]:
+    def _bring(self, run: list[zips.Member], moved: Callable[[int], object]) -> dict[str, str]:
         damaged, start = {}, run[0].start
         with contextlib.closing(self.hub.stream(self.archive, start, run[-1].stop)) as stream:
-            source = zips.Pieces(self._counted(stream), start)
+            source = zips.Pieces(_counted(stream, moved), start)
             for member in run:
                 try:
-                    self._unpack(source, member)
+                    put_in_place(self.root, member.name, zips.unpack(source, member))
                 except zips.DamagedMember as problem:
                     damaged[member.name] = str(problem)
+                else:
+                    self.journal.add(member.name, member.size, member.crc)
+                    self._added.append(member.size)
         return damaged
-
-    def _counted(self, stream: Iterable[bytes]) -> Iterator[bytes]:
-        for chunk in stream:
-            self._bar.update(len(chunk))
-            yield chunk
-
-    def _unpack(self, source: zips.Pieces, member: zips.Member) -> None:
-        """Unpack a member beside its place, check it, and move it there."""
-        path = self.root / member.name
-        stay_inside(self.root, path.parent)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f".{path.name[:180]}.{threading.get_ident():x}{PART_SUFFIX}")
-        try:
-            with part.open("wb") as sink:
-                for piece in zips.unpack(source, member):
-                    sink.write(piece)
-                sink.flush()
-                os.fsync(sink.fileno())
-            os.replace(part, path)
-        finally:
-            part.unlink(missing_ok=True)
-        self.journal.add(member)
-        self._added.append(member.size)
 
     def _kept(self) -> str:
         """Return a sentence on what is kept, nothing where that is nothing."""
@@ -302,7 +234,7 @@ class Fetch:
         docs = [doc for doc in self.docs if doc["id"] in selection.ids]
         clips = {clip for doc in docs for clip in doc["audio_path"]}
         members = [self.members[clip] for clip in clips if clip in self.members]
-        finished = not damaged and all(self._has_size(member) for member in members)
+        finished = not damaged and all(self._is_there(member) for member in members)
         with disk_errors(self.root):
             if self.was_complete or (selection.complete and finished):
                 (self.root / choice.SELECTION_FILE).unlink(missing_ok=True)
@@ -321,3 +253,14 @@ class Fetch:
             fix = f"Look at the mirror or proxy in between ({self.hub.endpoint}), then run this again."
             self.say(f"{len(damaged):,} clips arrived damaged each time. {fix}")
         return not damaged and not self.absent
+
+
+def _counted(stream: Iterable[bytes], moved: Callable[[int], object]) -> Iterator[bytes]:
+    for chunk in stream:
+        moved(len(chunk))
+        yield chunk
+
+
+def _on_disk(members: list[zips.Member]) -> int:
+    """Return how many bytes the disk must have free for some members."""
+    return sum(-(-member.size // _BLOCK) * _BLOCK for member in members) + MARGIN if members else 0

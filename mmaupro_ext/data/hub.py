@@ -10,13 +10,15 @@ begins a file anew in each process, and `HfFileSystem` loses what had arrived of
 
 from __future__ import annotations
 
-import hashlib
+import fnmatch
+import os
 import random
 import re
 import threading
 import urllib.parse
 from collections.abc import Callable, Generator
 from concurrent.futures import Future, wait
+from pathlib import Path
 from typing import Any
 
 import huggingface_hub
@@ -25,7 +27,10 @@ from huggingface_hub.hf_api import RepoSibling
 from huggingface_hub.utils import build_hf_headers, hf_raise_for_status, parse_ratelimit_headers
 
 from mmaupro_ext import __version__
+from mmaupro_ext.benchmarks import File
 from mmaupro_ext.data.fetch_request import Request
+from mmaupro_ext.data.remote_file import Digest, identity, sha256_of
+from mmaupro_ext.data.text import size as readable
 from mmaupro_ext.errors import DataError
 from mmaupro_ext.fan_out import Pace, StoppedError
 from mmaupro_ext.util import retry_after
@@ -47,32 +52,15 @@ class _Again(Exception):  # noqa: N818 - a reason to try again
         self.response = response
 
 
-def sha256_of(file: RepoSibling) -> str | None:
-    """Return the sha256 that the hub states of a file, None for one that is kept in git itself."""
-    return file.lfs.sha256 if file.lfs is not None else None
-
-
-def identity(file: RepoSibling) -> str:
-    """Return what names a file's content: the sha256, else the git object id."""
-    return sha256_of(file) or file.blob_id or f"size-{file.size}"
-
-
-def is_content(content: bytes, file: RepoSibling) -> bool:
-    """Return whether bytes are those of a remote file, by the strongest name that the host gave."""
-    blob = b"blob %d\0" % len(content) + content
-    digest = hashlib.sha1(blob, usedforsecurity=False).hexdigest()
-    if sha256_of(file):
-        digest = hashlib.sha256(content).hexdigest()
-    return len(content) == file.size and (sha256_of(file) or file.blob_id) in (None, digest)
-
-
 class Hub:
     """One commit of a dataset repository on a hub; its `files` are by path.
 
     Parameters
     ----------
     request : Request
-        Its `repo`, `revision` (`commit` is what that names now), `endpoint`, `retries` and `wait_s`.
+        Its `repo` and `revision`, if any, its `endpoint`, `retries` and `wait_s`.
+    source : File
+        Its `repository` and `revision`; `commit` is what that names now.
     tell : callable
         Receives lines for the user. Setting `stop`, an event, ends every request and wait soon.
 
@@ -82,13 +70,15 @@ class Hub:
         When the host refuses, or says nothing at all for some seconds.
     """
 
-    def __init__(self, request: Request, tell: Callable[[str], None]) -> None:
-        self.repo, self.commit = request.repo, request.revision
+    def __init__(self, request: Request, source: File, tell: Callable[[str], None]) -> None:
+        self.repo = request.repo or source.repository
+        self.commit = request.revision or source.revision
         self.endpoint = (request.endpoint or constants.ENDPOINT).rstrip("/")
         self.stop = threading.Event()
-        self._retries, self._wait_s, self._tell = request.retries, request.wait_s, tell
+        self.request, self.source, self._tell = request, source, tell
+        self._retries, self._wait_s = request.retries, request.wait_s
         self._pace = Pace(None, self.stop)
-        self._heard = threading.Event()  # the host has answered, be it with a refusal
+        self.heard = threading.Event()  # the host has answered, be it with a refusal
         self._last_failure = "no answer"
         info = self._unless_silent(self._ask)
         self.commit = str(info.sha)
@@ -102,18 +92,38 @@ class Hub:
             raise DataError(f"{what}. Check --revision and --repo.")
         return self.files[name]
 
-    def origin(self, *names: str) -> dict[str, Any]:
-        """Return where files come from, as plain JSON, with what names their content in `files`."""
+    def introduce(self, stated: File) -> list[RepoSibling]:
+        """Return the files that a description means; say what they are, and what others say of them."""
+        names = sorted(fnmatch.filter(self.files, stated.path)) or [stated.path]
         files = [self.file(name) for name in names]
+        size = sum(file.size or 0 for file in files)
+        self._tell(f"{self.repo} at {self.commit}: {', '.join(names)} has {readable(size)}")
+        if isinstance(self.licence, str):
+            self._tell(f"licence, as its dataset card states: {self.licence}")
+        pinned = (self.repo, self.commit) == (stated.repository, stated.revision)
+        found = (size, identity(files[0]) if len(files) == 1 else None)
+        for mine, theirs in zip(found, (stated.bytes, stated.digest), strict=True):
+            if pinned and theirs not in (None, mine):
+                note = "Please report it, and compare results with those of others with care."
+                self._tell(f"note: {stated.path} is {mine} here and {theirs} to others. {note}")
+        return files
+
+    def origin(self, files: list[RepoSibling]) -> dict[str, Any]:
+        """Return where files come from, as plain JSON, with what names their content in `files`."""
         content = {f.rfilename: {"size": f.size, "identity": identity(f)} for f in files}
         return {"repo": self.repo, "commit": self.commit, "files": content}
 
-    def _ask(self) -> Any:
-        api, failures = huggingface_hub.HfApi(endpoint=self.endpoint, **_NAME), 0
+    def info(self) -> Any:
+        """Return what the host says of the repository, as `HfApi.dataset_info` does."""
+        api = huggingface_hub.HfApi(endpoint=self.endpoint, **_NAME)
         options: Any = {"revision": self.commit, "files_metadata": True, "timeout": 30.0}
+        return api.dataset_info(self.repo, **options)
+
+    def _ask(self) -> Any:
+        failures = 0
         while True:
             try:
-                info = api.dataset_info(self.repo, **options)
+                info = self.info()
                 if info.sha:
                     return info
                 raise ValueError("without a commit")
@@ -144,7 +154,7 @@ class Hub:
         patience = timeout if timeout > 10 else SILENCE_S
         threading.Thread(target=run, daemon=True, name="first-answer").start()
         wait([result], patience)
-        if not result.done() and not self._heard.is_set():
+        if not result.done() and not self.heard.is_set():
             self.stop.set()
             what = f"{self.endpoint} was not reached within {patience:.0f} s"
             raise DataError(f"{what} ({self._last_failure}). Is there a network? {_WAYS_OUT}")
@@ -175,23 +185,79 @@ class Hub:
                 failures += 1
                 self._try_again(error, failures, f"bytes of {file.rfilename}")
 
-    def content(self, file: RepoSibling, largest: int) -> bytes:
-        """Return the bytes of a small file, checked; DataError when they stay wrong."""
+    def content(self, file: RepoSibling, largest: int, path: Path) -> bytes:
+        """Return the bytes of a small file, checked; from the folder when it is there, at `path`."""
+        if path.is_file():
+            content = path.read_bytes()
+            if Digest(file).agrees(content):
+                return content
+            raise self._another(path)
         size = file.size or 0
         if not 0 < size <= largest:
             raise DataError(f"the host states {size:,} bytes for {file.rfilename}. Check --repo.")
         for _ in range(ATTEMPTS):
             content = b"".join(self.stream(file, 0, size))
-            if is_content(content, file):
+            if Digest(file).agrees(content):
                 return content
         what = f"{ATTEMPTS} times with a digest other than {identity(file)}"
-        fix = f"Look at the mirror or proxy in between ({self.endpoint})."
-        raise DataError(f"{file.rfilename} arrived {what}. {fix}")
+        raise DataError(f"{file.rfilename} arrived {what}. {self._between()}")
 
-    def _one_response(self, file: RepoSibling, position: int, stop: int) -> Generator[bytes]:
+    def _another(self, path: Path) -> DataError:
+        fix = "Move it away to have it fetched, or name another folder with --to."
+        return DataError(f"{path} is not that of {self.repo} at {self.commit}. {fix}")
+
+    def download(
+        self, file: RepoSibling, path: Path, moved: Callable[[int], object], *, own: bool
+    ) -> None:
+        """Bring a whole file, going on after the bytes that are there; DataError when it stays wrong.
+
+        Parameters
+        ----------
+        file : RepoSibling
+            One of `files`.
+        path : pathlib.Path
+            Where to. After an interruption it holds what had arrived.
+        moved : callable
+            Called with the bytes that were read or written.
+        own : bool
+            False for a file of the user's, which is compared only.
+        """
+        size = file.size or 0
+        for _ in range(ATTEMPTS):
+            digest, have = Digest(file), 0
+            with path.open("ab+" if own else "rb") as sink:
+                sink.seek(0)
+                while block := sink.read(1 << 20):
+                    digest.update(block)
+                    have += len(block)
+                    moved(len(block))
+                for chunk in self.stream(file, have, size) if own else ():
+                    sink.write(chunk)
+                    digest.update(chunk)
+                    moved(len(chunk))
+                if own:
+                    sink.flush()
+                    os.fsync(sink.fileno())
+            if digest.agrees():
+                return
+            if not own:
+                raise self._another(path)
+            path.unlink()
+            moved(-max(have, size))
+        what = f"{ATTEMPTS} times with a digest other than {identity(file)}"
+        raise DataError(f"{file.rfilename} arrived {what}. {self._between()}")
+
+    def place(self, file: RepoSibling) -> tuple[str, dict[str, str]]:
+        """Return a file's URL, and the headers that it is asked for with."""
         place: Any = {"revision": self.commit, "endpoint": self.endpoint}
         url = huggingface_hub.hf_hub_url(self.repo, file.rfilename, repo_type="dataset", **place)
-        headers = build_hf_headers(**_NAME)
+        return url, build_hf_headers(**_NAME)
+
+    def _between(self) -> str:
+        return f"Look at the mirror or proxy in between ({self.endpoint})."
+
+    def _one_response(self, file: RepoSibling, position: int, stop: int) -> Generator[bytes]:
+        url, headers = self.place(file)
         headers |= {"Accept-Encoding": "identity", "Range": f"bytes={position}-{stop - 1}"}
         timeout = constants.HF_HUB_DOWNLOAD_TIMEOUT
         with huggingface_hub.get_session().stream(
@@ -213,8 +279,8 @@ class Hub:
 
         def changed(how: str) -> DataError:
             what = f"{file.rfilename} of {self.repo} at {self.commit} is not the file that was announced"
-            fix = f"A commit cannot change: look at the mirror or proxy between ({self.endpoint})."
-            return DataError(f"{what} ({file.size:,} bytes, {identity(file)}): {how}. {fix}")
+            why = f"({file.size:,} bytes, {identity(file)}): {how}. A commit cannot change"
+            return DataError(f"{what} {why}. {self._between()}")
 
         status, headers = response.status_code, response.headers
         if status in RETRY_STATUS:
@@ -256,10 +322,10 @@ class Hub:
         if isinstance(error, errors.OfflineModeIsEnabled):
             raise DataError("HF_HUB_OFFLINE is set: nothing can be fetched. Unset it.") from error
         if isinstance(error, errors.HfHubHTTPError):
-            self._heard.set()
+            self.heard.set()
             status = getattr(response, "status_code", None)
             if status not in RETRY_STATUS:
-                raise self._refusal(error, status) from error
+                raise self.refusal(error, status) from error
             self._last_failure = f"the host answered {status}"
         elif isinstance(error, OSError) and error.filename:
             fix = "It belongs to huggingface_hub, as the token: correct its rights, or set HF_HOME."
@@ -296,7 +362,8 @@ class Hub:
         if self.stop.is_set():
             raise StoppedError
 
-    def _refusal(self, error: Exception, status: int | None) -> DataError:
+    def refusal(self, error: Exception, status: int | None) -> DataError:
+        """Return what the user should read of an answer that no new attempt makes better."""
         page = f"{self.endpoint}/datasets/{self.repo}"
         login = "log in with `hf auth login` or set HF_TOKEN; unset HF_TOKEN when it has expired."
         if isinstance(error, errors.GatedRepoError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from mmaupro_ext.benchmarks import MMAUPRO, Benchmark
+from mmaupro_ext.benchmarks import BENCHMARKS, MMAUPRO, Benchmark
 from mmaupro_ext.errors import DataError
 from mmaupro_ext.util import cache_dir
 
@@ -16,14 +16,18 @@ ROWS = "rows.jsonl"
 PARQUET, ARCHIVE, AUDIO_FOLDER = "test.parquet", "data.zip", "data/"
 
 
-def named_folder(data_dir: str | os.PathLike[str] | None = None) -> tuple[Path, str]:
-    """Return the folder that is meant, whether or not it holds the dataset, and who named it.
+def named_folder(
+    data_dir: str | os.PathLike[str] | None = None, name: str = MMAUPRO
+) -> tuple[Path, str]:
+    """Return the folder that is meant, whether or not it holds a benchmark's data, and who named it.
 
     Parameters
     ----------
     data_dir : path, optional
-        Where the user says it is. Without it: the environment variable `MMAUPRO_DATA`, else
-        `MMAU-Pro` in the user's cache folder.
+        Where the user says it is. Without it: its environment variable (`folder_variable`), else its
+        title in the user's cache folder.
+    name : str
+        Key of `benchmarks.BENCHMARKS`.
 
     Returns
     -------
@@ -32,12 +36,14 @@ def named_folder(data_dir: str | os.PathLike[str] | None = None) -> tuple[Path, 
     origin : str
         What named it, for messages.
     """
+    benchmark = BENCHMARKS[name]
+    variable = folder_variable(benchmark)
     if data_dir is not None and str(data_dir).strip():
-        folder, origin = Path(data_dir), "data_dir"
-    elif os.environ.get(DATA_DIR_VARIABLE, "").strip():
-        folder, origin = Path(os.environ[DATA_DIR_VARIABLE]), DATA_DIR_VARIABLE
+        folder, origin = Path(data_dir), folder_setting(benchmark)
+    elif os.environ.get(variable, "").strip():
+        folder, origin = Path(os.environ[variable]), variable
     else:
-        folder, origin = cache_dir() / "MMAU-Pro", "the default place"
+        folder, origin = cache_dir() / benchmark.title, "the default place"
     return folder.expanduser().absolute(), origin
 
 
@@ -79,16 +85,9 @@ def benchmark_folder(
         When the folder does not hold them, with what names it. A folder that was named and is wrong is never
         replaced by the next place.
     """
-    variable = folder_variable(benchmark)
-    if sample:
-        folder, origin = SAMPLES_DIR / benchmark.name, "this package"
-    elif data_dir is not None and str(data_dir).strip():
-        folder, origin = Path(data_dir), folder_setting(benchmark)
-    elif os.environ.get(variable, "").strip():
-        folder, origin = Path(os.environ[variable]), variable
-    else:
-        folder, origin = cache_dir() / benchmark.title, "the default place"
-    folder = folder.expanduser().absolute()
+    folder, origin = SAMPLES_DIR / benchmark.name, "this package"
+    if not sample:
+        folder, origin = named_folder(data_dir, benchmark.name)
     problem = _benchmark_problem(folder)
     if problem is None:
         return folder
@@ -98,9 +97,11 @@ def benchmark_folder(
         )
     raise DataError(
         f"{benchmark.title} was not found in {folder} (from {origin}): {problem}.\n"
-        f"Name the folder that holds its {ROWS} and {AUDIO_FOLDER} (docs/benchmarks.md):\n"
+        f"To get it (resumable):\n"
+        f"  mmaupro data fetch {benchmark.name} --to '{folder}'\n"
+        "A folder other than the default is named in either way:\n"
         f"  lm_eval ... --metadata {folder_setting(benchmark)}=DIR\n"
-        f"  export {variable}=DIR\n"
+        f"  export {folder_variable(benchmark)}=DIR\n"
         f"To try everything without the data: --tasks {benchmark.task(sample=True)}"
     )
 

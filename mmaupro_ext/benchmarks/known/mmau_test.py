@@ -69,7 +69,7 @@ BENCHMARK = replace(
     categories=CATEGORIES,
     columns=("id", "audio_id", "question", "choices", "task"),
     files=(
-        File(*_GITHUB, "mmau-test.json", "rows"),
+        File(*_GITHUB, "mmau-test.json", "rows", None, "344d99bb206f8be8e69b4507988556fb52b36b02"),
         File("hub", "gamma-lab-umd/MMAU-test", "main", "test-audios.tar.gz", "clips"),
     ),
     clip_column="audio_id",

@@ -96,7 +96,7 @@ BENCHMARK = Benchmark(
             "hub",
             "ddwang2000/MMSU",
             "548e2283105825bf908a7db5c09c00dbcf42bd4c",
-            "data",
+            "data/train-*.parquet",
             "both",
             1_466_894_219,
         ),
