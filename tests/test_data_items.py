@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 
 import suite_samples
-from mmaupro_ext import data
-from mmaupro_ext.audio import decoding
+from mmaupro_ext import audio, data
 from mmaupro_ext.benchmarks import BENCHMARKS
 from mmaupro_ext.data.locate import SAMPLES_DIR, benchmark_folder
 from mmaupro_ext.errors import DataError
@@ -61,7 +60,7 @@ def test_the_clips_of_a_sample_can_be_heard(name):
     for doc in data.load_items(name, sample=True):
         (reference,) = data.audio_references(doc)
         assert reference["sha256"] == doc["audio_sha256"][0]
-        assert decoding.load(reference["path"]).size > 0
+        assert audio.load(reference["path"]).size > 0
 
 
 def test_a_clip_of_six_channels_is_among_them():
