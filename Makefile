@@ -27,7 +27,7 @@ VLLM_PIP_INSTALL := $(VLLM_VENV)/bin/python $(INSTALL)
 SOURCES := $(shell find csrc mmaupro_ext tasks -type f ! -name '*.so' ! -name '*.pyc' ! -path '*/native/core.c') \
            setup.py pyproject.toml constraints.txt constraints-media.txt constraints-vllm.txt MANIFEST.in README.md
 
-.PHONY: help eval test test-core test-media test-browser test-vllm test-all-levels lint bench sanitize clean
+.PHONY: help eval test test-core test-media test-browser test-vllm test-all-levels lint bench fuzz fuzz-short sanitize clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -46,7 +46,7 @@ eval: $(VENV)/.installed ## set up, then run the embedded sample through lm_eval
 
 test: test-core test-media ## set up, then lint, type-check and test: test-core and test-media
 
-test-core: $(VENV)/.installed-dev lint ## without the models that need torchvision and the like (saves a 7-GB environment)
+test-core: $(VENV)/.installed-dev lint fuzz-short ## without the models that need torchvision and the like (saves a 7-GB environment)
 	OMP_NUM_THREADS=1 $(BIN)/pytest $(PARALLEL)
 
 # Here a family whose packages are missing is a failure, not a case less.
@@ -73,12 +73,21 @@ bench: $(VENV)/.installed-dev ## time the frontend against its peers (slow; leav
 	$(PIP_INSTALL) -c constraints.txt --no-build-isolation '.[bench]'
 	$(BIN)/pytest $(BENCHMARKS) --benchmark-columns=min,median,rounds
 
+FUZZ_SECONDS ?= 600
+fuzz: $(VENV)/.installed-dev ## the C core and the readers of files on hostile input (FUZZ_SECONDS each; clang finds more than gcc)
+	$(BIN)/python tools/fuzz.py --seconds $(FUZZ_SECONDS)
+	$(BIN)/python tools/fuzz_files.py --seconds $(FUZZ_SECONDS)
+
+fuzz-short: $(VENV)/.installed-dev ## the same for some seconds
+	$(BIN)/python tools/fuzz.py --seconds 10
+	$(BIN)/python tools/fuzz_files.py --seconds 5
+
 # A copy of the tree, so that the slow build takes no one's place.
 sanitize: $(VENV)/.installed-dev ## test the C core with the address and undefined-behaviour sanitizers (GCC)
 	rm -rf build/sanitized && mkdir -p build/sanitized
 	cp -r csrc mmaupro_ext tasks tests tools setup.py pyproject.toml MANIFEST.in README.md build/sanitized
 	find build/sanitized -name '*.so' -delete
-	cd build/sanitized && MMAUPRO_REQUIRE_C=1 CFLAGS='-O1 -g1 -fsanitize=address,undefined -fno-sanitize-recover=undefined' \
+	cd build/sanitized && MMAUPRO_REQUIRE_C=1 CFLAGS='-O1 -g1 -DMM_SMALL -fsanitize=address,undefined -fno-sanitize-recover=undefined' \
 	    LDFLAGS='-fsanitize=address,undefined' $(abspath $(BIN))/python setup.py -q build_ext --inplace
 	cd build/sanitized && PYTHONPATH=. OMP_NUM_THREADS=1 ASAN_OPTIONS=detect_leaks=0 \
 	    LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \

@@ -5,10 +5,10 @@
 #include "simd.h"
 #include "stft_mel.h" /* MM_LOG_TERMS */
 
-/* v = m 2^e with m in [sqrt(1/2), sqrt(2)): the float e, and m - 1. v is a normal number. */
+/* v = m 2^e with m in [sqrt(1/2), sqrt(2)): the float e, and m - 1. v is a normal number; of others, whatever comes out. */
 MM_INLINE void split(vf v, vf *exponent, vf *f) {
     const int32_t sqrt_half = 0x3f3504f3; /* bits of sqrt(1/2): subtracted, the mantissa falls in that interval */
-    const vi offset = v_bits(v) - sqrt_half;
+    const vi offset = (vi)((vu)v_bits(v) - (uint32_t)sqrt_half); /* unsigned: of a negative v it would overflow */
     *f = v_from_bits((offset & 0x007fffff) + sqrt_half) - 1.0f;
     *exponent = v_from_int(offset >> 23);
 }

@@ -34,7 +34,9 @@
 
 enum { ROW = 2 * MM_LANES };
 
-#if defined(__GNUC__) && !defined(__clang__)
+#if defined(MM_SMALL)
+#define UNROLL
+#elif defined(__GNUC__) && !defined(__clang__)
 #define UNROLL _Pragma("GCC unroll 16")
 #elif defined(__clang__)
 #define UNROLL _Pragma("unroll")

@@ -29,12 +29,19 @@
 #define MM_PASTE(a, b) MM_PASTE_(a, b)
 #define MM_NAME(f) MM_PASTE(f, MM_LEVEL)
 
+/* With MM_SMALL nothing is inlined or unrolled by force: under a sanitizer that would take minutes to compile. */
 #if defined(__GNUC__) || defined(__clang__)
+#ifdef MM_SMALL
+#define MM_INLINE static inline __attribute__((unused))
+#else
 #define MM_INLINE static inline __attribute__((always_inline, unused))
+#endif
 #define MM_RESTRICT __restrict__
 #define MM_ALIGNED(bytes) __attribute__((aligned(bytes)))
 #define MM_PREFETCH(p) __builtin_prefetch(p)
-#ifdef __clang__
+#if defined(MM_SMALL)
+#define MM_UNROLL
+#elif defined(__clang__)
 #define MM_UNROLL _Pragma("clang loop unroll(full)")
 #else
 #define MM_UNROLL _Pragma("GCC unroll 32")
@@ -51,6 +58,7 @@
 
 typedef float vf;
 typedef int32_t vi;
+typedef uint32_t vu;
 MM_INLINE vf v_load(const float *p) { return *p; }
 MM_INLINE vf v_loadu(const float *p) { return *p; }
 MM_INLINE void v_store(float *p, vf v) { *p = v; }
@@ -67,6 +75,7 @@ MM_INLINE vf v_from_int(vi i) { return (float)i; }
 
 typedef float vf __attribute__((vector_size(MM_LANES * 4)));
 typedef int32_t vi __attribute__((vector_size(MM_LANES * 4)));
+typedef uint32_t vu __attribute__((vector_size(MM_LANES * 4)));
 typedef float vf_unaligned __attribute__((vector_size(MM_LANES * 4), aligned(4)));
 MM_INLINE vf v_load(const float *p) { return *(const vf *)p; } /* p aligned to the vector */
 MM_INLINE vf v_loadu(const float *p) { return (vf) * (const vf_unaligned *)p; }
