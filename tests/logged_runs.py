@@ -75,8 +75,15 @@ def score(*arguments) -> int:
     return score_command.run(parser.parse_args([str(argument) for argument in arguments]))
 
 
+def scores_file(folder: Path, name: str = "strict", time: str = LATE) -> Path:
+    return folder / f"scores_{name}_{time}.json"
+
+
 def result_of(folder: Path, name: str = "strict") -> dict:
-    return json.loads((folder / f"scores_{name}.json").read_text(encoding="utf-8"))
+    """Return the newest scores: those of other replies under the same name are kept."""
+    first = scores_file(folder, name)
+    newest = max([first, *folder.glob(f"{first.stem}-*.json")], key=lambda f: f.stat().st_mtime_ns)
+    return json.loads(newest.read_text(encoding="utf-8"))
 
 
 def edit(file: Path, change, line: int = 0) -> None:

@@ -10,6 +10,7 @@ from logged_runs import (
     result_of,
     samples,
     score,
+    scores_file,
     write_run,
 )
 
@@ -80,10 +81,10 @@ def test_a_judge_completes_the_overall_row_and_gives_all_scales(folder, monkeypa
     assert result["overall"]["complete"] is True
     assert result["judge"]["model"] == "org/judge"
     asked = len(judge.asked)
-    first = (folder / "scores_strict+judge=org_judge.json").read_bytes()
+    first = scores_file(folder, "strict+judge=org_judge").read_bytes()
     assert score(*arguments) == 0
     assert len(judge.asked) == asked
-    assert (folder / "scores_strict+judge=org_judge.json").read_bytes() == first
+    assert scores_file(folder, "strict+judge=org_judge").read_bytes() == first
 
 
 def test_a_run_in_which_everything_is_scored_is_complete(folder, monkeypatch, tmp_path):

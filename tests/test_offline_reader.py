@@ -10,7 +10,7 @@ from types import MappingProxyType
 import pytest
 import tiny_chat
 from chat_standin import StandIn, answer, without_proxy
-from logged_runs import DOCS, LETTERS, edit, result_of, samples, score, write_run
+from logged_runs import DOCS, LETTERS, edit, result_of, samples, score, scores_file, write_run
 
 from mmaupro_ext import data
 from mmaupro_ext.offline.logged_runs import read_runs
@@ -119,7 +119,7 @@ def test_strict_and_read_numbers_stand_side_by_side_with_the_share_read(folder, 
 
 
 def test_a_second_run_asks_nothing_and_gives_the_same_bytes(folder, tmp_path):
-    file = folder / "scores_strict+reader=tiny.json"
+    file = scores_file(folder, "strict+reader=tiny")
     with StandIn(scripted(GOOD)) as stand_in:
         assert score(*arguments(folder, stand_in, tmp_path / "c")) == 0
         first = file.read_bytes()
@@ -195,14 +195,14 @@ def test_a_local_model_reads_too(folder, tmp_path, monkeypatch):
     # Random weights write no letter; what matters is that none of it becomes an answer.
     assert (read["asked"], read["failed"]) == (5, 0)
     assert read["read"] + read["none"] + read["unreadable"] == 5
-    first = (folder / f"scores_{name}.json").read_bytes()
+    first = scores_file(folder, name).read_bytes()
 
     def loaded(self):
         raise AssertionError("asked again")
 
     monkeypatch.setattr(local_judge.LocalJudge, "_load", loaded)
     assert score(folder, *reader, *device) == 0
-    assert (folder / f"scores_{name}.json").read_bytes() == first
+    assert scores_file(folder, name).read_bytes() == first
 
 
 def test_a_run_without_multiple_choice_needs_no_reader(folder):

@@ -9,11 +9,13 @@ import pytest
 from logged_runs import (
     DOCS,
     EARLY,
+    LATE,
     edit,
     good_reply,
     result_of,
     samples,
     score,
+    scores_file,
     write_run,
 )
 
@@ -35,7 +37,7 @@ def folder(tmp_path) -> Path:
 
 def test_the_same_replies_give_the_same_bytes(folder, tmp_path):
     assert score(folder, "--items", tmp_path / "items.jsonl") == 0
-    first = (folder / "scores_strict.json").read_bytes()
+    first = result_of(folder)
     items = (tmp_path / "items.jsonl").read_bytes()
     later = write_run(tmp_path / "elsewhere" / "m", time=EARLY)
     for slug in DOCS:  # as the ranks of a parallel run would log
@@ -44,7 +46,10 @@ def test_the_same_replies_give_the_same_bytes(folder, tmp_path):
         file.write_text("".join(lines[::2] + lines[1::2]))
     shuffled = [samples(later, slug, EARLY) for slug in reversed(DOCS)]
     assert score(*shuffled, "--output", tmp_path / "out", "--items", tmp_path / "again.jsonl") == 0
-    assert (tmp_path / "out" / "scores_strict.json").read_bytes() == first
+    again = json.loads(scores_file(tmp_path / "out", time=EARLY).read_text(encoding="utf-8"))
+    assert first.pop("run")["times"] == [LATE]
+    assert again.pop("run")["times"] == [EARLY]
+    assert again == first
     assert (tmp_path / "again.jsonl").read_bytes() == items
 
 
@@ -312,7 +317,7 @@ def test_another_embedder_than_the_official_one_is_in_the_label(folder, monkeypa
     assert result["label"] == "official+embedder=org/lengths"
     Lengths.name = str(folder)
     assert score(folder, "--preset", "official", "--embedder", folder) == 0
-    assert str(folder) not in (folder / "scores_official+embedder=m.json").read_text()
+    assert str(folder) not in scores_file(folder, "official+embedder=m").read_text()
     # A bare letter is nearest to the shortest choice, right or wrong.
     shortest = [min(doc["choices"], key=len) == doc["answer"] for doc in DOCS["multi"]]
     assert result["categories"]["multi"]["score"] == pytest.approx(
@@ -330,3 +335,46 @@ def test_a_result_that_cannot_be_written_names_the_option(folder, tmp_path):
 def test_json_holds_no_nan():
     with pytest.raises(ValueError, match="nan|NaN|JSON"):
         summary.to_json({"score": float("nan")})
+
+
+# --- what is kept and in which form --------------------------------------------------------------
+
+
+def test_scores_are_kept_and_not_overwritten(folder, capsys):
+    assert score(folder) == 0
+    first = scores_file(folder).read_bytes()
+    assert score(folder) == 0  # the same again: no second file
+    edit(samples(folder, "sound"), lambda line: line.update(resps=[["Z"]]))
+    assert score(folder) == 0
+    assert scores_file(folder).read_bytes() == first
+    second = scores_file(folder).with_name(f"{scores_file(folder).stem}-2.json")
+    assert str(second) in capsys.readouterr().out
+    assert sorted(folder.glob("scores_*")) == sorted([scores_file(folder), second])
+    assert json.loads(second.read_text())["arguments"]["reply_field"] == "resps"
+
+
+@pytest.mark.parametrize("notation", ["markdown", "latex", "csv", "json"])
+def test_every_notation_has_every_category_and_the_overall(folder, capsys, notation):
+    assert score(folder, "--format", notation) == 0
+    printed = capsys.readouterr().out
+    if notation == "json":
+        assert json.loads(printed) == result_of(folder)
+        return
+    shown = printed.replace("\\_", "_")
+    for name in (*result_of(folder)["categories"], "overall (partial)", "macro mean"):
+        assert name in shown
+    separator = {"markdown": "|", "latex": "&", "csv": ","}[notation]
+    rows = [line for line in printed.splitlines() if line.count(separator) > 5]
+    assert len({line.count(separator) for line in rows}) == 1
+
+
+def test_items_say_what_was_asked_and_what_decided(folder, tmp_path):
+    assert score(folder, "--items", tmp_path / "items.jsonl") == 0
+    lines = [json.loads(line) for line in (tmp_path / "items.jsonl").read_text().splitlines()]
+    docs = {doc["id"]: doc for part in DOCS.values() for doc in part}
+    for line in lines:
+        doc = docs[line["id"]]
+        assert (line["question"], line["choices"]) == (doc["question"], doc["choices"])
+        assert line["clips"] == doc["audio_path"]
+        if line["status"] == "letter":
+            assert line["details"]["evidence"] in line["reply"]

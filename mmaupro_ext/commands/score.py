@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from mmaupro_ext.offline.logged_runs import Run
 
 NO_EMBEDDER = "none"
+FORMATS = ("table", "markdown", "latex", "csv", "json")
 OFFICIAL_EMBEDDER = "nvidia/NV-Embed-v2"
 
 DESCRIPTION = """\
@@ -112,9 +113,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     output = parser.add_argument_group("output")
     output.add_argument(
-        "--output", metavar="DIR", help="where scores_<preset>.json goes (default: beside the run)"
+        "--output",
+        metavar="DIR",
+        help="where scores_<preset>_<time of the run>.json goes (default: beside the run)",
     )
-    output.add_argument("--items", metavar="FILE", help="write one line of JSON an item as well")
+    output.add_argument(
+        "--format",
+        choices=FORMATS,
+        default="table",
+        help="of what is printed: table (default), markdown, latex, csv or json",
+    )
+    output.add_argument(
+        "--items",
+        metavar="FILE",
+        help="write one line of JSON an item as well: what was asked, the reply, the words that decided",
+    )
     output.add_argument(
         "--audited",
         action="store_true",
@@ -249,22 +262,69 @@ def _run(args: argparse.Namespace) -> int:
         folder = Path(args.output) if args.output else replies.files[0].parent
         name = "" if replies.name == MMAUPRO else f"{replies.name}_"
         label = re.sub(r"[^A-Za-z0-9_.+=-]", "_", result["label"])
-        target = folder / f"scores_{name}{label}.json"
-        _write(target, summary.to_json(result))
-        if position:
-            print()
-        print(scores.render(result, groups=args.groups, audited=args.audited))
-        for note in (*replies.notes, *replies.deviations[:5]):
-            print(f"note: {note}")
-        print(f"Scores: {target}")
+        result["arguments"] = _arguments(args)
+        target = _keep(folder / f"scores_{name}{label}_{replies.times[-1]}.json", result)
+        if args.format == "table":
+            if position:
+                print()
+            print(scores.render(result, groups=args.groups, audited=args.audited))
+            for note in (*replies.notes, *replies.deviations[:5]):
+                print(f"note: {note}")
+            print(f"Scores: {target}")
+        else:
+            print(_in_notation(result, args))
         lines.append(summary.item_lines(replies, verdicts))
         statuses.append(_status(args, result, list(scores.warnings(result))))
     if args.items:
         _write(Path(args.items), "".join(lines))
-        print(f"Items:  {args.items}")
+        if args.format == "table":
+            print(f"Items:  {args.items}")
     if args.submission:
         print(_submit(args, runs))
     return max(statuses)
+
+
+def _arguments(args: argparse.Namespace) -> dict[str, Any]:
+    """Return what was asked for beside the preset, as far as it decides on numbers."""
+    names = (
+        "time",
+        "reply_field",
+        "accept_changed",
+        "errored_limit",
+        "embedder",
+        "judge",
+        "reader",
+    )
+    return {name: getattr(args, name) for name in names}
+
+
+def _in_notation(result: dict[str, Any], args: argparse.Namespace) -> str:
+    from mmaupro_ext.offline import summary
+    from mmaupro_ext.report import notations, scores
+
+    if args.format == "json":
+        return summary.to_json(result).rstrip("\n")
+    header, rows = scores.category_table(result, args.audited)
+    title = f"{result['model']}, preset {result['label']}, {result['benchmark']}"
+    cells = [["-" if cell is None else cell for cell in row] for row in rows]
+    if args.format == "latex":
+        return notations.latex(header, cells, f"per cent; {title}")
+    if args.format == "csv":
+        return notations.comma_separated(header, cells)
+    return f"{title}\n\n{notations.markdown(header, cells)}"
+
+
+def _keep(target: Path, result: dict[str, Any]) -> Path:
+    """Write scores where none of the same name with other numbers are: those are kept."""
+    from mmaupro_ext.offline import summary
+
+    content = summary.to_json(result)
+    place, number = target, 1
+    while place.is_file() and place.read_bytes() != content.encode():
+        number += 1
+        place = target.with_name(f"{target.stem}-{number}.json")
+    _write(place, content)
+    return place
 
 
 def _status(args: argparse.Namespace, result: dict[str, Any], warnings: list[str]) -> int:

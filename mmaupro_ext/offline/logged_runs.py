@@ -60,6 +60,8 @@ class Run:
         What the prompts of multiple-choice items asked for; "own": what the benchmark's authors ask.
     name : str
         Key of `benchmarks.BENCHMARKS`.
+    identity : str or None
+        Id of the identity of its answers, where the results say it.
     """
 
     model: str
@@ -71,6 +73,7 @@ class Run:
     notes: tuple[str, ...] = field(default=())
     asks_for: str = "letter"
     name: str = MMAUPRO
+    identity: str | None = None
 
     @property
     def benchmark(self) -> Benchmark:
@@ -201,9 +204,18 @@ def _run_of(
             "says so"
         )
     times = tuple(sorted({file.time for file in files}))
-    model = _one_model(files)
+    model, identity = _one_model(files)
     return Run(
-        model, dataset, tuple(items), paths, times, deviations, notes, asks_for, benchmark.name
+        model,
+        dataset,
+        tuple(items),
+        paths,
+        times,
+        deviations,
+        notes,
+        asks_for,
+        benchmark.name,
+        identity,
     )
 
 
@@ -250,8 +262,8 @@ def _one_dataset(items: Sequence[Item]) -> str:
     return next(iter(by_dataset))
 
 
-def _one_model(files: Sequence[LoggedFile]) -> str:
-    """Return the model's name, and refuse files of different models or settings."""
+def _one_model(files: Sequence[LoggedFile]) -> tuple[str, str | None]:
+    """Return the model's name and identity, and refuse files of different models or settings."""
     places = dict.fromkeys(file.results for file in files)
     settings = {results: _settings(results) for results in places}
     first_file, first = next(iter(settings.items()))
@@ -261,7 +273,7 @@ def _one_model(files: Sequence[LoggedFile]) -> str:
                 f"{first_file.parent} and {file.parent}: the replies of different models or "
                 f"settings are mixed ({shown}). Score each run by itself"
             )
-    return str(first["model_name"])
+    return str(first["model_name"]), (first.get("identity") or {}).get("id")
 
 
 def _differences(first: Mapping[str, Any], other: Mapping[str, Any]) -> Iterator[str]:

@@ -43,7 +43,7 @@ from mmaupro_ext.scoring.open_ended import is_official_judge
 from mmaupro_ext.scoring.presets import Preset
 from mmaupro_ext.scoring.scorer import Verdict, gold_indexes
 
-SCHEME = 4
+SCHEME = 5
 """Raised whenever the same replies give other numbers or another layout."""
 
 LOST_LIMIT = 2.0
@@ -120,6 +120,7 @@ def summarise(
         "judge": None if judge is None else dict(judge),
         "reader": None,
         "model": run.model,
+        "run": {"times": list(run.times), "identity": run.identity},
         "benchmark": run.name,
         "asks_for": run.asks_for,
         "comparable": not why,
@@ -161,13 +162,17 @@ def to_json(result: Mapping[str, Any]) -> str:
 
 
 def item_lines(run: Run, verdicts: Sequence[Verdict]) -> str:
-    """Return one line of JSON an item: reply, score and what explains it."""
+    """Return one line of JSON an item: what was asked, the reply, its score and what explains it."""
     lines = []
     for item, verdict in zip(run.items, verdicts, strict=True):
         line = {
             "id": item.id,
             "benchmark": run.name,
             "category": item.doc["category"],
+            "question": item.doc["question"],
+            "choices": item.doc["choices"],
+            "answer": item.doc["answer"],
+            "clips": item.doc["audio_path"],
             "reply": item.reply,
             "finish": item.finish,
             "score": verdict.score,

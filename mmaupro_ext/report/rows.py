@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
 from typing import Any
 
 from mmaupro_ext.benchmarks import MMAUPRO
 from mmaupro_ext.errors import ConfigError
-from mmaupro_ext.report import published
+from mmaupro_ext.report import notations, published
 from mmaupro_ext.report.comparison import OVERALL
 from mmaupro_ext.report.frames import Frames
 from mmaupro_ext.util import require_choice
@@ -71,15 +69,10 @@ def rows(frames: Frames, notation: str = "markdown") -> str:
     if notation == "model-index":
         return "\n---\n".join(_model_index(row) for row in found)
     if notation == "csv":
-        file = io.StringIO()
-        csv.writer(file, lineterminator="\n").writerows([header, *cells])
-        return file.getvalue().rstrip("\n")
+        return notations.comma_separated(header, cells)
     if notation == "latex":
-        lines = [" & ".join(map(_latex, line)) + r" \\" for line in [header, *cells]]
-        return "\n".join([f"% {column_note()}", lines[0], r"\midrule", *lines[1:]])
-    table = [header, ["---", *["---:"] * (len(header) - 1)], *cells]
-    escaped = [[str(cell).replace("|", "\\|") for cell in line] for line in table]
-    return "\n".join("| " + " | ".join(line) + " |" for line in escaped)
+        return notations.latex(header, cells, column_note())
+    return notations.markdown(header, cells)
 
 
 def column_note() -> str:
@@ -112,14 +105,6 @@ def _row(frames: Frames, run: str, preset: str) -> dict[str, str]:
 
 def _number(value: float | None) -> str:
     return _NONE if value is None or value != value else f"{value:.1f}"
-
-
-def _latex(cell: Any) -> str:
-    escaped = str(cell).replace("\\", r"\textbackslash{}")
-    for character in "&%$#_{}":
-        if character not in "{}" or "textbackslash" not in escaped:
-            escaped = escaped.replace(character, "\\" + character)
-    return escaped.replace("~", r"\textasciitilde{}").replace("^", r"\textasciicircum{}")
 
 
 def _model_index(row: dict[str, str]) -> str:

@@ -41,7 +41,7 @@ def render(result: Mapping[str, Any], groups: bool = False, audited: bool = Fals
     parts = [
         f"{result['model']} on {_dataset_name(result)}, preset {result['label']} "
         f"(per cent of all items; intervals: 95 %, clustered by {clustered})",
-        _category_table(result, audited),
+        text.table(*category_table(result, audited)),
         *_remarks(result, audited),
     ]
     if groups:
@@ -97,7 +97,10 @@ def _score(entry: Mapping[str, Any]) -> str:
     return f"{_number(entry['score'])}{mark}"
 
 
-def _category_table(result: Mapping[str, Any], audited: bool) -> str:
+def category_table(
+    result: Mapping[str, Any], audited: bool = False
+) -> tuple[list[str], list[list[object]]]:
+    """Return the table of categories as texts: its head, and a row a category, the totals last."""
     overall = result["overall"]
     second = bool(result["unanswerable"])
     header = ["category", "items", "score", "interval", "of served"]
@@ -140,7 +143,7 @@ def _category_table(result: Mapping[str, Any], audited: bool) -> str:
     row = ["macro mean", overall["items"], _number(overall["macro"])]
     row += [_interval(overall["macro_interval"])]
     rows.append([*row, *["-"] * (len(header) - len(row))])
-    return text.table(header, rows)
+    return header, rows
 
 
 def _share_of(count: int, items: int) -> str:
