@@ -12,6 +12,7 @@ import pytest
 import suite_samples
 from mmaupro_ext import audio, data
 from mmaupro_ext.benchmarks import BENCHMARKS
+from mmaupro_ext.data import items
 from mmaupro_ext.data.locate import SAMPLES_DIR, benchmark_folder
 from mmaupro_ext.errors import DataError
 
@@ -119,6 +120,24 @@ def test_the_caller_owns_the_documents(folder):
     again = data.load_items("mmau", data_dir=folder)[0]
     assert again["choices"]
     assert again["attributes"]
+
+
+def test_rows_are_read_once_for_all_tasks_and_no_clip_is(folder, monkeypatch):
+    """Start-up grows with the rows, not with rows times categories and prompts."""
+    opened = []
+    read = Path.read_bytes
+    monkeypatch.setattr(Path, "read_bytes", lambda path: opened.append(path.name) or read(path))
+    parsed = []
+    document = items.document
+    monkeypatch.setattr(items, "document", lambda *given: parsed.append(1) or document(*given))
+    for prompt in ("own", "letter", "text"):
+        for slug in BENCHMARKS["mmau"].by_slug:
+            assert data.load_items("mmau", slug, folder, prompt=prompt)
+    assert opened == ["rows.jsonl"]
+    assert len(parsed) == 15
+    change_row(folder, 0, instruction="Another?")  # a changed file is read again
+    assert data.load_items("mmau", "sound", folder)[0]["question"] == "Another?"
+    assert opened == ["rows.jsonl", "rows.jsonl"]
 
 
 def test_where_a_benchmark_is_looked_for(monkeypatch, folder, tmp_path):

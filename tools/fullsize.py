@@ -1,13 +1,15 @@
-"""A stand-in for test.parquet at full size: 5,305 made-up rows with the stated counts, no sound.
+"""Stand-ins for the benchmarks at full size: made-up rows with the stated counts, no sound.
 
-Tests and benchmarks use it, because the real file may not be copied into a repository and loading,
-checking and building tasks should be measured at the real scale. Nothing in it is a question of
-MMAU-Pro: texts are numbered placeholders, ids come from a seed. What it shares with the real file
-is what `facts.check_facts` counts, the columns and their types, and the order by category.
+Tests and benchmarks use them, because the real files may not be copied into a repository and loading,
+checking and building tasks should be measured at the real scale. Nothing in them is a question of a
+benchmark: texts are numbered placeholders, ids come from a seed. What MMAU-Pro's shares with the real file
+is what `facts.check_facts` counts, the columns and their types, and the order by category; the others have
+the columns and counts of theirs.
 """
 
 from __future__ import annotations
 
+import json
 import random
 import uuid
 from pathlib import Path
@@ -16,7 +18,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet
 
+from mmaupro_ext.benchmarks import BENCHMARKS
 from mmaupro_ext.data.schema import CATEGORIES, NUMBER_KWARGS, TASK_IDENTIFIERS, TEXT_KWARGS
+from suite_samples import QUESTIONS, SAMPLES
 from synth.build import PARQUET_SCHEMA
 
 _NAMESPACE = uuid.UUID("0a7f1d2e-52c1-4a69-9d0b-6f2f0a3d5b11")
@@ -131,4 +135,36 @@ def write(folder: Path, made: list[dict[str, Any]] | None = None) -> Path:
     (folder / "data").mkdir(parents=True, exist_ok=True)
     table = pa.Table.from_pylist(rows() if made is None else made, schema=PARQUET_SCHEMA)
     pyarrow.parquet.write_table(table, folder / "test.parquet")
+    return folder
+
+
+def write_rows(folder: Path, name: str) -> Path:
+    """Write the folder of a benchmark that is described by its rows: rows.jsonl, and data/ without a clip.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+        Made when it is missing.
+    name : str
+        Key of `suite_samples.SAMPLES`.
+
+    Returns
+    -------
+    pathlib.Path
+        The folder.
+    """
+    benchmark, (row_of, _) = BENCHMARKS[name], SAMPLES[name]
+    (folder / "data").mkdir(parents=True, exist_ok=True)
+    share, rest = divmod(benchmark.items, len(benchmark.categories))
+    lines, number = [], 0
+    for position, category in enumerate(benchmark.categories):
+        for _ in range(category.expected_count or share + (position < rest)):
+            question = list(QUESTIONS)[number % len(QUESTIONS)]
+            choices = list(QUESTIONS[question])
+            answer = choices[number % len(choices)]
+            clip = f"data/{_uuid(name, number)}.wav"
+            row = row_of(clip, category.value, number, f"{question} {number}", choices, answer)
+            lines.append(json.dumps(row))
+            number += 1
+    (folder / "rows.jsonl").write_text("\n".join(lines), encoding="utf-8")
     return folder
