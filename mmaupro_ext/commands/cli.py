@@ -53,6 +53,8 @@ first steps:
   mmaupro run --model hf-audio --model_args pretrained=Qwen/Qwen2-Audio-7B-Instruct \\
               --tasks mmaupro --metadata data_dir=DIR --apply_chat_template
                         the real benchmark (5,305 questions) with its overall row
+  mmaupro run ... --tasks audio-suite
+                        MMAU-Pro, MMAU, MMAR and MMSU, one overall row each (docs/benchmarks.md)
   accelerate launch -m mmaupro_ext run ...
                         the same on several GPUs
   mmaupro run --model openai-audio --model_args base_url=http://localhost:8000/v1,model=NAME ...
@@ -83,7 +85,7 @@ def build_parser() -> argparse.ArgumentParser:
     """Return the parser of the `mmaupro` command; lm_eval's own subcommands only have their help line."""
     parser = _Parser(
         prog="mmaupro",
-        description="Evaluate audio-language models on MMAU-Pro inside lm-evaluation-harness.",
+        description="Evaluate audio-language models inside lm-evaluation-harness: MMAU-Pro, MMAU, MMAR, MMSU.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

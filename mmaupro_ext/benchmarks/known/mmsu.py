@@ -106,7 +106,13 @@ BENCHMARK = Benchmark(
     read_row=read_row,
     prompt=prompt,
     rule="first-letter",
-    groups=("task_name", "sub-category", "sub-sub-category", "linguistics_sub_discipline"),
+    groups=(
+        "category",
+        "task_name",
+        "sub-category",
+        "sub-sub-category",
+        "linguistics_sub_discipline",
+    ),
     parts={
         ability.lower(): tuple(one.slug for one in CATEGORIES if one.value.startswith(ability))
         for ability in _ABILITIES
