@@ -85,7 +85,7 @@ def build_parser() -> argparse.ArgumentParser:
     """Return the parser of the `mmaupro` command; lm_eval's own subcommands only have their help line."""
     parser = _Parser(
         prog="mmaupro",
-        description="Evaluate audio-language models inside lm-evaluation-harness: MMAU-Pro, MMAU, MMAR, MMSU.",
+        description="Evaluate audio-language models in lm-evaluation-harness: MMAU-Pro, MMAU, MMAR, MMSU.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
