@@ -285,16 +285,8 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def _arguments(args: argparse.Namespace) -> dict[str, Any]:
-    """Return what was asked for beside the preset, as far as it decides on numbers."""
-    names = (
-        "time",
-        "reply_field",
-        "accept_changed",
-        "errored_limit",
-        "embedder",
-        "judge",
-        "reader",
-    )
+    """Return what was asked for and the result does not say otherwise, as far as it decides on numbers."""
+    names = ("time", "reply_field", "accept_changed", "errored_limit")
     return {name: getattr(args, name) for name in names}
 
 
