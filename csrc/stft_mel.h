@@ -64,7 +64,8 @@ typedef struct {
     /* Features of frames first .. first + count - 1 of the n samples x, followed by padded - n zeros (n <= padded):
      * out[(t - first) * stride + m] for mel m and frame t, or with bands first out[m * stride + t - first]. Returns the
      * largest feature (-infinity if count is 0), or NaN if a sample of these frames is not finite or so large that an
-     * energy may overflow: the output is then worthless. */
+     * energy may overflow: the output is then worthless. It may be NaN, too, for such a sample behind them, up to a batch
+     * of frames further on. */
     float (*features)(const mm_stft_plan *plan, const float *x, ptrdiff_t n, ptrdiff_t padded, ptrdiff_t first,
                       ptrdiff_t count, float *out, ptrdiff_t stride, void *scratch);
 } mm_stft_kernel;

@@ -53,12 +53,12 @@ def stft_plans() -> list[Plan]:
         both = {"precision": precision}
         plans += [
             plan(400, 400, 160, boundary="mirror", offset=200, bands_first=True, span=8.0, **both),
-            plan(512, 400, 160, emphasis=0.97, emphasis_kind="frame", remove_mean=True, **both),
+            plan(512, 400, 160, emphasis=0.97, emphasis_kind="frame", **both),
             plan(512, 320, 160, emphasis=0.97, emphasis_kind="signal", offset=256, **both),
             plan(1024, 512, 160, magnitude=True, power_floor=1e-9, n_mels=128, **both),
             plan(512, 512, 128, linear=True, offset=256, **both),
             plan(256, 250, 1, span=4.0, **both),
-            plan(160, 160, 400, remove_mean=True, **both),
+            plan(160, 160, 400, **both),
             plan(64, 33, 7, emphasis=0.5, emphasis_kind="signal", bands_first=True, **both),
             *(
                 plan(n_fft, n_fft, 3, n_mels=5, **both)
@@ -126,7 +126,7 @@ def write_stft(writer: Writer, source: Plan) -> str:
         "log_terms": braces(tables["log_terms"]),
         "span": number(np.float32(np.inf if source.span is None else source.span)),
     }
-    for key in ("hop_length", "emphasis", "remove_mean", "n_fft", "n_mels", "magnitude"):
+    for key in ("hop_length", "emphasis", "n_fft", "n_mels", "magnitude"):
         fields[key] = number(getattr(source, key))
     for key in ("linear", "bands_first", "floor", "add", "shift"):
         fields[key] = number(getattr(source, key))

@@ -93,10 +93,14 @@ static void fuzz_features(const mm_kernels *level, bytes *input) {
     }
     /* How frames are cut into calls changes nothing, but where they are raised to the largest of a call. */
     if (!isnan(largest) && plan->span == INFINITY && cut) {
-        features_into(level, chosen, x, (ptrdiff_t)n, padded, first, cut, parts, stride);
-        features_into(level, chosen, x, (ptrdiff_t)n, padded, first + cut, count - cut,
-                      parts + (plan->bands_first ? cut : cut * stride), stride);
-        check(same(out, parts, size), "a frame's features do not depend on the frames beside it");
+        const float head = features_into(level, chosen, x, (ptrdiff_t)n, padded, first, cut, parts, stride);
+        const float tail = features_into(level, chosen, x, (ptrdiff_t)n, padded, first + cut, count - cut,
+                                         parts + (plan->bands_first ? cut : cut * stride), stride);
+        /* A bad sample behind the last frame, in the same batch of lanes, is seen or not by how frames are batched. */
+        if (!isnan(head) && !isnan(tail)) {
+            check(same(out, parts, size), "a frame's features do not depend on the frames beside it");
+            check(fmaxf(head, tail) == largest, "the largest feature is that of the parts");
+        }
     }
     free(x), free(out), free(parts);
 }
