@@ -139,7 +139,10 @@ class Benchmark:
     presets : tuple of str
         Presets of `scoring.presets` that are defined for it.
     groups : tuple of str
-        Names of attributes by which `mmaupro score --groups` tabulates.
+        Names of attributes by which `mmaupro score --groups` and `mmaupro data info` tabulate.
+    counts : mapping of str to mapping of str to int
+        Name of an attribute, "choices" (how many a row has) or "real choices" (without those that are null)
+        -> value -> rows, as others counted them; `mmaupro data verify` compares.
     parts : mapping of str to tuple of str
         Groups within it: part of a task's name -> slugs of its categories.
     asked_as : tuple of str
@@ -172,6 +175,7 @@ class Benchmark:
     hours: float | None = None
     presets: tuple[str, ...] = ("official", "strict")
     groups: tuple[str, ...] = ()
+    counts: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     parts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     asked_as: tuple[str, ...] = ("", "letter", "text", "ll")
     submission_row: Callable[[Mapping[str, Any], str], Fields] | None = None

@@ -5,7 +5,12 @@ from __future__ import annotations
 import argparse
 import sys
 
-from mmaupro_ext.commands.options import add_dataset_arguments, add_json_argument, put_json
+from mmaupro_ext.commands.options import (
+    add_benchmark_argument,
+    add_dataset_arguments,
+    add_json_argument,
+    put_json,
+)
 from mmaupro_ext.data.text import visible
 from mmaupro_ext.errors import MMAUProError
 
@@ -19,6 +24,7 @@ EPILOG = """\
 examples:
   mmaupro data info --sample
   mmaupro data info --data-dir DIR --figure mmaupro.png
+  mmaupro data info mmau                               another benchmark
   mmaupro data info --all --json info.json
 
 Durations, rates and channels come from the manifest that `mmaupro data verify` writes; without it
@@ -31,6 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Give a parser the description, options and examples of `mmaupro data info`."""
     parser.description, parser.epilog = DESCRIPTION, EPILOG
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    add_benchmark_argument(parser)
     add_dataset_arguments(parser)
     parser.add_argument(
         "--figure", metavar="FILE", help="draw the picture (.png, .pdf or .svg; needs matplotlib)"
@@ -59,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
 
     try:
         target = figures.check_target(args.figure) if args.figure else None
-        facts = info.overview(args.data_dir, args.sample)
+        facts = info.overview(args.data_dir, args.sample, args.benchmark)
         if args.json != "-":
             print(visible(info.render(facts, None if args.all else 10)))
         put_json(facts, args.json)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 import sys
 
+from mmaupro_ext.benchmarks import BENCHMARKS, MMAUPRO
 from mmaupro_ext.commands.options import add_dataset_arguments, add_json_argument, put_json
 from mmaupro_ext.data.text import visible
-from mmaupro_ext.errors import MMAUProError
+from mmaupro_ext.errors import ConfigError, MMAUProError
 
 DESCRIPTION = """\
 One item as a person would look at it: question, choices with the answer marked, metadata, its
@@ -18,6 +19,7 @@ waveforms and of the mel spectrogram that the model gets. Nothing is played.
 EPILOG = """\
 examples:
   mmaupro data show 025f --sample                      a unique beginning of the id is enough
+  mmaupro data show mmar ID                            an item of another benchmark
   mmaupro data show ID --data-dir DIR --figure item.png
   mmaupro data show ID --model qwen2_5_omni            what another model hears
 
@@ -32,7 +34,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Give a parser the description, options and examples of `mmaupro data show`."""
     parser.description, parser.epilog = DESCRIPTION, EPILOG
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("id", metavar="ID", help="id of an item, or a unique beginning of it")
+    parser.add_argument(
+        "words",
+        nargs="+",
+        metavar="[BENCHMARK] ID",
+        help=f"{', '.join(BENCHMARKS)} (default: {MMAUPRO}), and the id of an item or a unique "
+        "beginning of it",
+    )
     add_dataset_arguments(parser)
     parser.add_argument(
         "--model",
@@ -81,7 +89,13 @@ def run(args: argparse.Namespace) -> int:
 
     try:
         target = figures.check_target(args.figure) if args.figure else None
-        item = show(args.id, args.data_dir, args.sample, model=args.model, window_s=args.window)
+        *named, wanted = args.words
+        name = named[0] if named else MMAUPRO
+        if len(named) > 1 or name not in BENCHMARKS:
+            known = ", ".join(BENCHMARKS)
+            raise ConfigError(f"give [BENCHMARK] ID, not {args.words}. The benchmarks: {known}.")
+        hearing = {"model": args.model, "window_s": args.window}
+        item = show(wanted, args.data_dir, args.sample, name=name, **hearing)
         if args.json != "-":
             print(item_text.render(item))
         put_json(item.to_json(), args.json)

@@ -7,7 +7,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mmaupro_ext.benchmarks import BENCHMARKS
 from mmaupro_ext.commands.options import (
+    add_benchmark_argument,
     add_dataset_arguments,
     add_json_argument,
     put_json,
@@ -21,10 +23,10 @@ if TYPE_CHECKING:
     from mmaupro_ext.data.verify import VerifyReport
 
 DESCRIPTION = """\
-Check a copy of MMAU-Pro before you spend GPU hours on it: the counts that the paper and others
+Check a copy of a benchmark before you spend GPU hours on it: the counts that the paper and others
 state, every row against the schema, and every clip decoded to its last sample and hashed.
 
-What is measured is kept in manifest.json beside test.parquet (in your cache folder when the
+What is measured is kept in manifest.json beside the rows (in your cache folder when the
 dataset's folder cannot be written): sha256, seconds, rate, channels, level of every clip.
 """
 
@@ -32,6 +34,7 @@ EPILOG = """\
 examples:
   mmaupro data verify --data-dir DIR          read everything once (53 GB; uses all cores)
   mmaupro data verify --data-dir DIR --quick  a second later: sizes and times against the manifest
+  mmaupro data verify mmar                    another benchmark
   mmaupro data verify --sample                the sample inside this package (seconds)
   mmaupro data verify --json report.json      every case of every finding, for programs
 
@@ -50,6 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Give a parser the description, options and examples of `mmaupro data verify`."""
     parser.description, parser.epilog = DESCRIPTION, EPILOG
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    add_benchmark_argument(parser)
     add_dataset_arguments(parser)
     parser.add_argument(
         "--quick",
@@ -101,6 +105,7 @@ def run(args: argparse.Namespace) -> int:
             quick=args.quick,
             accept_changes=args.accept_changes,
             progress=True,
+            name=args.benchmark,
         )
         if args.json != "-":
             print(text.visible(render(report, args.examples)))
@@ -186,7 +191,8 @@ def _verdict(report: VerifyReport) -> str:
     lines = []
     if report.manifest:
         lines.append(f"Manifest: {report.manifest} (later: mmaupro data verify --quick)")
-        if Path(report.manifest).parent != Path(report.folder) and report.dataset == "MMAU-Pro":
+        titles = {benchmark.title for benchmark in BENCHMARKS.values()}
+        if Path(report.manifest).parent != Path(report.folder) and report.dataset in titles:
             lines.append(
                 f"It is in your cache folder because {report.folder} cannot be written; "
                 "`mmaupro data` commands find it there."
@@ -196,6 +202,6 @@ def _verdict(report: VerifyReport) -> str:
     else:
         lines.append(
             f"Verdict: {off} of the stated numbers differ, {len(report.problems)} problem(s). "
-            "A result on this copy is not a result on MMAU-Pro as released."
+            f"A result on this copy is not a result on {report.dataset} as released."
         )
     return "\n".join(lines)

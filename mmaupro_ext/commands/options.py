@@ -36,8 +36,8 @@ def add_dataset_arguments(parser: argparse.ArgumentParser) -> None:
     which.add_argument(
         "--data-dir",
         metavar="DIR",
-        help="folder with test.parquet and data/ (default: $MMAUPRO_DATA, else MMAU-Pro in the "
-        "user's cache folder)",
+        help="the folder (default: $MMAUPRO_DATA, $MMAU_DATA and so on, else the benchmark's name in "
+        "the user's cache folder)",
     )
     which.add_argument(
         "--sample", action="store_true", help="the embedded sample instead of the real dataset"

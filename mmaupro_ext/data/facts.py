@@ -6,7 +6,9 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
+from mmaupro_ext.benchmarks import Benchmark
 from mmaupro_ext.data import manifest
+from mmaupro_ext.data.items import real_choices
 from mmaupro_ext.data.schema import CATEGORIES, FACTS, Confidence, Doc
 
 
@@ -98,6 +100,47 @@ def check_facts(docs: list[Doc], dataset: str | None = "MMAU-Pro") -> list[FactC
     return [
         FactCheck(name, statement, expected if dataset else None, found, confidence)
         for name, statement, expected, found, confidence in facts
+    ]
+
+
+_CHOICES = {"choices": lambda doc: doc["choices"], "real choices": real_choices}
+
+
+def described_facts(benchmark: Benchmark, docs: list[Doc], sample: bool) -> list[FactCheck]:
+    """Count what a description states of its rows.
+
+    Parameters
+    ----------
+    benchmark : Benchmark
+        Another than MMAU-Pro.
+    docs : list of dict
+        All rows.
+    sample : bool
+        True only counts: nobody states numbers of a generated sample.
+
+    Returns
+    -------
+    list of FactCheck
+        Rows, categories, the counts of the description, clips.
+    """
+    rows: list[tuple[str, str, int | None, int]] = [("rows", "rows", benchmark.items, len(docs))]
+    of_category = Counter(doc["category"] for doc in docs)
+    for one in benchmark.categories:
+        stated = one.expected_count or None  # 0: nobody states it
+        rows.append((f"rows:{one.slug}", f"  {one.value}", stated, of_category[one.value]))
+    for name, counts in benchmark.counts.items():
+        if name in _CHOICES:
+            values = Counter(str(len(_CHOICES[name](doc))) for doc in docs)
+        else:
+            values = Counter(doc["attributes"].get(name) for doc in docs)
+        for value, count in counts.items():
+            words = f"rows with {value} {name}" if name in _CHOICES else f"{name}: {value}"
+            rows.append((f"{name}:{value}", words, count, values[value]))
+    clips = {clip for doc in docs for clip in doc["audio_path"]}
+    rows.append(("clips", "different clips named by rows", None, len(clips)))
+    return [
+        FactCheck(name, words, None if sample else stated, found, "reported")
+        for name, words, stated, found in rows
     ]
 
 

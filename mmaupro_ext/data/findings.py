@@ -116,16 +116,18 @@ def row_differences(docs: list[Doc], report: LoadReport, errors: list[str]) -> I
         )
         examples = [f"{found.id or found.column}: {found.message}" for found in findings]
         yield Difference(fact, "note", title, examples, fix)
-    shared = _groups(docs, _question_and_paths)
+    yield from asked_twice(docs)
+
+
+def asked_twice(docs: list[Doc]) -> Iterator[Difference]:
+    """Yield the rows that ask the same question about the same files."""
+    shared = [
+        " = ".join(doc["id"] for doc in group) for group in _groups(docs, _question_and_paths)
+    ]
     if shared:
-        yield Difference(
-            "same-question-same-paths",
-            "note",
-            "different ids ask the same question about the same files",
-            [" = ".join(doc["id"] for doc in group) for group in shared],
-            "Their results are one observation, not several.",
-            "groups",
-        )
+        title = "different ids ask the same question about the same files"
+        fix = "Their results are one observation, not several."
+        yield Difference("same-question-same-paths", "note", title, shared, fix, "groups")
 
 
 def _question_and_paths(doc: Doc) -> tuple[str, ...] | None:
@@ -170,8 +172,7 @@ def clip_differences(
             "problem",
             f"clips are missing ({len(entries) - len(missing):,} of {len(entries):,} are there)",
             [named(clip) for clip in missing],
-            "Get them with `mmaupro data fetch --to` this folder; items without "
-            "all their clips are counted as errored, never guessed.",
+            "`mmaupro data fetch` brings them; until then their items are errored, never guessed.",
             "clips",
         )
     broken = {
@@ -185,8 +186,7 @@ def clip_differences(
             "problem",
             "clips cannot be used to their end",
             [named(clip, problem) for clip, problem in broken.items()],
-            "Delete these files, then `mmaupro data fetch --to` this folder, or unzip data.zip "
-            "again.",
+            "Delete these files, then `mmaupro data fetch` into this folder.",
             "clips",
         )
     changed = [c for c, entry in entries.items() if bytes_differ(entry, promised.get(c))]
@@ -351,7 +351,8 @@ def _duplicates(docs: list[Doc], digests: dict[str, str]) -> Iterator[Difference
 def _lengths(docs: list[Doc], whole: dict[str, Entry]) -> Iterator[Difference]:
     differs, too_long = [], []
     for doc in docs:
-        if not doc["audio_path"] or not all(clip in whole for clip in doc["audio_path"]):
+        measured = doc["audio_path"] and all(clip in whole for clip in doc["audio_path"])
+        if not measured or "length_type" not in doc:
             continue
         seconds = [whole[clip]["seconds"] for clip in doc["audio_path"]]
         # Nobody states whether the label of several clips means the longest or their sum.

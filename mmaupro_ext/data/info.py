@@ -9,27 +9,29 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
+from mmaupro_ext import benchmarks
+from mmaupro_ext.benchmarks import BENCHMARKS, MMAUPRO, Benchmark
 from mmaupro_ext.data import manifest, text
-from mmaupro_ext.data.load import load_category
-from mmaupro_ext.data.locate import SAMPLE_DIR, locate
+from mmaupro_ext.data.items import all_documents, dataset_title, real_choices
 from mmaupro_ext.data.manifest import Entry
 from mmaupro_ext.data.schema import (
-    CATEGORIES,
-    CATEGORY_BY_VALUE,
     CHOICE_LETTERS,
     LENGTH_TYPES,
+    Category,
     Doc,
     Kind,
     length_type_of,
 )
 from mmaupro_ext.data.selection import read_selection
 
+_UNLABELLED = "not labelled"
+
 
 def overview(
-    data_dir: str | os.PathLike[str] | None = None, sample: bool = False
+    data_dir: str | os.PathLike[str] | None = None, sample: bool = False, name: str = MMAUPRO
 ) -> dict[str, Any]:
     """Count what `mmaupro data info` shows.
 
@@ -39,55 +41,62 @@ def overview(
         Folder of the dataset; see `locate`.
     sample : bool
         The embedded sample instead.
+    name : str
+        Key of `benchmarks.BENCHMARKS`.
 
     Returns
     -------
     dict
-        Plain JSON: `dataset`, `folder`, `partial` (what a folder with a part of the dataset
+        Plain JSON: `benchmark`, `dataset`, `folder`, `partial` (what a folder with a part of the dataset
         holds, or None), `items`, `clips`, `measured_clips`, `seconds` (of the
-        measured clips); lists of rows `categories`, `choices`, `answers`, `lengths`, `skills`,
-        `sub_categories`, `formats`; and `clip_seconds`, the measured durations by category.
+        measured clips); lists of rows `categories`, `choices`, `answers`, `lengths`, `skills` (of the
+        others: attributes), `sub_categories`, `formats`; and `clip_seconds`, the measured durations by
+        category.
 
     Raises
     ------
     DataError
         When there is no dataset or its rows break the schema.
     """
-    docs = [doc for slug in CATEGORIES for doc in load_category(slug, data_dir, sample, whole=True)]
-    root = SAMPLE_DIR if sample else locate(data_dir)
+    benchmark = BENCHMARKS[name]
+    root, docs = all_documents(name, data_dir, sample, whole=True)
     selection = None if sample else read_selection(root)
     known = {clip: e for clip, e in manifest.known_clips(root).items() if "seconds" in e}
     paths = list(dict.fromkeys(clip for doc in docs for clip in doc["audio_path"]))
     measured = {clip: known[clip] for clip in paths if clip in known}
+    if benchmark.read_row is None:
+        skills = [*_skill_rows(docs, "perceptual"), *_skill_rows(docs, "reasoning")]
+    else:
+        skills = [row for group in benchmark.groups for row in _attribute_rows(docs, group)]
     return {
-        "dataset": "embedded sample" if sample else "MMAU-Pro",
+        "benchmark": name,
+        "dataset": dataset_title(name, sample),
         "folder": str(root),
         "partial": None if selection is None else selection.describe(),
         "items": len(docs),
         "clips": len(paths),
         "measured_clips": len(measured),
         "seconds": round(sum(entry["seconds"] for entry in measured.values()), 3),
-        "categories": [_category_row(c.value, docs, measured) for c in CATEGORIES.values()],
-        "choices": _choice_rows(docs),
+        "categories": [_category_row(c, docs, measured) for c in benchmark.categories],
+        "choices": _choice_rows(docs, benchmark),
         "answers": answer_rows(docs),
         "lengths": _length_rows(docs, measured),
-        "skills": [
-            *_skill_rows(docs, "perceptual"),
-            *_skill_rows(docs, "reasoning"),
-        ],
+        "skills": skills,
         "sub_categories": _sub_category_rows(docs),
         "formats": _format_rows(measured.values()),
         "clip_seconds": _clip_seconds(docs, measured),
     }
 
 
-def _category_row(category: str, docs: list[Doc], measured: dict[str, Entry]) -> dict[str, Any]:
-    mine = [doc for doc in docs if doc["category"] == category]
+def _category_row(
+    category: Category, docs: list[Doc], measured: dict[str, Entry]
+) -> dict[str, Any]:
+    mine = [doc for doc in docs if doc["category"] == category.value]
     paths = {clip for doc in mine for clip in doc["audio_path"]}
     seconds = [measured[clip]["seconds"] for clip in paths if clip in measured]
     return {
-        "category": category,
-        "kind": CATEGORY_BY_VALUE[category].kind,
+        "category": category.value,
+        "kind": category.kind,
         "items": len(mine),
         "clips": len(paths),
         "several_clips": sum(len(doc["audio_path"]) > 1 for doc in mine),
@@ -96,10 +105,14 @@ def _category_row(category: str, docs: list[Doc], measured: dict[str, Entry]) ->
     }
 
 
-def _choice_rows(docs: list[Doc]) -> list[dict[str, Any]]:
-    counts = Counter((len(doc["choices"]), CATEGORY_BY_VALUE[doc["category"]].kind) for doc in docs)
+def _kind(doc: Doc) -> Kind:
+    return benchmarks.of(doc).by_value[doc["category"]].kind
+
+
+def _choice_rows(docs: list[Doc], benchmark: Benchmark) -> list[dict[str, Any]]:
+    counts = Counter((len(real_choices(doc)), _kind(doc)) for doc in docs)
     sizes = sorted({size for size, _ in counts})
-    kinds: tuple[Kind, ...] = ("closed", "open", "instruction")
+    kinds = list(dict.fromkeys(category.kind for category in benchmark.categories))
     return [{"choices": size, **{kind: counts[size, kind] for kind in kinds}} for size in sizes]
 
 
@@ -121,12 +134,9 @@ def answer_rows(docs: Iterable[Doc]) -> list[dict[str, Any]]:
         `longest_choice` (the first of the longest choices by characters). `positions` counts the
         answers by place.
     """
-    closed = [doc for doc in docs if CATEGORY_BY_VALUE[doc["category"]].kind == "closed"]
-    groups = [
-        (c.value, [doc for doc in closed if doc["category"] == c.value])
-        for c in CATEGORIES.values()
-        if c.kind == "closed"
-    ]
+    closed = [doc for doc in docs if _kind(doc) == "closed"]
+    known = benchmarks.of(closed[0]).by_value if closed else {}
+    groups = [(value, [doc for doc in closed if doc["category"] == value]) for value in known]
     return [_answer_row(name, group) for name, group in [*groups, ("all closed", closed)] if group]
 
 
@@ -144,7 +154,7 @@ def _answer_row(name: str, docs: list[Doc]) -> dict[str, Any]:
         "category": name,
         "items": len(docs),
         "unanswerable": len(docs) - len(places),
-        "chance": sum(1 / len(doc["choices"]) for doc in usable) / len(docs),
+        "chance": sum(1 / len(real_choices(doc)) for doc in usable) / len(docs),
         "always_first": counts[0] / len(docs),
         "best_letter": counts[best] / len(docs),
         "letter": CHOICE_LETTERS[best] if best < len(CHOICE_LETTERS) else str(best + 1),
@@ -156,9 +166,14 @@ def _answer_row(name: str, docs: list[Doc]) -> dict[str, Any]:
 def _length_rows(docs: list[Doc], measured: dict[str, Entry]) -> list[dict[str, Any]]:
     """Count items by label and by the measured length of their longest clip."""
     rows = []
-    labels = [*LENGTH_TYPES, *sorted({str(doc["length_type"]) for doc in docs} - {*LENGTH_TYPES})]
+    by_label: dict[str, list[Doc]] = {}
+    for doc in docs:
+        by_label.setdefault(str(doc.get("length_type", _UNLABELLED)), []).append(doc)
+    labels = [*LENGTH_TYPES, *sorted(by_label.keys() - {*LENGTH_TYPES})]
+    if by_label.keys() == {_UNLABELLED}:
+        labels = [_UNLABELLED]
     for label in labels:
-        mine = [doc for doc in docs if str(doc["length_type"]) == label]
+        mine = by_label.get(label, [])
         by_measure: Counter[str] = Counter()
         for doc in mine:
             if doc["audio_path"] and all(clip in measured for clip in doc["audio_path"]):
@@ -181,8 +196,14 @@ def _skill_rows(docs: list[Doc], kind: str) -> list[dict[str, Any]]:
     return [{"kind": kind, "skill": skill, "items": count} for skill, count in ordered]
 
 
+def _attribute_rows(docs: list[Doc], name: str) -> list[dict[str, Any]]:
+    counts = Counter(doc["attributes"].get(name) for doc in docs)
+    ordered = sorted(counts.items(), key=lambda pair: (-pair[1], str(pair[0])))
+    return [{"kind": name, "skill": value, "items": count} for value, count in ordered]
+
+
 def _sub_category_rows(docs: list[Doc]) -> list[dict[str, Any]]:
-    counts = Counter((doc["category"], doc["sub-cat"]) for doc in docs if doc["sub-cat"])
+    counts = Counter((doc["category"], doc["sub-cat"]) for doc in docs if doc.get("sub-cat"))
     ordered = sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))
     return [
         {"category": category, "sub_category": name, "items": count}
@@ -231,7 +252,7 @@ def render(facts: dict[str, Any], top: int | None = 10) -> str:
     if facts["measured_clips"]:
         head += f", {text.duration(facts['seconds'])} of sound"
     if facts["partial"]:
-        head += f"\n{facts['partial']}; the rows below are those of test.parquet"
+        head += f"\n{facts['partial']}; the rows below are all rows"
     if facts["measured_clips"] < facts["clips"]:
         head += (
             f"\n{facts['clips'] - facts['measured_clips']:,} clips were never measured: run "
@@ -247,11 +268,21 @@ def render(facts: dict[str, Any], top: int | None = 10) -> str:
             ),
             _title("Number of choices (items)", _choice_table(facts)),
             _title("Length: the label, and the longest clip as measured (items)", _lengths(facts)),
-            _title("Skills (items; an item may have several)", _skill_table(facts, top)),
-            _title("Sub-categories (items)", _sub_category_table(facts, top)),
+            *_groupings(facts, top),
             _title("Clips by format", _format_table(facts, top)),
         ]
     )
+
+
+def _groupings(facts: dict[str, Any], top: int | None) -> list[str]:
+    if BENCHMARKS[facts["benchmark"]].read_row is not None:
+        groups = BENCHMARKS[facts["benchmark"]].groups
+        return [_title("Attributes (items)", _skill_table(facts, groups, top))]
+    skills = _skill_table(facts, ("perceptual", "reasoning"), top)
+    return [
+        _title("Skills (items; an item may have several)", skills),
+        _title("Sub-categories (items)", _sub_category_table(facts, top)),
+    ]
 
 
 def _title(title: str, body: str) -> str:
@@ -308,7 +339,7 @@ def _answer_table(facts: dict[str, Any]) -> str:
 
 
 def _choice_table(facts: dict[str, Any]) -> str:
-    keys = ("choices", "closed", "open", "instruction")
+    keys = list(facts["choices"][0]) if facts["choices"] else ["choices"]
     return text.table(keys, [[row[key] for key in keys] for row in facts["choices"]])
 
 
@@ -321,9 +352,9 @@ def _lengths(facts: dict[str, Any]) -> str:
     return text.table(("label", "items", *limits, "not measured"), rows)
 
 
-def _skill_table(facts: dict[str, Any], top: int | None) -> str:
+def _skill_table(facts: dict[str, Any], kinds: Sequence[str], top: int | None) -> str:
     tables = []
-    for kind in ("perceptual", "reasoning"):
+    for kind in kinds:
         rows = [row for row in facts["skills"] if row["kind"] == kind]
         shown = [[row["skill"], row["items"]] for row in rows[:top]]
         tables.append(text.table((kind, "items"), shown) + _more(len(rows) - len(shown)))

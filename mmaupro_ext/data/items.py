@@ -16,10 +16,11 @@ import os
 from pathlib import Path
 from typing import Any
 
-from mmaupro_ext.benchmarks import BENCHMARKS, Benchmark, RowError
+from mmaupro_ext import benchmarks
+from mmaupro_ext.benchmarks import BENCHMARKS, MMAUPRO, Benchmark, RowError
 from mmaupro_ext.data.digests import modified
-from mmaupro_ext.data.load import FULL, SAMPLE, manifest_digests, note_root
-from mmaupro_ext.data.locate import ROWS, benchmark_folder
+from mmaupro_ext.data.load import FULL, SAMPLE, load_category, manifest_digests, note_root
+from mmaupro_ext.data.locate import ROWS, SAMPLE_DIR, benchmark_folder, locate
 from mmaupro_ext.data.manifest import MANIFEST
 from mmaupro_ext.data.schema import Doc
 from mmaupro_ext.data.selection import read_selection
@@ -84,6 +85,53 @@ def load_items(
     ]
 
 
+def all_documents(
+    name: str,
+    data_dir: str | os.PathLike[str] | None = None,
+    sample: bool = False,
+    whole: bool = False,
+) -> tuple[Path, list[Doc]]:
+    """Return the folder of any benchmark, MMAU-Pro included, and its documents.
+
+    Parameters
+    ----------
+    name : str
+        Key of `benchmarks.BENCHMARKS`.
+    data_dir, sample
+        As for `load_items` and `load.load_category`.
+    whole : bool
+        True gives all rows of a partial download too, False only those whose clips it holds.
+
+    Raises
+    ------
+    DataError
+        As these.
+    """
+    described = BENCHMARKS[name]
+    if described.read_row is not None:
+        return benchmark_folder(described, data_dir, sample), load_items(
+            name, None, data_dir, sample
+        )
+    docs = [
+        doc for slug in described.by_slug for doc in load_category(slug, data_dir, sample, whole)
+    ]
+    return SAMPLE_DIR if sample else locate(data_dir), docs
+
+
+def dataset_title(name: str, sample: bool) -> str:
+    """Return what reports call a benchmark's data, or its sample."""
+    if sample:
+        return "embedded sample" if name == MMAUPRO else f"sample of {BENCHMARKS[name].title}"
+    return BENCHMARKS[name].title
+
+
+def real_choices(doc: Doc) -> list[str]:
+    """Return the choices of a document without those that only hold the place of a letter."""
+    if benchmarks.of(doc).read_row is None:
+        return list(doc["choices"])
+    return [choice for choice in doc["choices"] if choice]
+
+
 def _benchmark(name: str) -> Benchmark:
     benchmark = BENCHMARKS.get(name)
     if benchmark is None or benchmark.read_row is None:
@@ -121,7 +169,7 @@ def _read_once(name: str, root: Path, stamps: tuple[int, ...]) -> tuple[Doc, ...
     digests = manifest_digests(root / MANIFEST)
     docs: dict[str, Doc] = {}
     broken: list[Doc] = []
-    for number, row in enumerate(_rows(path)):
+    for number, row in enumerate(released_rows(path)):
         where = f"{path}: row {number}"
         doc = document(benchmark, row, where)
         if doc["id"] in docs:
@@ -138,7 +186,8 @@ def _read_once(name: str, root: Path, stamps: tuple[int, ...]) -> tuple[Doc, ...
     return tuple(docs.values())
 
 
-def _rows(path: Path) -> list[Any]:
+def released_rows(path: Path) -> list[Any]:
+    """Return the rows of a `rows.jsonl` as they are; DataError for a file that is no JSON lines."""
     try:
         lines = path.read_bytes().split(b"\n")
     except OSError as error:

@@ -20,10 +20,11 @@ from pathlib import Path
 from typing import Any
 
 from mmaupro_ext import __version__
-from mmaupro_ext.data import clips, facts, findings, manifest
+from mmaupro_ext.benchmarks import BENCHMARKS, MMAUPRO
+from mmaupro_ext.data import clips, facts, findings, item_findings, items, manifest
 from mmaupro_ext.data.facts import FactCheck
 from mmaupro_ext.data.findings import Difference
-from mmaupro_ext.data.locate import PARQUET, SAMPLE_DIR, locate
+from mmaupro_ext.data.locate import PARQUET, ROWS, SAMPLE_DIR, locate
 from mmaupro_ext.data.manifest import Entry
 from mmaupro_ext.data.rows import broken_doc, normalise_row
 from mmaupro_ext.data.safe import stat_clip
@@ -43,7 +44,7 @@ class VerifyReport:
     Parameters
     ----------
     dataset : str
-        "MMAU-Pro" or "embedded sample".
+        What `items.dataset_title` says.
     folder : str
         Where it is.
     quick : bool
@@ -144,6 +145,7 @@ def verify(
     quick: bool = False,
     accept_changes: bool = False,
     progress: bool = False,
+    name: str = MMAUPRO,
 ) -> VerifyReport:
     """Check a dataset against what is stated about it, and every clip to its last sample.
 
@@ -161,6 +163,8 @@ def verify(
         Take the present bytes of clips that differ from the manifest as right from now on.
     progress : bool
         Show a progress bar on stderr where that is a terminal.
+    name : str
+        Key of `benchmarks.BENCHMARKS`.
 
     Returns
     -------
@@ -170,23 +174,30 @@ def verify(
     Raises
     ------
     DataError
-        When there is no dataset, or test.parquet cannot be read at all.
+        When there is no dataset, or its file of rows cannot be read at all.
     clips.ScanInterruptedError
         On Ctrl-C; the next call goes on where this one stopped.
     """
     started = time.monotonic()
     if sample and data_dir is not None:
         raise ConfigError("the sample is part of the package: give a folder or --sample, not both")
-    root = SAMPLE_DIR if sample else locate(data_dir)
-    docs, load_report, row_errors = read_every_row(root / PARQUET)
-    report = VerifyReport("embedded sample" if sample else "MMAU-Pro", str(root), quick)
+    benchmark = BENCHMARKS[name]
+    if benchmark.read_row is None:
+        root = SAMPLE_DIR if sample else locate(data_dir)
+        docs, load_report, row_errors = read_every_row(root / PARQUET)
+        stated = facts.check_facts(docs, None if sample else "MMAU-Pro")
+        if sample:
+            stated = facts.sample_facts(stated, root)
+        of_rows = list(findings.row_differences(docs, load_report, row_errors))
+    else:
+        root, docs = items.all_documents(name, data_dir, sample)
+        stated = facts.described_facts(benchmark, docs, sample)
+        rows = items.released_rows(root / ROWS)
+        of_rows = list(item_findings.item_differences(docs, rows))
+    report = VerifyReport(items.dataset_title(name, sample), str(root), quick, stated)
     selection = None if sample else read_selection(root)
     referenced = _wanted_clips(root, docs, selection)
     promised = manifest.known_clips(root)
-    report.facts = facts.check_facts(docs, None if sample else "MMAU-Pro")
-    if sample:
-        report.facts = facts.sample_facts(report.facts, root)
-
     if quick:
         entries = {clip: quick_entry(root, clip, promised.get(clip)) for clip in referenced}
         read = 0
@@ -195,10 +206,11 @@ def verify(
             root, report.dataset, referenced, promised, jobs, accept_changes, progress, sample
         )
     report.differences = [
-        *findings.row_differences(docs, load_report, row_errors),
+        *of_rows,
         *_partial_note(selection),
         *findings.clip_differences(docs, entries, promised, quick, accept_changes),
         *findings.audio_notes(docs, entries),
+        *item_findings.format_notes(entries),
         *findings.unreferenced(root, {clip for doc in docs for clip in doc["audio_path"]}),
     ]
     report.differences.sort(key=lambda found: found.severity != "problem")

@@ -12,10 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mmaupro_ext.benchmarks import BENCHMARKS, MMAUPRO
 from mmaupro_ext.data import text
-from mmaupro_ext.data.load import audio_root, load_category
+from mmaupro_ext.data.items import all_documents
+from mmaupro_ext.data.load import audio_root
 from mmaupro_ext.data.safe import stat_clip
-from mmaupro_ext.data.schema import CATEGORIES, Doc
+from mmaupro_ext.data.schema import Doc
 from mmaupro_ext.errors import AudioError, ConfigError, DataError
 from mmaupro_ext.models.families import FAMILIES
 from mmaupro_ext.models.families.family import Writing
@@ -81,12 +83,13 @@ def show(
     *,
     model: str = "qwen2_audio",
     window_s: float | None = None,
+    name: str = MMAUPRO,
 ) -> Item:
     """Return an item and what a model hears of it.
 
     Parameters
     ----------
-    wanted, data_dir, sample
+    wanted, data_dir, sample, name
         As for `find_item`.
     model : str
         `config.model_type` of a family (`mmaupro models` lists them).
@@ -108,7 +111,7 @@ def show(
         When there is no dataset.
     """
     hearing = hearing_of(model, window_s)
-    doc = find_item(wanted, data_dir, sample)
+    doc = find_item(wanted, data_dir, sample, name)
     return Item(doc, hearing, describe_clips(doc, hearing))
 
 
@@ -116,7 +119,10 @@ def show(
 
 
 def find_item(
-    wanted: str, data_dir: str | os.PathLike[str] | None = None, sample: bool = False
+    wanted: str,
+    data_dir: str | os.PathLike[str] | None = None,
+    sample: bool = False,
+    name: str = MMAUPRO,
 ) -> Doc:
     """Return the item with an id, a unique beginning of an id, or a clip of this name.
 
@@ -126,6 +132,8 @@ def find_item(
         Id, beginning of an id, or path, name or stem of a clip.
     data_dir, sample
         As for `load_category`.
+    name : str
+        Key of `benchmarks.BENCHMARKS`.
 
     Returns
     -------
@@ -140,7 +148,7 @@ def find_item(
         When there is no dataset.
     """
     wanted = wanted.strip()
-    docs = [doc for slug in CATEGORIES for doc in load_category(slug, data_dir, sample)]
+    _, docs = all_documents(name, data_dir, sample)
     exact = [doc for doc in docs if doc["id"] == wanted]
     by_beginning = [doc for doc in docs if wanted and doc["id"].lower().startswith(wanted.lower())]
     by_clip = [doc for doc in docs if any(_names(path, wanted) for path in doc["audio_path"])]
@@ -153,7 +161,7 @@ def find_item(
             raise ConfigError(
                 f"{wanted!r} fits {len(found):,} items; write more of the id:\n{shown}{more}"
             )
-    raise ConfigError(_unknown(wanted, docs, sample))
+    raise ConfigError(_unknown(wanted, docs, sample, name))
 
 
 def _names(path: str, wanted: str) -> bool:
@@ -165,26 +173,27 @@ def _line(doc: Doc) -> str:
     return text.visible(f"{doc['id']}  {doc['category']}: {textwrap.shorten(doc['question'], 60)}")
 
 
-def _unknown(wanted: str, docs: list[Doc], sample: bool) -> str:
+def _unknown(wanted: str, docs: list[Doc], sample: bool, name: str) -> str:
     """Return a message about an unknown id with the nearest ids, or where else it is."""
-    where = "the embedded sample" if sample else "this dataset"
+    title = BENCHMARKS[name].title
+    where = f"the sample of {title}" if sample else title
     by_id = {doc["id"]: doc for doc in docs}
     # The beginning is what people type, so the beginnings are compared.
     beginnings = {identifier[: max(len(wanted), 4)]: identifier for identifier in by_id}
     near = difflib.get_close_matches(wanted.lower(), list(beginnings), n=3, cutoff=0.6)
     lines = [f"no item of {where} has the id {wanted!r}."]
     if near:
-        lines += ["Did you mean", *(f"  {_line(by_id[beginnings[name]])}" for name in near)]
+        lines += ["Did you mean", *(f"  {_line(by_id[beginnings[one]])}" for one in near)]
     else:
         lines += ["Ids look like", *(f"  {_line(doc)}" for doc in docs[:3])]
-    if not sample and wanted and _in_sample(wanted):
+    if not sample and wanted and _in_sample(wanted, name):
         lines.append("The embedded sample has it: add --sample.")
     return "\n".join(lines)
 
 
-def _in_sample(wanted: str) -> bool:
+def _in_sample(wanted: str, name: str) -> bool:
     try:
-        find_item(wanted, sample=True)
+        find_item(wanted, sample=True, name=name)
     except (ConfigError, DataError):
         return False
     return True

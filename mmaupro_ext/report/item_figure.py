@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from mmaupro_ext import benchmarks
 from mmaupro_ext.data import text
 from mmaupro_ext.data.schema import CHOICE_LETTERS, Doc
 from mmaupro_ext.errors import AudioError, ConfigError
@@ -94,6 +95,8 @@ def _caption(doc: Doc) -> list[tuple[str, str, str]]:
     """Return (text, colour, weight) of the lines above the picture."""
     lines = [(line, INK, "bold") for line in textwrap.wrap(text.visible(doc["question"]), 105)][:6]
     for letter, choice in zip(CHOICE_LETTERS, doc["choices"], strict=False):
+        if not choice:
+            continue  # it holds the place of a letter that no choice has
         right = choice == doc["answer"]
         body = textwrap.shorten(choice, 115, placeholder=" …")
         mark = "\u2713" if right else "   "
@@ -103,11 +106,11 @@ def _caption(doc: Doc) -> list[tuple[str, str, str]]:
     if doc["answer"] is not None and doc["answer"] not in doc["choices"]:
         answer = textwrap.shorten(str(doc["answer"]), 115, placeholder=" …")
         lines.append((f"answer: {answer}", BLUE, "bold"))
-    if doc["task_identifier"]:
+    if doc.get("task_identifier"):
         arguments = ", ".join(f"{key} = {value!r}" for key, value in doc["kwargs"].items())
         lines.append((f"rule: {doc['task_identifier']} {arguments}", BLUE, "bold"))
-    where = "embedded sample" if doc.get("dataset") == "sample" else "MMAU-Pro"
-    about = [where, doc["category"], doc["sub-cat"], doc["length_type"], doc["id"]]
+    where = "embedded sample" if doc.get("dataset") == "sample" else benchmarks.of(doc).title
+    about = [where, doc["category"], doc.get("sub-cat"), doc.get("length_type"), doc["id"]]
     lines.append(("   ·   ".join(part for part in about if part), SOFT, "normal"))
     return lines
 

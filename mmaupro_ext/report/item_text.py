@@ -5,8 +5,10 @@ from __future__ import annotations
 import textwrap
 from typing import Any
 
+from mmaupro_ext import benchmarks
 from mmaupro_ext.data import text
-from mmaupro_ext.data.schema import CATEGORY_BY_VALUE, CHOICE_LETTERS, Doc, length_type_of
+from mmaupro_ext.data.items import real_choices
+from mmaupro_ext.data.schema import CHOICE_LETTERS, Doc, length_type_of
 from mmaupro_ext.report.item import Item
 
 
@@ -19,7 +21,7 @@ def render(item: Item) -> str:
         What `item.show` returned.
     """
     doc, clips = item.doc, item.clips
-    kind = CATEGORY_BY_VALUE[doc["category"]].kind
+    kind = benchmarks.of(doc).by_value[doc["category"]].kind
     parts = [
         f"{doc['id']}\n{doc['category']} ({kind})",
         f"Question\n{text.paragraph(doc['question'], indent='  ')}",
@@ -28,7 +30,8 @@ def render(item: Item) -> str:
         parts.append(f"This row counts as errored in every run\n  {doc['problem']}")
     if doc["choices"]:
         parts.append("Choices\n" + "\n".join(_choice_lines(doc)))
-    if kind != "closed" or doc["answer"] not in doc["choices"]:
+    unknown = kind == "closed" and doc["answer"] is None  # a row that cannot be asked
+    if not unknown and (kind != "closed" or doc["answer"] not in doc["choices"]):
         parts.append(f"Answer\n{text.paragraph(_answer(doc, kind), indent='  ')}")
     parts.append("Metadata\n" + _metadata(doc, clips))
     if clips:
@@ -39,8 +42,10 @@ def render(item: Item) -> str:
 
 def _choice_lines(doc: Doc) -> list[str]:
     """Return the choices with letters; the answer has a star."""
-    lines = []
+    lines, real = [], real_choices(doc)
     for letter, choice in zip(CHOICE_LETTERS, doc["choices"], strict=False):
+        if not choice and real != doc["choices"]:
+            continue  # it holds the place of a letter that no choice has
         mark = "*" if choice == doc["answer"] else " "
         body = textwrap.fill(choice, 90, subsequent_indent=" " * 8)
         lines.append(f"  {mark} ({letter}) {body}")
@@ -49,6 +54,8 @@ def _choice_lines(doc: Doc) -> list[str]:
 
 
 def _answer(doc: Doc, kind: str) -> str:
+    if kind == "hidden":
+        return "withheld by the authors"
     if doc["answer"] is None:
         return "none: a reply is checked by the rule below"
     if kind == "closed":
@@ -61,10 +68,13 @@ def _answer(doc: Doc, kind: str) -> str:
 
 def _metadata(doc: Doc, clips: list[dict[str, Any]]) -> str:
     measured = [clip["seconds"] for clip in clips if "seconds" in clip]
+    rows: list[tuple[str, Any]] = [*doc.get("attributes", {}).items()]
+    if "length_type" not in doc:
+        return _aligned(rows)
     length = str(doc["length_type"])
     if measured and len(measured) == len(clips):
         length += f" (longest clip measured: {length_type_of(max(measured))})"
-    rows: list[tuple[str, Any]] = [
+    rows = [
         ("sub-cat", doc["sub-cat"]),
         ("length_type", length),
         ("perceptual skills", "; ".join(doc["perceptual_skills"])),
@@ -74,7 +84,11 @@ def _metadata(doc: Doc, clips: list[dict[str, Any]]) -> str:
         ("rule", doc["task_identifier"]),
         ("rule arguments", ", ".join(f"{k} = {v!r}" for k, v in doc["kwargs"].items())),
     ]
-    width = max(len(name) for name, _ in rows)
+    return _aligned(rows)
+
+
+def _aligned(rows: list[tuple[str, Any]]) -> str:
+    width = max((len(name) for name, _ in rows), default=0)
     return "\n".join(
         textwrap.fill(f"  {name.ljust(width)}  {value}", 100, subsequent_indent=" " * (width + 4))
         for name, value in rows

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mmaupro_ext import __version__
+from mmaupro_ext.benchmarks import BENCHMARKS, MMAUPRO
 from mmaupro_ext.data import text
+from mmaupro_ext.data.locate import PARQUET, ROWS
 from mmaupro_ext.data.schema import LENGTH_LIMITS_S, LONGEST_S
 from mmaupro_ext.report import figures
 from mmaupro_ext.report.figures import BLUE, FAINT, GREEN, INK, ORANGE, PURPLE, SKY, SOFT, VERMILION
@@ -17,8 +19,13 @@ from mmaupro_ext.report.figures import BLUE, FAINT, GREEN, INK, ORANGE, PURPLE, 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-KIND_COLOURS = {"closed": BLUE, "open": ORANGE, "instruction": GREEN}
-KIND_NAMES = {"closed": "multiple choice", "open": "open-ended", "instruction": "instruction"}
+KIND_COLOURS = {"closed": BLUE, "open": ORANGE, "instruction": GREEN, "hidden": BLUE}
+KIND_NAMES = {
+    "closed": "multiple choice",
+    "open": "open-ended",
+    "instruction": "instruction",
+    "hidden": "multiple choice, answers withheld",
+}
 SKILLS_SHOWN = 8
 # Key, label, marker, colour, size, offset from the middle of the row (equal scores stay apart).
 _BLIND_MARKS = (
@@ -42,11 +49,12 @@ def draw(facts: dict[str, Any], target: Path) -> None:
     heard = f", {text.duration(facts['seconds'])} of sound" if facts["measured_clips"] else ""
     panels: list[list[Callable[[Axes, dict[str, Any]], None]]] = [
         [_draw_categories, _draw_durations if facts["measured_clips"] else _draw_labels],
-        [_draw_blind, _draw_choices],
+        [_draw_blind if facts["answers"] else _draw_labels, _draw_choices],
         [_draw_skills, _draw_rates if facts["formats"] else _draw_sub_categories],
     ]
     with figures.canvas(target, 14.0, 15.0) as figure:
-        name = "MMAU-Pro" if facts["dataset"] == "MMAU-Pro" else "MMAU-Pro, embedded sample"
+        title = BENCHMARKS[facts["benchmark"]].title
+        name = title if facts["dataset"] == title else f"{title}, embedded sample"
         figure.suptitle(
             f"{name}: {facts['items']:,} items, {facts['clips']:,} clips{heard}",
             x=0.013,
@@ -61,12 +69,13 @@ def draw(facts: dict[str, Any], target: Path) -> None:
         painters = [paint for row in panels for paint in row]
         for cell, paint in zip(cells.flat, painters, strict=True):
             paint(cell.subplots(), facts)
-        source = "test.parquet" + (" and manifest.json" if facts["measured_clips"] else "")
+        rows = PARQUET if facts["benchmark"] == MMAUPRO else ROWS
+        source = rows + (" and manifest.json" if facts["measured_clips"] else "")
         if facts["measured_clips"] not in (0, facts["clips"]):
             source += f" ({facts['measured_clips']:,} of {facts['clips']:,} clips measured)"
         if facts["partial"]:
             source += f" [{facts['partial']}]"
-        owner = "MMAU-Pro" if facts["dataset"] == "MMAU-Pro" else "the embedded sample"
+        owner = title if facts["dataset"] == title else "the embedded sample"
         figure.supxlabel(
             f"Source: {source} of {owner}, counted by mmaupro-ext {__version__}",
             x=0.013,
@@ -106,8 +115,10 @@ def _draw_categories(axis: Axes, facts: dict[str, Any]) -> None:
     axis.locator_params(axis="x", integer=True)
     axis.set_xlabel("items")
     axis.set_title("Items by category")
-    handles = _patches([(KIND_NAMES[kind], colour) for kind, colour in KIND_COLOURS.items()])
-    axis.legend(handles=handles, loc="lower right")
+    kinds = [kind for kind in KIND_COLOURS if any(row["kind"] == kind for row in rows)]
+    handles = _patches([(KIND_NAMES[kind], KIND_COLOURS[kind]) for kind in kinds])
+    if len(kinds) > 1:
+        axis.legend(handles=handles, loc="lower right")
 
 
 def _label_bars(axis: Axes, places: Iterable[int], counts: list[int], *, upright: bool) -> None:
@@ -234,6 +245,8 @@ def _draw_choices(axis: Axes, facts: dict[str, Any]) -> None:
     places = range(len(rows))
     below = [0] * len(rows)
     for kind, colour in KIND_COLOURS.items():
+        if not any(kind in row for row in rows):
+            continue
         counts = [row[kind] for row in rows]
         axis.bar(places, counts, bottom=below, width=0.7, color=colour, label=KIND_NAMES[kind])
         below = [b + c for b, c in zip(below, counts, strict=True)]
@@ -251,28 +264,24 @@ def _draw_choices(axis: Axes, facts: dict[str, Any]) -> None:
 
 def _draw_skills(axis: Axes, facts: dict[str, Any]) -> None:
     shown: list[tuple[str, int, str]] = []
-    for kind, colour in (("perceptual", SKY), ("reasoning", PURPLE)):
+    described = BENCHMARKS[facts["benchmark"]]
+    own = described.read_row is None
+    kinds = ("perceptual", "reasoning") if own else described.groups[:2]
+    for kind, colour in zip(kinds, (SKY, PURPLE), strict=False):
         rows = [row for row in facts["skills"] if row["kind"] == kind][:SKILLS_SHOWN]
-        shown += [(row["skill"], row["items"], colour) for row in rows]
+        shown += [(str(row["skill"]), row["items"], colour) for row in rows]
     places = _rows_down(axis, [_short(name, 44) for name, _, _ in shown])
     counts = [count for _, count, _ in shown]
     axis.barh(places, counts, height=0.7, color=[colour for _, _, colour in shown])
     _label_bars(axis, places, counts, upright=False)
     axis.set_xlim(0, max(counts, default=1) * 1.15)
-    axis.set_xlabel("items (an item may have several skills)")
-    totals = {
-        k: sum(row["kind"] == k for row in facts["skills"]) for k in ("perceptual", "reasoning")
-    }
-    axis.set_title(f"The {SKILLS_SHOWN} most frequent skills of each kind", pad=24)
-    _legend_above(
-        axis,
-        _patches(
-            [
-                (f"perceptual ({totals['perceptual']} skills)", SKY),
-                (f"reasoning ({totals['reasoning']} skills)", PURPLE),
-            ]
-        ),
-    )
+    axis.set_xlabel("items (an item may have several skills)" if own else "items")
+    what = "skills of each kind" if own else "values of an attribute"
+    axis.set_title(f"The {SKILLS_SHOWN} most frequent {what}", pad=24)
+    totals = [sum(row["kind"] == kind for row in facts["skills"]) for kind in kinds]
+    unit = "skills" if own else "values"
+    names = [f"{kind} ({total} {unit})" for kind, total in zip(kinds, totals, strict=True)]
+    _legend_above(axis, _patches(list(zip(names, (SKY, PURPLE), strict=False))))
 
 
 def _short(name: str, length: int) -> str:

@@ -92,5 +92,15 @@ BENCHMARK = Benchmark(
     prompt=prompt,
     rule="token-sets",
     groups=_ATTRIBUTES,
+    counts={
+        "choices": {"2": 171, "3": 10, "4": 815, "5": 3, "6": 1},
+        "category": {
+            "Signal Layer": 43,
+            "Perception Layer": 404,
+            "Semantic Layer": 412,
+            "Cultural Layer": 141,
+        },
+        "source": {"youtube": 593, "bilibili": 407},
+    },
     order=2,
 )

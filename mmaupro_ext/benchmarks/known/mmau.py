@@ -106,5 +106,10 @@ BENCHMARK = Benchmark(
     prompt=prompt,
     rule="token-sets",
     groups=("difficulty", "category", "sub-category", "dataset"),
+    counts={
+        "choices": {"2": 27, "4": 948, "5": 24, "8": 1},
+        "difficulty": {"easy": 224, "medium": 540, "hard": 236},
+        "category": {"Reasoning": 677, "Information Extraction": 323},
+    },
     order=1,
 )

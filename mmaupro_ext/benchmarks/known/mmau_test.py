@@ -77,6 +77,7 @@ BENCHMARK = replace(
     read_row=read_row,
     asked_as=("", "letter", "text"),
     submission_row=submission_row,
+    counts={},
     in_suite=False,
     order=5,
 )

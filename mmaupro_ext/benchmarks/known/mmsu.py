@@ -106,6 +106,7 @@ BENCHMARK = Benchmark(
     read_row=read_row,
     prompt=prompt,
     rule="first-letter",
+    counts={"real choices": {"2": 453}},
     groups=(
         "category",
         "task_name",
