@@ -45,6 +45,13 @@ def test_letters_are_taken_off_choices_and_answer_where_they_count_the_choices()
     assert read(mmau_row(choices=["Tea", "Coffee"], answer="Tea"))["answer"] == "Tea"
 
 
+def test_a_choice_keeps_its_own_white_space():
+    """Some released choices begin with a space; the letter and one space before it are no part of them."""
+    row = mmau_row(choices=["(A)  Tea", "(B)  Coffee"], answer="(B)  Coffee")
+    assert BENCHMARKS["mmau"].read_row(row)["choices"] == [" Tea", " Coffee"]
+    assert BENCHMARKS["mmau"].read_row(row)["answer"] == " Coffee"
+
+
 def test_a_list_where_a_text_is_expected_is_its_only_entry():
     row = mmau_row(others={"category": ["Reasoning"]})
     assert BENCHMARKS["mmau"].read_row(row)["attributes"]["category"] == "Reasoning"

@@ -27,7 +27,7 @@ CATEGORIES = (
 )
 _TASKS = {category.value: category for category in CATEGORIES}
 ATTRIBUTES = ("dataset", "category", "sub-category", "difficulty", "split")
-_LETTER = re.compile(r"\(([A-Z])\) (?=\S)")
+_LETTER = re.compile(r"\(([A-Z])\) ")
 
 
 def identify(row: Row) -> tuple[str, str]:
