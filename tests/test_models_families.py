@@ -320,6 +320,49 @@ def test_scores_on_the_shared_prompt_equal_full_passes(case, lm):
     assert full == pytest.approx(one_by_one, abs=case.tolerance)
 
 
+def test_a_clip_is_encoded_once_whatever_is_asked_about_it(case, make):
+    clips = [sound(0.7), sound(1.1, seed=1)]
+
+    def answers_of(lm):
+        """Six questions on two clips; and how many rows of passes had features in them."""
+        contexts = [chat(lm, f"<audio>\nWhich {'x' * number}?") for number in range(6)]
+        rows = 0
+
+        def count(_, __, inputs):
+            nonlocal rows
+            with_features = any(
+                torch.is_tensor(value) and value.is_floating_point()
+                for name, value in inputs.items()
+                if name != "feature_attention_mask"  # says where things stand, not what they are
+            )
+            rows += len(inputs["input_ids"]) if with_features else 0
+
+        hook = lm.model.register_forward_pre_hook(count, with_kwargs=True)
+        asked = [
+            generate(context, clips[number % 2], tokens=3)
+            for number, context in enumerate(contexts)
+        ]
+        replies = lm.generate_until(asked, disable_tqdm=True) if lm._generator.has_slots else []
+        assert not any(map(parse_error, replies))
+        batch = [
+            lm.prepare_choices(Question(context, {"audio": [clip]}, continuations=list(CHOICES)))
+            for context, clip in zip(contexts, 3 * clips, strict=True)
+        ]
+        full = values(lm.score_choices(batch, shared=False))
+        shared = values(lm.score_choices(batch))
+        hook.remove()
+        return replies, full, shared, rows
+
+    replies, full, shared, rows = answers_of(make(audio_cache_mb=0))
+    assert rows >= 24  # 18 choices and 6 prompts
+    lm = make()
+    again = answers_of(lm)
+    assert again[0] == replies
+    assert again[1] == pytest.approx(full, abs=case.tolerance)
+    assert again[2] == pytest.approx(shared, abs=case.tolerance)
+    assert again[3] == lm.passes.encoder_cache.encoded == len(clips)
+
+
 def test_scores_equal_a_plain_forward_pass(case, lm):
     context = chat(lm, "<audio>\nWhich?") + "Answer:"
     prompt = lm.prepare(Question(context, {"audio": [sound(2)]}))

@@ -17,12 +17,13 @@ from mmaupro_ext.models.items import Question
 @pytest.fixture(scope="module", autouse=True)
 def _heavy_imports():
     """Import what takes seconds when the first test runs, not when tests are collected."""
-    global torch, transformers, get_model, tiny_random, HFAudioLM
+    global torch, transformers, get_model, tiny_random, HFAudioLM, ranks
     import torch
     import transformers
     from lm_eval.api.registry import get_model
 
     from mmaupro_ext.models import tiny_random
+    from mmaupro_ext.models.hf import ranks
     from mmaupro_ext.models.hf.model import HFAudioLM
 
 
@@ -159,8 +160,7 @@ def test_ranks_are_counted_over_all_nodes(lm):
             return model
 
     lm.accelerator = Accelerator()
-    lm._take_global_rank()
-    assert (lm.rank, lm.world_size) == (3, 4)
+    assert ranks.take_part(lm) == (3, 4)
 
 
 # ---- chat templates ------------------------------------------------------------------------------

@@ -32,6 +32,8 @@ DOTS3_NOTE = Family(
     notes=(
         "A clip of any length is heard in chunks of 60 s behind one placeholder, each with its own "
         "largest energy; whole hops of 10 ms only reach the encoder.",
+        "The cache has layers without slots, so replies are written by generate(), which encodes the clip of "
+        "every question; log-likelihoods share it.",
         "The block is what the servers with this model write for a clip (its vLLM plug-in).",
     ),
 )

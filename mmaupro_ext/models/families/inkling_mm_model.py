@@ -27,6 +27,7 @@ INKLING_MM_MODEL = Family(
     notes=(
         "Mel energies are rounded to 16 levels and embedded; there is no encoder and no limit of "
         "length. Features that differ in the last bits give another level once in a million.",
+        "The cache has layers without slots, so replies are written by generate().",
         "The chat template of the hub makes a message of every text, image and clip (tokenizer notes "
         "of the release, and vLLM's and TensorRT-LLM's renderers), so labels are messages, too; "
         "<|end_message|> ends each of them, also those of thoughts.",

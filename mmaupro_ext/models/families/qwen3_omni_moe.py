@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from mmaupro_ext.models.families.family import Family, Loading, Writing
 
@@ -36,6 +37,12 @@ def audio_tokens(lengths: Sequence[int]) -> list[int]:
     return tokens
 
 
+def holds_a_second(inputs: Mapping[str, Any]) -> bool:
+    """Tell whether a prompt may be padded: its audio fills a chunk, or is encoded already."""
+    features = inputs.get("input_features")
+    return features is None or features.shape[2] >= CHUNK
+
+
 QWEN3_OMNI_MOE = Family(
     model_types=("qwen3_omni_moe", "qwen3_omni_moe_thinker"),
     writing=Writing(
@@ -49,7 +56,7 @@ QWEN3_OMNI_MOE = Family(
         loader="Qwen3OmniMoeThinkerForConditionalGeneration",
         positions="mrope",
         padded_inputs={"input_features": 2, "feature_attention_mask": 1},
-        padded_if=lambda inputs: inputs["input_features"].shape[2] >= CHUNK,
+        padded_if=holds_a_second,
     ),
     notes=(
         "The class of the full model wants a speaker even for text and has no forward pass; the "

@@ -246,14 +246,14 @@ class Decoder:
     def _prefill(self, rows: Sequence[Row[Any]]) -> tuple[torch.Tensor, Any]:
         """Run prompts, aligned on the right; return the last logits and the cache."""
         passes, model = self.passes, self.passes.model
-        tensors = passes.to_device(
-            batching.collate(
-                [row.prompt.tensors for row in rows], passes.pad_token_id, loading=passes.loading
-            )
-        )
-        # With several axes the model itself works out where images and audio stand.
-        positions = None if self._mrope else (tensors["attention_mask"].cumsum(1) - 1).clamp(min=0)
-        with passes.over(_kinds(rows)), batching.last_positions_only(model, 1):
+        with (
+            passes.over(_kinds(rows)),
+            passes.inputs([row.prompt for row in rows]) as tensors,
+            batching.last_positions_only(model, 1),
+        ):
+            # With several axes the model itself works out where images and audio stand.
+            mask = tensors["attention_mask"]
+            positions = None if self._mrope else (mask.cumsum(1) - 1).clamp(min=0)
             output = model(**tensors, position_ids=positions, use_cache=True)
         deltas = batching.rope_deltas(model)[:, 0].tolist() if self._mrope else [0] * len(rows)
         for row, delta in zip(rows, deltas, strict=True):

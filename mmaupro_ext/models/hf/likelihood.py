@@ -16,7 +16,7 @@ from mmaupro_ext.heard import LogProb
 from mmaupro_ext.models.hf import batching
 from mmaupro_ext.models.hf.batching import Inputs
 from mmaupro_ext.models.hf.passes import Passes
-from mmaupro_ext.models.hf.preparing import Choices
+from mmaupro_ext.models.hf.preparing import Choices, PreparedPrompt
 from mmaupro_ext.models.items import Score
 
 
@@ -75,25 +75,21 @@ def score_shared(passes: Passes, batch: Sequence[Choices]) -> list[list[Score]]:
         When the media of the prompts have different shapes, or the model would turn the positions
         of one otherwise beside the others.
     """
-    model, loading, pad_token_id = passes.model, passes.loading, passes.pad_token_id
+    model, loading = passes.model, passes.loading
     more = max(len(tokens) for choices in batch for tokens in choices.continuations) - 1
     if batching.refuse_to_cross(model, loading, [choices.prompt.length for choices in batch], more):
         # The keys of the prompt would have to be turned anew.
         return score_full(passes, batch)
     several_axes = loading is not None and loading.positions == "mrope"
-    tensors = passes.to_device(
-        batching.collate(
-            [choices.prompt.tensors for choices in batch],
-            pad_token_id,
-            loading=loading,
-        )
-    )
-    mask = tensors["attention_mask"]
-    lengths = mask.sum(dim=1, keepdim=True)
-    # With several axes the model itself works out where images and audio stand.
-    positions = None if several_axes else (mask.cumsum(dim=1) - 1).clamp(min=0)
-    with batching.last_positions_only(model, 1):
+    with (
+        passes.inputs([choices.prompt for choices in batch]) as tensors,
+        batching.last_positions_only(model, 1),
+    ):
+        mask = tensors["attention_mask"]
+        # With several axes the model itself works out where images and audio stand.
+        positions = None if several_axes else (mask.cumsum(dim=1) - 1).clamp(min=0)
         output = model(**tensors, position_ids=positions, use_cache=True)
+    lengths = mask.sum(dim=1, keepdim=True)
     first = output.logits[:, -1:].float().log_softmax(dim=-1)
     cache = output.past_key_values
     # Layers that keep a window or a state cannot be taken back to where the prompt ended.
@@ -111,7 +107,9 @@ def score_shared(passes: Passes, batch: Sequence[Choices]) -> list[list[Score]]:
         width = max(len(tokens) for tokens in current) - 1
         if width:
             # The last token is predicted, not read.
-            read, read_mask = _pad_right([tokens[:-1] for tokens in current], width, pad_token_id)
+            read, read_mask = _pad_right(
+                [tokens[:-1] for tokens in current], width, passes.pad_token_id
+            )
             next_positions = after + torch.arange(width, device=lengths.device)
             if several_axes:
                 next_positions = next_positions[None].expand(3, -1, -1)
@@ -138,7 +136,7 @@ def score_full(passes: Passes, batch: Sequence[Choices]) -> list[list[Score]]:
     media do not fit into one batch are scored one by one.
     """
     rows = [
-        (_extend(choices.prompt.tensors, tokens[:-1]), tokens)
+        (choices.prompt, _extend(choices.prompt.tensors, tokens[:-1]), tokens)
         for choices in batch
         for tokens in choices.continuations
     ]
@@ -149,27 +147,27 @@ def score_full(passes: Passes, batch: Sequence[Choices]) -> list[list[Score]]:
     return [[next(remaining) for _ in choices.continuations] for choices in batch]
 
 
-def _score_rows(passes: Passes, rows: Sequence[tuple[Inputs, list[int]]]) -> list[Score]:
-    model, loading = passes.model, passes.loading
+def _score_rows(
+    passes: Passes, rows: Sequence[tuple[PreparedPrompt, Inputs, list[int]]]
+) -> list[Score]:
+    model = passes.model
     # Padding on the right leaves the position of every token as it is without padding, whatever
     # the model does with positions.
-    lengths = [entry["input_ids"].shape[1] for entry, _ in rows]
+    prompts, entries, continuations = zip(*rows, strict=True)
+    lengths = [entry["input_ids"].shape[1] for entry in entries]
+    starts = [length - len(tokens) for length, tokens in zip(lengths, continuations, strict=True)]
+    kept = max(lengths) - min(starts)
     try:
-        batching.refuse_to_cross(model, loading, lengths)
-        tensors = batching.collate(
-            [entry for entry, _ in rows],
-            passes.pad_token_id,
-            side="right",
-            loading=loading,
-        )
+        batching.refuse_to_cross(model, passes.loading, lengths)
+        with (
+            passes.inputs(prompts, entries, side="right") as tensors,
+            batching.last_positions_only(model, kept),
+        ):
+            logits = model(**tensors).logits[:, -kept:]
     except batching.UnbatchableError:
         return [scored for part in batching.halves(rows) for scored in _score_rows(passes, part)]
-    starts = [length - len(tokens) for length, (_, tokens) in zip(lengths, rows, strict=True)]
-    kept = max(lengths) - min(starts)
-    with batching.last_positions_only(model, kept):
-        logits = model(**passes.to_device(tensors)).logits[:, -kept:]
     scores = []
-    for row, start, (_, tokens) in zip(logits, starts, rows, strict=True):
+    for row, start, tokens in zip(logits, starts, continuations, strict=True):
         first = start - min(starts)
         logprobs = row[first : first + len(tokens)].float().log_softmax(dim=-1)
         scores.append(_score(logprobs, tokens))

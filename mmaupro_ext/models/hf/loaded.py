@@ -16,6 +16,7 @@ from mmaupro_ext.errors import ConfigError
 from mmaupro_ext.models.blocks import MULTI_AUDIO, Placer
 from mmaupro_ext.models.families import Family, find_family
 from mmaupro_ext.models.hf import batching, generic, loading, ranks
+from mmaupro_ext.models.hf.encoder_cache import EncoderCache
 from mmaupro_ext.models.hf.fingerprint import identity_of_loaded
 from mmaupro_ext.models.hf.frontend import RESAMPLERS, Frontend
 from mmaupro_ext.models.hf.generation import Generator, set_end_tokens
@@ -68,7 +69,8 @@ class LoadedModel(HFLM):
         Several clips one by one, numbered; or joined into one, with 2 s of silence between them and
         a sentence that says so.
     audio_cache_mb : float
-        Bound on decoded audio kept in memory for requests that share a clip, in MiB.
+        Bound on decoded audio kept in memory for requests that share a clip, in MiB; and on what the
+        encoder made of clips, where the model is. With 0 each prompt is encoded in its own pass.
     prefetch_workers : int, optional
         Threads that prepare the next items while the model works; 0 for none. Default: a few, by
         the number of processors.
@@ -162,8 +164,9 @@ class LoadedModel(HFLM):
                 self.audio_problem = str(error)
             if self.family is not None:
                 self._add_note(generic.describe(self.family))
+        cache_bytes = int(float(audio_cache_mb) * 2**20)
         if self.family is not None:
-            self._take_audio(frontend, int(float(audio_cache_mb) * 2**20))
+            self._take_audio(frontend, cache_bytes)
         self._template = ChatTemplate(
             self.tokenizer, self.processor, self.family, self.chat_template_args
         )
@@ -174,6 +177,7 @@ class LoadedModel(HFLM):
             self.tokenizer.pad_token_id,
             self.mixed_precision_dtype,
             self.family.loading if self.family is not None else None,
+            EncoderCache.of(self.model, self.tokenizer, self.family, cache_bytes),
         )
         self._generator = Generator(
             self.passes, self.tokenizer, self.tok_decode, self.end_tokens, self.think_end_token

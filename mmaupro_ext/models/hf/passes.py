@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Literal
 
 import torch
 
+from mmaupro_ext.failing import is_out_of_memory
 from mmaupro_ext.models.families.family import Loading
+from mmaupro_ext.models.hf import batching
 from mmaupro_ext.models.hf.batching import Inputs
+from mmaupro_ext.models.hf.encoder_cache import EncoderCache
+from mmaupro_ext.models.hf.preparing import PreparedPrompt
 
 
 class Passes:
@@ -28,6 +32,8 @@ class Passes:
     loading : Loading or None
         Of the family: what is switched before a pass, and what may be padded. None for models
         without audio.
+    encoder_cache : EncoderCache or None
+        Of the model; None where every prompt is encoded in its own pass.
     """
 
     def __init__(
@@ -37,9 +43,11 @@ class Passes:
         pad_token_id: int,
         autocast: torch.dtype | None,
         loading: Loading | None,
+        encoder_cache: EncoderCache | None = None,
     ) -> None:
         self.model, self.device, self.pad_token_id = model, device, pad_token_id
         self.autocast, self.loading = autocast, loading
+        self.encoder_cache = encoder_cache
 
     def switch(self, kinds: Iterable[str]) -> None:
         """Let the model switch its adapters for the kinds of media ("audio", "visual") in a pass."""
@@ -58,7 +66,52 @@ class Passes:
                 enabled=self.autocast is not None,
             ),
         ):
-            yield
+            try:
+                yield
+            except Exception as error:
+                if self.encoder_cache is not None and is_out_of_memory(error):
+                    self.encoder_cache.clear()
+                raise
+
+    @contextlib.contextmanager
+    def inputs(
+        self,
+        prompts: Sequence[PreparedPrompt],
+        entries: Sequence[Inputs] | None = None,
+        side: Literal["left", "right"] = "left",
+    ) -> Iterator[Inputs]:
+        """Give the inputs of one pass; audio that is known already is not encoded again in it.
+
+        Parameters
+        ----------
+        prompts : sequence of PreparedPrompt
+            One batch.
+        entries : sequence of dict, optional
+            What is read of each, where that is more than the prompt.
+        side : {"left", "right"}
+            Where shorter ones are padded.
+
+        Raises
+        ------
+        UnbatchableError
+            When they do not go together.
+        """
+        entries = [prompt.tensors for prompt in prompts] if entries is None else entries
+        cache = self.encoder_cache
+        rows = cache.rows_of(prompts, self) if cache is not None else None
+        if cache is None or rows is None:
+            yield self.collate(entries, side)
+            return
+        bare = [cache.without_audio(entry, self.loading) for entry in entries]
+        tensors = self.collate(bare, side)
+        with cache.put_in(tensors["input_ids"], rows):
+            yield tensors
+
+    def collate(self, entries: Sequence[Inputs], side: Literal["left", "right"] = "left") -> Inputs:
+        """Return the inputs of several prompts as one batch, where the model is."""
+        return self.to_device(
+            batching.collate(entries, self.pad_token_id, side=side, loading=self.loading)
+        )
 
     def to_device(self, tensors: Inputs) -> Inputs:
         """Return inputs where the model is, in its dtype."""

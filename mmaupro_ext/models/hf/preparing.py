@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +16,7 @@ from mmaupro_ext.errors import ConfigError, ItemError
 from mmaupro_ext.heard import Record
 from mmaupro_ext.models.blocks import IMAGE_MARK, Placed, Placer, wrong_places
 from mmaupro_ext.models.families.family import Loading, Writing
-from mmaupro_ext.models.hf.batching import Inputs
+from mmaupro_ext.models.hf.batching import PER_TOKEN_INPUTS, Inputs
 from mmaupro_ext.models.items import Question
 from mmaupro_ext.models.media import names_of, read_image
 from mmaupro_ext.models.windows import NO_LIMIT
@@ -39,6 +40,8 @@ class PreparedPrompt:
         The references of its question by kind.
     heard : dict or None
         The record of what is given of its clips; None without audio.
+    audio_digest : bytes
+        What tells its audio from that of other prompts, by every byte of the features.
     """
 
     text: str
@@ -47,6 +50,7 @@ class PreparedPrompt:
     blocks: list[int]
     media: Mapping[str, list[Any]]
     heard: Record | None = None
+    audio_digest: bytes = b""
 
     @property
     def kinds(self) -> frozenset[str]:
@@ -140,6 +144,7 @@ class Preparer:
             [entry.blocks for entry in placed.recordings] if placed else [],
             question.media,
             heard,
+            _audio_digest(tensors) if blocks else b"",
         )
 
     def prepare_choices(self, question: Question, max_length: int) -> Choices:
@@ -253,6 +258,16 @@ class Preparer:
     def _audio_tokens(self, tensors: Inputs) -> int:
         token = self.processor.tokenizer.convert_tokens_to_ids(self._writing.audio_token)
         return int((tensors["input_ids"] == token).sum())
+
+
+def _audio_digest(tensors: Inputs) -> bytes:
+    """Return what tells the audio of one prompt from that of others: the features, by every byte."""
+    hasher = hashlib.blake2b(digest_size=16)
+    for name in sorted(set(tensors) - set(PER_TOKEN_INPUTS)):
+        value = tensors[name].contiguous()
+        hasher.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        hasher.update(value.reshape(-1).view(torch.uint8).numpy().data)
+    return hasher.digest()
 
 
 def check_context(prompt: PreparedPrompt, more: int, what: str, max_length: int) -> None:

@@ -1,0 +1,255 @@
+"""What the audio encoder made of clips, kept for the next prompt that has the same ones.
+
+Twelve questions on three clips need three passes of the encoder, not twelve. The same holds for the
+choices of a question where each takes a whole pass, and for later runs with the same model.
+
+No model needs code of its own here. A first pass goes up to the text part and no further: what it was to
+read at the audio tokens is kept. Later passes leave the audio inputs out, and those rows are put back where
+the text part takes its embeddings. That this is the same is looked at, not believed: for the first prompt,
+everything that the text part is given must be equal, bit by bit, with the encoder and without it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch.utils._pytree import tree_leaves
+
+from mmaupro_ext.failing import is_out_of_memory
+from mmaupro_ext.models.families.family import Family, Loading
+from mmaupro_ext.models.hf import batching
+from mmaupro_ext.models.hf.batching import Inputs
+
+logger = logging.getLogger(__name__)
+
+# The one input beside tokens from which a text part with several axes counts its positions.
+_FOR_POSITIONS = "feature_attention_mask"
+
+
+class _ReachedError(Exception):
+    """The text part was reached: its pass is not wanted."""
+
+
+class EncoderCache:
+    """Rows that the text part of a model reads at audio tokens, by the audio that they come from.
+
+    Parameters
+    ----------
+    model : transformers.PreTrainedModel
+        Decoder-only, with an audio encoder.
+    audio_token_id : int
+        Stands in a prompt once for each of these rows.
+    max_bytes : int
+        Bound on what is kept, where the model is; what was used longest ago goes first. With 0 nothing
+        is, and every prompt is encoded in its own pass.
+
+    Attributes
+    ----------
+    encoded, reused : int
+        Prompts whose audio went through the encoder, and prompts that found it done.
+    """
+
+    def __init__(self, model: Any, audio_token_id: int, max_bytes: int) -> None:
+        self.max_bytes, self._audio_token_id, self._model = max_bytes, audio_token_id, model
+        self._part = _text_part(model)
+        self._serves: bool | None = None  # not known before the first prompt
+        self._kept: OrderedDict[bytes, torch.Tensor] = OrderedDict()
+        self.encoded = self.reused = 0
+
+    @classmethod
+    def of(
+        cls, model: Any, tokenizer: Any, family: Family | None, max_bytes: int
+    ) -> EncoderCache | None:
+        """Return one for a model of a family; None for models without audio."""
+        if family is None:
+            return None
+        token_id = tokenizer.convert_tokens_to_ids(family.writing.audio_token)
+        return cls(model, token_id, max_bytes)
+
+    def clear(self) -> None:
+        """Let go of all that is kept."""
+        self._kept.clear()
+
+    def rows_of(self, prompts: Sequence[Any], passes: Any) -> list[torch.Tensor] | None:
+        """Return the rows of each prompt, after encoding what is not known yet.
+
+        Parameters
+        ----------
+        prompts : sequence of PreparedPrompt
+            One batch.
+        passes : Passes
+            Of the model; the caller has switched its adapters for these prompts.
+
+        Returns
+        -------
+        list of torch.Tensor or None
+            Each of shape `(audio tokens, hidden size)`; None where the prompts must be encoded in their
+            own pass: images among them, no audio at all, or a model that takes audio in another way.
+        """
+        media = {kind for prompt in prompts for kind in prompt.kinds}
+        digests = [prompt.audio_digest for prompt in prompts]
+        if not self.serves or media != {"audio"} or not all(digests):
+            return None
+        new: dict[bytes, torch.Tensor] = {}
+        if self._serves is None:
+            first = self._try(prompts[0], passes)
+            self._serves = first is not None
+            if first is None:
+                logger.info("the audio of every prompt is encoded in its own pass")
+                return None
+            new[digests[0]] = first
+        found = {digest: self._kept[digest] for digest in digests if digest in self._kept}
+        missing = {
+            digest: prompt
+            for digest, prompt in zip(digests, prompts, strict=True)
+            if digest not in found and digest not in new
+        }
+        new.update(zip(missing, self._encode(list(missing.values()), passes), strict=True))
+        self.encoded += len(new)
+        self.reused += len(prompts) - len(new)
+        found |= new
+        self._keep(found)
+        return [found[digest] for digest in digests]
+
+    @property
+    def serves(self) -> bool:
+        """Whether audio may be encoded apart, as far as is known."""
+        return bool(self.max_bytes) and self._part is not None and self._serves is not False
+
+    def without_audio(self, entry: Mapping[str, torch.Tensor], loading: Loading | None) -> Inputs:
+        """Return inputs without what only the encoder takes."""
+        kept = set(batching.PER_TOKEN_INPUTS)
+        if loading is not None and loading.positions == "mrope":
+            kept.add(_FOR_POSITIONS)
+        return {name: value for name, value in entry.items() if name in kept}
+
+    @contextlib.contextmanager
+    def put_in(self, ids: torch.Tensor, rows: Sequence[torch.Tensor]) -> Iterator[None]:
+        """Let the next pass read these rows at its audio tokens.
+
+        Parameters
+        ----------
+        ids : torch.Tensor
+            Of the pass, shape `(prompts, tokens)`.
+        rows : sequence of torch.Tensor
+            Of each prompt.
+        """
+        assert self._part is not None
+        heard = (ids == self._audio_token_id)[..., None]
+        source = torch.cat(list(rows))
+
+        def put(embeds: torch.Tensor) -> torch.Tensor:
+            hook.remove()  # passes after the first read text
+            return embeds.masked_scatter(
+                heard.to(embeds.device), source.to(embeds.device, embeds.dtype)
+            )
+
+        hook = self._hook(put)
+        try:
+            yield
+        finally:
+            hook.remove()
+
+    def _keep(self, used: Mapping[bytes, torch.Tensor]) -> None:
+        for digest, rows in used.items():
+            self._kept[digest] = rows
+            self._kept.move_to_end(digest)
+        while sum(rows.nbytes for rows in self._kept.values()) > self.max_bytes:
+            self._kept.popitem(last=False)
+
+    # ---- passes that end where the text part begins -------------------------------------------
+
+    def _encode(self, prompts: list[Any], passes: Any) -> list[torch.Tensor]:
+        """Return the rows of prompts, encoded together where their audio goes together."""
+        if not prompts:
+            return []
+        try:
+            tensors = passes.collate([prompt.tensors for prompt in prompts])
+        except batching.UnbatchableError:
+            return [
+                rows
+                for part in batching.halves(prompts)
+                for rows in self._encode(list(part), passes)
+            ]
+        embeds = self._embeds(*self._given(tensors))
+        heard = tensors["input_ids"] == self._audio_token_id
+        # Clones, so that the rows do not keep the embeddings of the whole batch.
+        return [row[where.to(row.device)].clone() for row, where in zip(embeds, heard, strict=True)]
+
+    def _try(self, prompt: Any, passes: Any) -> torch.Tensor | None:
+        """Return the rows of a prompt if the text part is given the same with them as with the encoder."""
+        whole = passes.collate([prompt.tensors])
+        bare = passes.collate([self.without_audio(prompt.tensors, passes.loading)])
+        try:
+            first = self._given(whole)
+            embeds = self._embeds(*first)
+            heard = whole["input_ids"] == self._audio_token_id
+            rows = embeds[heard.to(embeds.device)]
+            with self.put_in(bare["input_ids"], [rows]):
+                second = self._given(bare)
+        except Exception as error:  # whatever a model says to it, encoder and text part go together
+            if is_out_of_memory(error):
+                raise
+            logger.info("audio cannot be encoded apart: %s", error)
+            return None
+        ours, theirs = tree_leaves(first), tree_leaves(second)
+        same = len(ours) == len(theirs) and all(map(_equal, ours, theirs))
+        return rows if same else None
+
+    def _given(self, tensors: Inputs) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Return what the text part is given in a pass over these inputs, and end the pass there."""
+        given: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
+
+        def reach(_: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            given.append((args, kwargs))
+            raise _ReachedError
+
+        assert self._part is not None
+        hook = self._part.register_forward_pre_hook(reach, with_kwargs=True)
+        try:
+            self._model(**tensors, use_cache=False)
+        except _ReachedError:
+            return given[0]
+        finally:
+            hook.remove()
+        raise RuntimeError("the text part was not called")
+
+    @staticmethod
+    def _embeds(args: tuple[Any, ...], kwargs: dict[str, Any]) -> torch.Tensor:
+        found = kwargs.get("inputs_embeds", args[0] if args else None)
+        if not torch.is_tensor(found) or found.ndim != 3:
+            raise TypeError("the text part takes no embeddings of shape (prompts, tokens, size)")
+        return found
+
+    def _hook(self, put: Any) -> Any:
+        assert self._part is not None
+
+        def change(_: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+            embeds = put(self._embeds(args, kwargs))
+            if "inputs_embeds" in kwargs:
+                return args, kwargs | {"inputs_embeds": embeds}
+            return (embeds, *args[1:]), kwargs
+
+        return self._part.register_forward_pre_hook(change, with_kwargs=True)
+
+
+def _equal(one: Any, other: Any) -> bool:
+    """Tell whether two arguments are the same, as far as they are tensors."""
+    if torch.is_tensor(one) and torch.is_tensor(other):
+        return torch.equal(one, other)
+    return torch.is_tensor(one) == torch.is_tensor(other)
+
+
+def _text_part(model: Any) -> Any | None:
+    """Return the module that is given the embeddings of text and audio together."""
+    named = (part for name, part in model.named_modules() if name.endswith("language_model"))
+    if (part := next(named, None)) is not None:
+        return part
+    # A model without a text part of its own (Phi-4): its first layer.
+    layers = getattr(model.get_decoder(), "layers", None) if hasattr(model, "get_decoder") else None
+    return layers[0] if layers else None
