@@ -1,4 +1,4 @@
-"""What our runs add to lm_eval's command: three options, where answers are kept, and an end by a signal."""
+"""What our runs add to lm_eval's command: four options, where answers are kept, and an end by a signal."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from typing import Any
 from mmaupro_ext import plugin
 from mmaupro_ext.errors import ConfigError
 
-RETRY_ERRORS, MAX_ERRORS, FULL_TABLE = "retry_errors", "max_errors", "full_table"
+RETRY_ERRORS, MAX_ERRORS = "retry_errors", "max_errors"
+FULL_TABLE, BE_QUIET = "full_table", "quiet"
 
 # What lm_eval runs with that decides which requests are made, besides the data.
 _ASKED = (
@@ -48,6 +49,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="End the run when so many items have errored (of each process, if there are several)",
     )
     group.add_argument(
+        "--quiet",
+        action="store_true",
+        default=argparse.SUPPRESS,
+        help="Show no progress of the model (what is wrong is still said)",
+    )
+    group.add_argument(
         "--full-table",
         action="store_true",
         default=argparse.SUPPRESS,
@@ -63,20 +70,24 @@ def take_options(given: dict[str, Any]) -> dict[str, Any]:
     ConfigError
         When one of them is no value that it can have.
     """
-    names = (RETRY_ERRORS, MAX_ERRORS, FULL_TABLE)
+    names = (RETRY_ERRORS, MAX_ERRORS, FULL_TABLE, BE_QUIET)
     taken = {name: given.pop(name) for name in names if name in given}
     most = taken.get(MAX_ERRORS, 1)
     if not isinstance(most, int) or isinstance(most, bool) or most < 1:
         raise ConfigError(f"--max-errors {most}: give a whole number of 1 or more.")
-    for name in (RETRY_ERRORS, FULL_TABLE):
+    for name in (RETRY_ERRORS, FULL_TABLE, BE_QUIET):
         if not isinstance(taken.get(name, False), bool):
             raise ConfigError(f"{name}: {taken[name]!r} is neither true nor false.")
+    if taken.get(BE_QUIET):
+        from mmaupro_ext.models.progress import QUIET
+
+        os.environ[QUIET] = "1"
     return taken
 
 
 def refuse_options(options: Mapping[str, Any], model: str) -> None:
     """Raise ConfigError for options of ours that another model would not heed."""
-    kept = [name for name in options if name != FULL_TABLE]
+    kept = [name for name in options if name not in (FULL_TABLE, BE_QUIET)]
     if kept and model not in plugin.MODELS:
         named = ", ".join(f"--{name.replace('_', '-')}" for name in kept)
         raise ConfigError(
@@ -109,7 +120,7 @@ def settings_of(config: Any, options: Mapping[str, Any]) -> Any:
     given = {name: getattr(config, name) for name in _ASKED}
     others = {k: v for k, v in config.metadata.items() if k not in config.model_args}
     return Settings(
-        **options,
+        **{name: options[name] for name in (RETRY_ERRORS, MAX_ERRORS) if name in options},
         seed=config.seed,
         facts={
             "command": command_line(),

@@ -192,7 +192,9 @@ def look_at_tasks(module: Any) -> None:
             if lm is model and _run is not None and hasattr(model, "identity"):
                 lm = _with_journal(model, command.place_of_journal(_run.config))
             if lm is not model:
-                lm.tasks = tasks
+                from mmaupro_ext.report.live import LiveScores
+
+                lm.tasks, lm.watch = tasks, LiveScores(tasks)
         if not arguments:  # lm_eval warns of positional ones
             options |= {"lm": lm, "task_dict": task_dict}
         given = (lm, task_dict, *arguments) if arguments else ()

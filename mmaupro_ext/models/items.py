@@ -147,6 +147,9 @@ class Answers:
         for position, answer in zip(question.members, answers, strict=True):
             self._found[position] = answer
             self._cache_hook.add_partial(self._kind, self._requests[position].args, answer)
+            if watch := getattr(self._cache_hook, "watch", None):
+                watch.add(self._requests[position], answer)
+                self._bar.set_postfix_str(watch.line(), refresh=False)
         self._bar.update(len(question.members))
 
     def in_order(self) -> list[Any]:

@@ -86,6 +86,8 @@ class Resumed:
     ----------
     tasks : mapping
         Name -> task whose requests will be asked; from them the log says how much is left.
+    watch : report.live.LiveScores or None
+        Told of each answer, those of the journal too; says what stands in the progress line.
 
     Raises
     ------
@@ -100,6 +102,7 @@ class Resumed:
         self.settings = settings or Settings()
         self.journal = Journal(place, lm.identity())
         self.tasks: Mapping[str, Any] = {}
+        self.watch: Any = None
         self.progress = Progress()
         self._errored: set[tuple[str, Any]] = set()
         self._waiting: dict[str, deque[Address]] = {}
@@ -139,6 +142,10 @@ class Resumed:
         found = [self._find(kind, *entry) for entry in zip(requests, addresses, strict=True)]
         answers = [None if entry is None else decode(entry) for entry in found]
         left = [number for number, entry in enumerate(found) if entry is None]
+        if self.watch is not None:
+            for number, entry in enumerate(found):
+                if entry is not None:
+                    self.watch.add(requests[number], answers[number])
         if not left:
             return answers
         if kind == "generate_until" and len(left) < len(requests):

@@ -14,7 +14,6 @@ from typing import Any
 
 from lm_eval.api.instance import Instance
 from lm_eval.api.registry import register_model
-from tqdm import tqdm
 
 from mmaupro_ext.chat_server import RequestFailedError, Session
 from mmaupro_ext.errors import ConfigError, ItemError
@@ -29,6 +28,7 @@ from mmaupro_ext.models.engines.protocol import FORMS, Answer, Usage, read_answe
 from mmaupro_ext.models.engines.request_body import RequestBody
 from mmaupro_ext.models.engines.server_fixes import fix_for
 from mmaupro_ext.models.items import Answers, Question, attempt, questions_of
+from mmaupro_ext.models.progress import progress
 from mmaupro_ext.server_settings import ServerSettings
 from mmaupro_ext.util import arguments_of, positive, refuse_unknown, require_choice
 
@@ -265,9 +265,7 @@ class OpenAIAudioLM(EngineLM):
         questions = questions_of(requests)
         with (
             self.server.session() as session,
-            tqdm(
-                total=len(requests), disable=disable_tqdm, desc="Asking the server", unit="item"
-            ) as bar,
+            progress(len(requests), "Asking the server", disable=disable_tqdm) as bar,
         ):
             answers = Answers(requests, "generate_until", self.heard, self.cache_hook, bar)
             self._check(session, questions, requests)

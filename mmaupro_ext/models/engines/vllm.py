@@ -15,7 +15,6 @@ from typing import Any
 
 from lm_eval.api.instance import Instance
 from lm_eval.api.registry import register_model
-from tqdm import tqdm
 
 from mmaupro_ext.errors import ConfigError, ItemError
 from mmaupro_ext.failing import Failed, Streak
@@ -47,6 +46,7 @@ from mmaupro_ext.models.items import (
     questions_of,
 )
 from mmaupro_ext.models.prefetch import Prefetcher, default_workers
+from mmaupro_ext.models.progress import progress
 from mmaupro_ext.util import json_object
 
 logger = logging.getLogger(__name__)
@@ -227,7 +227,7 @@ class VLLMAudioLM(EngineLM):
         questions = questions_of(requests)
         options = [self._sampling(request.args[1]) for request in requests]
         self._start(questions)
-        with tqdm(total=len(requests), disable=disable_tqdm, desc=NAME, unit="item") as bar:
+        with progress(len(requests), NAME, disable=disable_tqdm) as bar:
             answers = Answers(requests, "generate_until", self.heard, self.cache_hook, bar)
             for ready, failed in self._batches(questions):
                 for question, error in failed:
@@ -301,7 +301,7 @@ class VLLMAudioLM(EngineLM):
         """
         questions = choices_of(requests)
         self._start(questions)
-        with tqdm(total=len(requests), disable=disable_tqdm, desc=NAME, unit="request") as bar:
+        with progress(len(requests), NAME, "request", disable_tqdm) as bar:
             answers = Answers(requests, "loglikelihood", self.heard, self.cache_hook, bar)
             for ready, failed in self._batches(questions):
                 for question, _ in failed:

@@ -35,6 +35,7 @@ from mmaupro_ext.models.items import (
     with_arguments,
 )
 from mmaupro_ext.models.media import media_of
+from mmaupro_ext.models.progress import progress
 
 logger = logging.getLogger(__name__)
 
@@ -204,7 +205,7 @@ class HFAudioLM(LoadedModel):
         return super()._detect_batch_size(requests, pos)
 
     def _progress(self, total: int, what: str, disable: bool) -> tqdm:
-        return tqdm(total=total, disable=disable or self.rank != 0, desc=what, unit="item")
+        return progress(total, what, disable=disable or self.rank != 0)
 
     # ---- generation ---------------------------------------------------------------------------
 
