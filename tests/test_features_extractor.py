@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from transformers import WhisperFeatureExtractor
 
 # Both sides round in float32: each is within 5e-5 of the exact value on the worst of the signals
-# here (tests/test_features_whisper.py derives the figure), and noise within 1e-5.
+# here (docs/frontend.md derives the figure), and noise within 1e-5.
 TOLERANCE = 1e-4
 
 

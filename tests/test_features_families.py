@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from feature_cases import CASES, RATE, VARIANTS, assert_same, call, features_of, noise, stock_of
 from hard_signals import hard_signals
+from tolerances import FAMILIES
 
 from mmaupro_ext.errors import AudioError, ConfigError
 from mmaupro_ext.features import dots3, native_extractor
 
-# Against float64. Transform in double, then float32: the largest error is one rounding of the feature (1e-6
-# between 8 and 16) and the rounding of filter weights and sums (a few 6e-8).
-LARGEST, MEAN = 1e-4, 1e-6
+# Against float64, for the reasons that docs/frontend.md gives.
+LARGEST, MEAN = FAMILIES.largest, FAMILIES.mean
 # Normalised features divide by the deviation of a band. On the two signals whose bands hardly rise above
 # the guard value it is 1e-4 and less, and multiplies the rounding of energies (6e-8) by as much.
 ILL_CONDITIONED = {("parakeet", "quiet"), ("parakeet", "last bit of int16")}

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hard_signals import hard_signals
 from levels import CORES
+from tolerances import WHISPER
 
 from mmaupro_ext.errors import AudioError, ConfigError
 from mmaupro_ext.features import log_mel, log_mel_reference, mel_filters
@@ -15,11 +16,8 @@ from mmaupro_ext.features.whisper import plan_of_filters
 
 RATE = 16000
 
-# Against float64. The mean: float32 holds features near 1 to 6e-8, and rounding in the transform
-# adds as much or, for tones, some times that. The largest: a bin 80 dB under a pure tone, the least
-# that the definition leaves visible, has 1e-4 of the tone's amplitude, so that rounding errors of
-# the transform (a few 6e-8 of the tone) are up to 1e-3 of that bin: 1e-4 in the feature.
-LARGEST, MEAN = 1e-4, 1e-6
+# Against float64, for the reasons that docs/frontend.md gives.
+LARGEST, MEAN = WHISPER.largest, WHISPER.mean
 
 
 SECONDS = 10.0
