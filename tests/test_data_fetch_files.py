@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import io
 import json
 import random
 import sys
@@ -13,6 +14,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import huggingface_hub
+import pyarrow as pa
+import pyarrow.parquet
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -434,8 +437,22 @@ def test_something_else_than_a_parquet_is_said(start) -> None:
     release = released("mmau")
     release.files[release.largest] = File(b"no parquet " * 100, large=True)
     run = start(release)
-    with pytest.raises(DataError, match="is not readable as parquet"):
+    with pytest.raises(DataError, match="is not readable as a parquet file"):
         run()
+
+
+def test_text_that_is_none_is_damage(start) -> None:
+    release = released("mmau")
+    table = pyarrow.parquet.read_table(io.BytesIO(release.files[release.largest].content))
+    raw = [text.encode() for text in table["instruction"].to_pylist()]
+    raw[3] = b"\xff\xfe"
+    column = pa.array(raw, pa.binary()).view(pa.string())
+    sink = io.BytesIO()
+    at = table.schema.get_field_index("instruction")
+    pyarrow.parquet.write_table(table.set_column(at, "instruction", column), sink)
+    release.files[release.largest] = File(sink.getvalue(), large=True)
+    with pytest.raises(DataError, match=r"not readable as a parquet file \('utf-8' codec"):
+        start(release)()
 
 
 # Hostile archives

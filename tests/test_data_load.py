@@ -161,6 +161,16 @@ def test_documents_do_not_depend_on_where_the_data_is(tmp_path):
     assert str(tmp_path) not in json.dumps(docs)
 
 
+def test_text_of_a_parquet_that_is_none_is_named(tmp_path):
+    folder = dataset(tmp_path / "d", [row(number) for number in range(3)])
+    table = pyarrow.parquet.read_table(folder / "test.parquet")
+    wrong = pa.array([b"\xff", b"a", b"b"], pa.binary()).view(pa.string())
+    at = table.schema.get_field_index("question")
+    pyarrow.parquet.write_table(table.set_column(at, "question", wrong), folder / "test.parquet")
+    with pytest.raises(DataError, match=r"test\.parquet: not readable as parquet \('utf-8' codec"):
+        data.load_category("sound", folder)
+
+
 def test_unreadable_parquet_is_named(tmp_path):
     folder = dataset(tmp_path / "d", [row(0)])
     (folder / "test.parquet").write_bytes(b"<html>429</html>")

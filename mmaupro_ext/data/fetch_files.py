@@ -292,35 +292,30 @@ def parquet_clips(
 
     assert benchmark.identify is not None
     column = benchmark.clip_column
-    try:
-        with pyarrow.parquet.ParquetFile(path) as table:
-            missing = set(benchmark.columns) - set(table.schema_arrow.names)
-            if missing:
-                raise DataError(f"{path.name} has no column {', '.join(sorted(missing))}")
-            for batch in table.iter_batches(_ROWS_AT_ONCE):
-                for row in batch.to_pylist():
-                    cell = row[column] if isinstance(row[column], dict) else {}
-                    content, row[column] = cell.get("bytes"), None
-                    try:
-                        name = benchmark.identify(row)[0]
-                    except RowError as error:
-                        raise DataError(f"{path.name}: row {len(rows)}: {error}") from error
-                    if content is not None:
-                        suffix = PurePosixPath(cell.get("path") or "").suffix or ".wav"
-                        row[column] = _place_of(name + suffix)
-                        yield row[column], iter([content])
-                    rows.append(row)
-    except (OSError, pyarrow.ArrowException) as error:
-        if isinstance(error, OSError) and error.filename:
-            raise
-        raise DataError(f"{path.name} is not readable as parquet ({error})") from error
+    with _damage(path, "parquet file"), pyarrow.parquet.ParquetFile(path) as table:
+        missing = set(benchmark.columns) - set(table.schema_arrow.names)
+        if missing:
+            raise DataError(f"{path.name} has no column {', '.join(sorted(missing))}")
+        for batch in table.iter_batches(_ROWS_AT_ONCE):
+            for row in batch.to_pylist():
+                cell = row[column] if isinstance(row[column], dict) else {}
+                content, row[column] = cell.get("bytes"), None
+                try:
+                    name = benchmark.identify(row)[0]
+                except RowError as error:
+                    raise DataError(f"{path.name}: row {len(rows)}: {error}") from error
+                if content is not None:
+                    suffix = PurePosixPath(cell.get("path") or "").suffix or ".wav"
+                    row[column] = _place_of(name + suffix)
+                    yield row[column], iter([content])
+                rows.append(row)
 
 
 def tar_clips(path: Path, places: dict[str, str]) -> Iterator[tuple[str, Iterator[bytes]]]:
     """Yield the clips of a tar archive that rows name, by the names of their files alone."""
     seen: set[str] = set()
     total = 0
-    with _archive_errors(path), tarfile.open(path, "r|*") as archive:
+    with _damage(path, "tar archive"), tarfile.open(path, "r|*") as archive:
         for member in archive:
             total += member.size
             name = PurePosixPath(member.name).name
@@ -339,7 +334,7 @@ def _member_pieces(
     path: Path, archive: tarfile.TarFile, member: tarfile.TarInfo
 ) -> Iterator[bytes]:
     left = member.size
-    with _archive_errors(path):
+    with _damage(path, "tar archive"):
         stream = archive.extractfile(member)
         assert stream is not None  # of a regular file there is one
         while left:
@@ -351,8 +346,8 @@ def _member_pieces(
 
 
 @contextlib.contextmanager
-def _archive_errors(path: Path) -> Iterator[None]:
-    """Turn whatever damaged bytes lead `tarfile` and its decompressors to into one error."""
+def _damage(path: Path, kind: str) -> Iterator[None]:
+    """Turn whatever damaged bytes lead `tarfile`, its decompressors and `pyarrow` to into one error."""
     try:
         yield
     except MMAUProError:
@@ -360,4 +355,4 @@ def _archive_errors(path: Path) -> Iterator[None]:
     except Exception as error:
         if isinstance(error, OSError) and error.errno:  # of the disk
             raise
-        raise DataError(f"{path.name} is not a readable archive ({error})") from error
+        raise DataError(f"{path.name} is not readable as a {kind} ({error})") from error

@@ -175,11 +175,8 @@ def clip_differences(
             "`mmaupro data fetch` brings them; until then their items are errored, never guessed.",
             "clips",
         )
-    broken = {
-        clip: entry["problem"]
-        for clip, entry in entries.items()
-        if "problem" in entry and entry["problem"] != "missing"
-    }
+    problems = {clip: entry["problem"] for clip, entry in entries.items() if "problem" in entry}
+    broken = {clip: problem for clip, problem in problems.items() if problem != "missing"}
     if broken:
         yield Difference(
             "clips-broken",

@@ -44,7 +44,7 @@ def read_rows(file: Path | bytes, report: LoadReport) -> list[dict[str, Any]]:
         names = table.schema_arrow.names
         check_columns(names, report.source, report)
         return table.read(columns=[name for name in COLUMNS if name in names]).to_pylist()
-    except (OSError, pyarrow.ArrowException) as error:
+    except (OSError, pyarrow.ArrowException, UnicodeDecodeError) as error:
         raise DataError(
             f"{report.source}: not readable as parquet ({error}). Download test.parquet again."
         ) from error
