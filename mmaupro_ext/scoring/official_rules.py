@@ -68,11 +68,7 @@ def token_sets(answer: str, reply: str, choices: Sequence[str]) -> Ruling:
     said, wanted = words(reply), words(answer)
     if not said:
         return Ruling(False, "has no words")
-    others: set[str] = set()
-    for choice in choices:
-        of_choice = words(choice)
-        if of_choice != wanted:
-            others |= of_choice - wanted
+    others = frozenset().union(*map(words, choices)) - wanted
     faults = [
         f"{name}: {', '.join(sorted(found))}"
         for name, found in (
@@ -134,8 +130,7 @@ def first_letter(answer: str, reply: str, choices: Sequence[str]) -> Ruling:
             index = _LETTERS.index(text[position])
             chosen = choices[index] if index < len(choices) else ""
             why = f"its {name} character is {text[position]}"
-            right = bool(chosen) and chosen == answer
-            return Ruling(right, why, index if chosen else None)
+            return Ruling(chosen == answer, why, index if chosen else None)
     return Ruling(None, "neither its first nor its second-last character is A, B, C or D: dropped")
 
 
