@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
+import filelock
 import hypothesis
 import pytest
 from levels import CORES
+
+import mmaupro_ext
 
 # A busy machine is no failure: nothing in the tests goes by the clock.
 hypothesis.settings.register_profile("no-clock", deadline=None)
@@ -45,3 +52,28 @@ def checkpoint_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], s
         return built[name]
 
     return build
+
+
+@pytest.fixture(scope="session")
+def nano_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Run nano on the whole embedded sample, by the command in a process of its own.
+
+    Returns the folder with `nano/results_*.json`, `nano/samples_*.jsonl` and the kept replies, `answers`.
+    It is made once for all workers: copy what you write to.
+    """
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
+    folder, unfinished = shared / "nano-run", shared / "nano-run-unfinished"
+    with filelock.FileLock(shared / "nano-run.lock"):
+        if not folder.exists():
+            words = (
+                "-m mmaupro_ext run --model hf-audio --model_args pretrained=nano --batch_size 8 "
+                f"--tasks mmaupro-sample --output_path {unfinished} --log_samples "
+                f"--use_cache {unfinished / 'answers'}"
+            )
+            package = str(Path(mmaupro_ext.__file__).parents[1])
+            environment = os.environ | {"PYTHONPATH": package, "HF_HUB_OFFLINE": "1"}
+            subprocess.run([sys.executable, *words.split()], check=True, env=environment)
+            unfinished.rename(folder)
+    return folder

@@ -79,9 +79,9 @@ def scores_file(folder: Path, name: str = "strict", time: str = LATE) -> Path:
     return folder / f"scores_{name}_{time}.json"
 
 
-def result_of(folder: Path, name: str = "strict") -> dict:
+def result_of(folder: Path, name: str = "strict", time: str = LATE) -> dict:
     """Return the newest scores: those of other replies under the same name are kept."""
-    first = scores_file(folder, name)
+    first = scores_file(folder, name, time)
     newest = max([first, *folder.glob(f"{first.stem}-*.json")], key=lambda f: f.stat().st_mtime_ns)
     return json.loads(newest.read_text(encoding="utf-8"))
 

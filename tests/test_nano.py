@@ -47,8 +47,14 @@ def doc_of(skill):
 # ---- the shipped model -------------------------------------------------------------------------
 
 
-def test_nano_hears_the_sample_and_noise_in_its_place_leaves_guessing(hearing):
-    heard = evaluate.answer_sample(hearing)
+def test_nano_hears_the_sample_and_noise_in_its_place_leaves_guessing(nano_run):
+    closed = [slug for slug, kind in dataset.CATEGORIES.items() if kind.kind == "closed"]
+    heard = [
+        evaluate.read_sample(slug, json.loads(line))
+        for slug in closed
+        for file in nano_run.glob(f"nano/samples_mmaupro-sample_{slug}_2*.jsonl")
+        for line in file.read_text(encoding="utf-8").splitlines()
+    ]
     assert len(heard) == 79
     assert evaluate.p_value(heard) < 1e-6
     deaf = evaluate.answer_sample(evaluate.load(nano.path(), "noise"))

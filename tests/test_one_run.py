@@ -5,11 +5,9 @@ datasets' names, where the datasets library looks before it asks a hub.
 """
 
 import json
-import os
-import subprocess
-import sys
 
 import datasets
+import lm_eval_here
 import numpy as np
 import pytest
 from PIL import Image
@@ -80,33 +78,21 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture
-def run(folder, tmp_path):
+def run(folder, tmp_path, monkeypatch, capsys):
     """Run the command and return its output, results and samples by task."""
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(folder / "cache"))
 
     def command(*options, model_args="", out="out"):
-        done = subprocess.run(
-            [
-                *(sys.executable, "-m", "mmaupro_ext", "run"),
-                *("--model", "hf-audio", "--tasks", TASKS, "--limit", "3", "--batch_size", "2"),
-                *("--model_args", f"pretrained={folder / 'model'}{model_args}"),
-                *("--device", "cpu"),
-                *("--output_path", str(tmp_path / out), "--log_samples"),
-                *options,
-            ],
-            cwd=folder,
-            env=os.environ
-            | {
-                "HF_HUB_OFFLINE": "1",
-                "HF_DATASETS_CACHE": str(folder / "cache"),
-                "OMP_NUM_THREADS": "1",
-                "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
-            },
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=1200,
+        lm_eval_here.run(
+            monkeypatch,
+            *("--model", "hf-audio", "--tasks", TASKS, "--limit", "3", "--batch_size", "2"),
+            *("--model_args", f"pretrained={folder / 'model'}{model_args}"),
+            *("--device", "cpu"),
+            *("--output_path", str(tmp_path / out), "--log_samples"),
+            *options,
+            lm_eval_tasks=("mmlu/default", "mmmu"),
         )
-        assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
         (results,) = (tmp_path / out).glob("**/results_*.json")
         samples = {
             file.name.removeprefix("samples_").rsplit("_", 1)[0]: [
@@ -114,7 +100,7 @@ def run(folder, tmp_path):
             ]
             for file in (tmp_path / out).glob("**/samples_*.jsonl")
         }
-        return done.stdout, json.loads(results.read_text(encoding="utf-8")), samples
+        return capsys.readouterr().out, json.loads(results.read_text(encoding="utf-8")), samples
 
     return command
 

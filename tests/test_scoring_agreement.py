@@ -3,40 +3,28 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
+import shutil
 
+import lm_eval_here
 import pytest
 from logged_runs import result_of, score
 
-import mmaupro_ext
 from mmaupro_ext import data
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
+def run(nano_run, tmp_path_factory):
     """Nano on the whole embedded sample, by the command; its folder, and the numbers of its table."""
-    folder = tmp_path_factory.mktemp("run")
-    command = (
-        "-m mmaupro_ext run --model hf-audio --model_args pretrained=nano --tasks mmaupro-sample "
-        f"--batch_size 8 --output_path {folder} --log_samples"
-    )
-    environment = {
-        **os.environ,
-        "PYTHONPATH": str(Path(mmaupro_ext.__file__).parents[1]),
-        "HF_HUB_OFFLINE": "1",
-    }
-    subprocess.run([sys.executable, *command.split()], check=True, env=environment)
-    (results,) = folder.glob("*/results_*.json")
-    return results.parent, json.loads(results.read_text(encoding="utf-8"))["results"]
+    folder = shutil.copytree(nano_run / "nano", tmp_path_factory.mktemp("run") / "nano")
+    (results,) = folder.glob("results_*.json")
+    return folder, json.loads(results.read_text(encoding="utf-8"))["results"]
 
 
 def test_every_category_and_the_overall_row_agree_with_the_table(run, capsys):
     folder, table = run
     assert score(folder) == 0
-    result = result_of(folder)
+    (results,) = folder.glob("results_*.json")
+    result = result_of(folder, time=results.stem.removeprefix("results_"))
     for category in data.CATEGORIES.values():
         theirs = table[f"mmaupro-sample_{category.slug}"]
         ours = result["categories"][category.value]
@@ -70,3 +58,29 @@ def test_each_item_has_the_verdict_of_the_run(run, tmp_path):
                 assert ours[line["doc"]["id"]] == line["acc"]
                 compared += 1
     assert compared == 93
+
+
+def test_another_process_answers_from_the_cache(run, nano_run, tmp_path, monkeypatch):
+    """Whose answer it is must not depend on the process that asks."""
+    folder, _ = run
+    shutil.copytree(nano_run / "answers", tmp_path / "answers")
+    lm_eval_here.run(
+        monkeypatch,
+        *("--model", "hf-audio", "--model_args", "pretrained=nano", "--batch_size", "8"),
+        *("--tasks", "mmaupro-sample_multi", "--output_path", str(tmp_path), "--log_samples"),
+        *("--use_cache", str(tmp_path / "answers")),
+    )
+    (results,) = tmp_path.glob("nano/results_*.json")
+    config = json.loads(results.read_text(encoding="utf-8"))["config"]
+    assert config["prefetch"]["prepared_s"] == 0.0
+    (ours,), (theirs,) = (
+        [
+            [
+                (line["doc_id"], line["resps"], line["heard"])
+                for line in map(json.loads, file.open())
+            ]
+            for file in where.glob("samples_mmaupro-sample_multi_*.jsonl")
+        ]
+        for where in (tmp_path / "nano", folder)
+    )
+    assert ours == theirs

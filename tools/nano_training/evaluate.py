@@ -142,18 +142,19 @@ def answer_sample(lm: HFAudioLM, categories: Iterable[str] | None = None) -> lis
     tasks = [f"{GROUP}_{slug}" for slug in (closed if categories is None else categories)]
     manager = TaskManager(include_path=plugin.tasks_dir(), include_defaults=False)
     results = simple_evaluate(model=lm, tasks=tasks, task_manager=manager, bootstrap_iters=0)
-    return [
-        Answered(
-            category=task.removeprefix(f"{GROUP}_"),
-            skill=sample["doc"]["sub-cat"],
-            options=len(sample["doc"]["choices"]),
-            reply=sample["filtered_resps"][0],
-            answer=sample["doc"]["answer"],
-            correct=sample["acc"] == 1.0,
-        )
-        for task in tasks
-        for sample in results["samples"][task]
-    ]
+    return [read_sample(task, sample) for task in tasks for sample in results["samples"][task]]
+
+
+def read_sample(task: str, sample: dict[str, Any]) -> Answered:
+    """Return what one of lm_eval's samples says, as it is in memory and in the file."""
+    return Answered(
+        category=task.removeprefix(f"{GROUP}_"),
+        skill=sample["doc"]["sub-cat"],
+        options=len(sample["doc"]["choices"]),
+        reply=sample["filtered_resps"][0],
+        answer=sample["doc"]["answer"],
+        correct=sample["acc"] == 1.0,
+    )
 
 
 def chance(answered: Sequence[Answered]) -> float:

@@ -1,0 +1,50 @@
+"""`mmaupro run` in this process: a whole run of lm_eval's command, without the start of a process.
+
+A process of its own pays 5 seconds for imports, 6 for lm_eval's index of thousands of task files and half
+of one for its survey of the machine. Here only the named task folders are read. What only a process can
+show is tested with one: the start-up files and a bare `lm_eval` in test_install.py, a whole
+`python -m mmaupro_ext run` in test_scoring_agreement.py, one that stops before the model in test_compat.py.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+from pathlib import Path
+
+import pytest
+
+from mmaupro_ext.commands import cli
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *words: str, lm_eval_tasks: tuple[str, ...] = ()) -> None:
+    """Run the command.
+
+    Parameters
+    ----------
+    monkeypatch : pytest.MonkeyPatch
+        Of the test; undone, it leaves lm_eval and the environment as they were.
+    *words : str
+        What follows `mmaupro run`.
+    lm_eval_tasks : tuple of str
+        Folders of lm_eval's own tasks that the run needs.
+
+    Raises
+    ------
+    SystemExit
+        As the command does.
+    """
+    import lm_eval.tasks
+    from torch.utils import collect_env
+
+    folders = [str(Path(lm_eval.tasks.__file__).parent / name) for name in lm_eval_tasks]
+    manager = functools.partial(
+        lm_eval.tasks.TaskManager, include_path=folders, include_defaults=False
+    )
+    monkeypatch.setattr(
+        lm_eval.tasks, "TaskManager", lambda *, metadata, **_: manager(metadata=metadata)
+    )
+    monkeypatch.setattr(collect_env, "get_pretty_env_info", lambda: "this machine")
+    monkeypatch.setattr(sys, "argv", sys.argv)  # the command leaves its own there
+    monkeypatch.setenv("TOKENIZERS_PARALLELISM", "false")  # and this variable
+    cli.main(["run", *words])
