@@ -145,10 +145,23 @@ def arguments_of(cls: type) -> list[str]:
     return [parameter.name for parameter in parameters if parameter.kind != parameter.VAR_KEYWORD]
 
 
-def refuse_unknown(name: str, given: Iterable[str], known: Sequence[str]) -> None:
-    """Raise ConfigError for an argument that is none of the known ones, with those nearest to it."""
+def refuse_unknown(
+    name: str, given: Iterable[str], known: Sequence[str], alike: float = 0.0
+) -> None:
+    """Raise ConfigError for an argument that is none of the known ones, with those nearest to it.
+
+    Parameters
+    ----------
+    name : str
+        How messages call what takes them.
+    given, known : iterables of str
+        Names of arguments.
+    alike : float
+        From 0 to 1: how like a known one an argument must be to be refused, where others may be somebody
+        else's. A letter left out of ten is about 0.95.
+    """
     for argument in given:
-        if argument not in known:
+        if argument not in known and difflib.get_close_matches(argument, known, 1, cutoff=alike):
             near = difflib.get_close_matches(argument, known, n=3, cutoff=0.5)
             hint = f" The nearest: {', '.join(near)}." if near else ""
             raise ConfigError(f"{name} has no argument {argument!r}.{hint}")

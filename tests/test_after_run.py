@@ -242,10 +242,13 @@ def test_what_others_wrote_below_the_same_folder_is_not_ours(run, tmp_path, caps
 
 def test_a_run_that_could_not_save_fails_loudly_and_names_no_other_run(run, tmp_path, capsys):
     other = other_models_results(tmp_path)
-    (tmp_path / "pretrained=nano").write_text("a file where lm_eval wants a folder")
-    (tmp_path / "nano").write_text("a file where lm_eval wants a folder")
+
+    def in_the_way():
+        for name in ("pretrained=nano", "nano"):
+            (tmp_path / name).write_text("a file where lm_eval wants a folder")
+
     with pytest.raises(SystemExit) as stop:
-        run(*OURS, "--output_path", tmp_path, "--log_samples")
+        run(*OURS, "--output_path", tmp_path, "--log_samples", calls=in_the_way)
     assert stop.value.code == 1
     said = capsys.readouterr()
     assert "could not write" in said.err

@@ -14,6 +14,7 @@ import pytest
 
 from mmaupro_ext import compat, data, plugin
 from mmaupro_ext.compat import lm_eval_0_4_13 as patches
+from mmaupro_ext.compat import preflight
 from mmaupro_ext.data.selection import Selection, write_selection
 from mmaupro_ext.errors import DataError
 
@@ -309,11 +310,11 @@ PERCEPTION = ["perception_semantics", "perception_phonology", "perception_parali
     ],
 )
 def test_which_categories_of_the_real_benchmarks_a_run_needs(tasks, expected):
-    assert patches.real_categories(tasks) == expected
+    assert preflight.real_categories(tasks) == expected
 
 
 def test_the_suite_needs_all_of_its_benchmarks():
-    found = patches.real_categories(["audio-suite"])
+    found = preflight.real_categories(["audio-suite"])
     assert {name: len(slugs) for name, slugs in found.items()} == {
         "mmaupro": 12,
         "mmau": 3,

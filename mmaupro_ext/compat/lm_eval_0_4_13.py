@@ -36,7 +36,7 @@ from pathlib import Path
 from typing import Any
 
 from mmaupro_ext import plugin
-from mmaupro_ext.compat import command, errored_items, requests_cache, secret_arguments
+from mmaupro_ext.compat import command, errored_items, preflight, requests_cache, secret_arguments
 
 _PATCHED = "_mmaupro_ext"
 
@@ -133,16 +133,18 @@ def check_data_first(module: Any) -> None:
         if _run is not None:
             _run.config = self
             command.refuse_options(_run.options, self.model)
-            if _run.is_ours(plugin.MODELS):
-                command.raise_at_termination()
         from mmaupro_ext import __version__, benchmarks, data
 
+        resolve = original
+        if _run is not None and _run.is_ours(plugin.MODELS):
+            command.raise_at_termination()
+            resolve = preflight.looked_at(original)
         if not benchmarks.asks_for_ours(self.tasks):
-            return original(self, metadata)
+            return resolve(self, metadata)
         # The tasks get this very dictionary as their metadata, and lm_eval writes it beside the results.
         noted = {**(metadata or self.metadata or {}), "mmaupro_ext": __version__}
-        manager = original(self, noted)
-        for name, slugs in real_categories(self.tasks).items():
+        manager = resolve(self, noted)
+        for name, slugs in preflight.real_categories(self.tasks).items():
             benchmark = benchmarks.BENCHMARKS[name]
             part = data.prepare_run(slugs, noted.get(data.folder_setting(benchmark)), name)
             if part:
@@ -151,24 +153,6 @@ def check_data_first(module: Any) -> None:
 
     config.process_tasks = process_tasks
     config.load_yaml_config = staticmethod(load_with_our_options)
-
-
-def real_categories(tasks: Any) -> dict[str, list[str]]:
-    """Return which categories of which benchmarks, not of their samples, resolved task names ask for."""
-    from mmaupro_ext import benchmarks
-
-    names = [
-        task if isinstance(task, str) else str(task.get("task") or task.get("group") or "")
-        for task in tasks
-    ]
-    if benchmarks.SUITE in names:
-        names += [one.name for one in benchmarks.BENCHMARKS.values() if one.in_suite]
-    found: dict[str, list[str]] = {}
-    for asked in filter(None, map(benchmarks.parse_task, names)):
-        if not asked.sample:
-            slugs = found.setdefault(asked.benchmark, [])
-            slugs += [slug for slug in benchmarks.categories_of(asked) if slug not in slugs]
-    return found
 
 
 # --- while it runs -------------------------------------------------------------------------------

@@ -47,7 +47,7 @@ from mmaupro_ext.models.items import (
 )
 from mmaupro_ext.models.prefetch import Prefetcher, default_workers
 from mmaupro_ext.models.progress import progress
-from mmaupro_ext.util import json_object
+from mmaupro_ext.util import arguments_of, json_object, refuse_unknown
 
 logger = logging.getLogger(__name__)
 
@@ -100,8 +100,7 @@ class VLLMAudioLM(EngineLM):
     Raises
     ------
     ConfigError
-        When vLLM is not installed, an argument cannot be honoured, or several processes were
-        started.
+        When vLLM is not installed, an argument cannot be honoured, or there are several processes.
 
     Notes
     -----
@@ -129,6 +128,8 @@ class VLLMAudioLM(EngineLM):
         **others: Any,
     ) -> None:
         audio = {name: others.pop(name) for name in AUDIO_ARGUMENTS if name in others}
+        ours = [*arguments_of(VLLMAudioLM), *AUDIO_ARGUMENTS]
+        refuse_unknown("vllm-audio", others, ours, alike=0.85)  # vLLM refuses what is nobody's
         super().__init__(NAME, **audio)
         refuse_ranks(
             "vllm-audio",

@@ -15,7 +15,7 @@ from mmaupro_ext.audio.decoding import AudioReader
 from mmaupro_ext.errors import ConfigError
 from mmaupro_ext.models.blocks import MULTI_AUDIO, Placer
 from mmaupro_ext.models.families import Family, find_family
-from mmaupro_ext.models.hf import batching, generic, loading, ranks
+from mmaupro_ext.models.hf import batching, checks, generic, loading, ranks
 from mmaupro_ext.models.hf.encoder_cache import EncoderCache
 from mmaupro_ext.models.hf.fingerprint import identity_of_loaded
 from mmaupro_ext.models.hf.frontend import RESAMPLERS, Frontend
@@ -147,8 +147,8 @@ class LoadedModel(HFLM):
         if isinstance(pretrained, str) and pretrained in loading.BUILT_IN:
             pretrained, note = loading.BUILT_IN[pretrained](int(seed))
             self._add_note(note)
-        if device is None:
-            device = "cuda" if torch.cuda.is_available() else "cpu"
+        device = checks.before_loading(LoadedModel, pretrained, kwargs, device)
+        ranks.join(alone=not isinstance(pretrained, str) or bool(kwargs.get("tp_plan")))
 
         super().__init__(pretrained, device=device, **kwargs)
 
@@ -191,7 +191,10 @@ class LoadedModel(HFLM):
     def _get_config(self, pretrained: str, **options: Any) -> None:
         if self._own_family is None:
             loading.refuse_elsewhere(pretrained, options.get("revision"))
-        super()._get_config(pretrained, **options)
+        try:
+            super()._get_config(pretrained, **options)
+        except OSError as error:
+            raise checks.not_to_be_had(pretrained, error) from error
 
     def _get_backend(self, config: Any, backend: Any = "default", **_: Any) -> None:
         # HFLM trusts a transformers table that lists several decoder-only audio models as
