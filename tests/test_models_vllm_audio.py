@@ -235,8 +235,10 @@ def test_engine_arguments_go_to_vllm_and_into_the_results(make):
     info = lm.get_model_info()
     assert info["vllm_version"] == "0.32.0-stand-in"
     assert info["vllm_arguments"]["seed"] == 5
-    with pytest.raises(TypeError, match="windows_s"):
-        make(windows_s=10).engine.start({})
+    with pytest.raises(ConfigError, match="no argument 'windows_s'. The nearest: window_s"):
+        make(windows_s=10)  # vLLM would find it when it is loaded
+    with pytest.raises(TypeError, match="not_of_vllm"):
+        make(not_of_vllm=10).engine.start({})
 
 
 def test_everything_is_given_at_once_and_no_more_than_asked(make, clips):

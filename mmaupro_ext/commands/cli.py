@@ -154,9 +154,13 @@ def _hand_to_lm_eval(argv: Sequence[str]) -> None:
     from mmaupro_ext import compat
 
     compat.install()
-    # The built-in models must be in the registry before ours, or lm_eval takes it for filled.
-    import lm_eval.models  # noqa: F401
-    from lm_eval.__main__ import cli_evaluate
+    try:
+        # The built-in models must be in the registry before ours, or lm_eval takes it for filled.
+        import lm_eval.models  # noqa: F401
+        from lm_eval.__main__ import cli_evaluate
 
-    sys.argv = ["mmaupro", *argv]
-    cli_evaluate()
+        sys.argv = ["mmaupro", *argv]
+        cli_evaluate()
+    except KeyboardInterrupt:  # before a run has begun; from then on it says more
+        print("\nInterrupted.", file=sys.stderr)
+        raise SystemExit(130) from None

@@ -145,8 +145,7 @@ class VLLMAudioLM(EngineLM):
         self._workers = default_workers() if prefetch_workers is None else int(prefetch_workers)
         arguments: dict[str, Any] = {"model": pretrained}
         for name, value in others.items():
-            is_json = isinstance(value, str) and value.startswith("{")
-            arguments[name] = json_object(name, value) if is_json else value
+            arguments[name] = json_object(name, value) if str(value).startswith("{") else value
         if (context := max_model_len or max_length) is not None:
             arguments["max_model_len"] = int(context)
         if limits := json_object("limit_mm_per_prompt", limit_mm_per_prompt):
