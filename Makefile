@@ -27,7 +27,7 @@ VLLM_PIP_INSTALL := $(VLLM_VENV)/bin/python $(INSTALL)
 SOURCES := $(shell find csrc mmaupro_ext tasks -type f ! -name '*.so' ! -name '*.pyc' ! -path '*/native/core.c') \
            setup.py pyproject.toml constraints.txt constraints-media.txt constraints-vllm.txt MANIFEST.in README.md
 
-.PHONY: help eval test test-core test-media test-browser test-vllm test-all-levels lint bench fuzz fuzz-short sanitize clean
+.PHONY: help eval test test-core test-media test-browser test-scale test-vllm test-all-levels lint bench fuzz fuzz-short sanitize clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -59,6 +59,9 @@ test-browser: $(VENV)/.installed-dev ## the report's page in a headless Chromium
 
 test-vllm: $(VLLM_VENV)/.installed-dev ## vllm-audio on a real vLLM, built for CPUs, against hf-audio (a 3-GB environment)
 	OMP_NUM_THREADS=1 $(VLLM_VENV)/bin/pytest tests/vllm_real
+
+test-scale: $(VENV)/.installed-dev ## what takes Ray's processes
+	OMP_NUM_THREADS=1 MMAUPRO_TEST_SCALE=1 $(BIN)/pytest tests/test_corpus.py -k 'ray'
 
 test-all-levels: $(VENV)/.installed-dev ## test the frontend at every instruction-set level, not only at the best two
 	OMP_NUM_THREADS=1 MMAUPRO_TEST_ALL_LEVELS=1 $(BIN)/pytest $(PARALLEL) tests/test_audio_*.py tests/test_features_*.py \

@@ -22,6 +22,7 @@ LEVELS = {
     "features": 3,
     "data": 3,
     "scoring": 3,
+    "corpus": 4,
     "offline": 4,
     "models": 4,
     "report": 5,

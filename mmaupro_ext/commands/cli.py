@@ -32,6 +32,7 @@ COMMANDS = {
     "report": ("report", "a page to look at, with figures and every item; tables for papers"),
     "doctor": ("doctor", "does a checkpoint listen? a check before a run"),
     "models": ("models", "the audio models that hf-audio knows"),
+    "features": ("features", "log-mel frames of a whole corpus, in files to train on"),
     "hook": (
         "hook",
         "the start-up hook that lets the bare lm_eval command find us: status, enable, disable",
