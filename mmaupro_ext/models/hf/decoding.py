@@ -20,6 +20,7 @@ import torch
 
 from mmaupro_ext.failing import Failed, free_memory, is_out_of_memory
 from mmaupro_ext.models.hf import batching
+from mmaupro_ext.models.hf.memory import free_bytes
 from mmaupro_ext.models.hf.passes import Passes
 from mmaupro_ext.models.hf.row import Counts, Row, processors_of
 from mmaupro_ext.models.hf.slots import BUCKET, NoSlotsError, Slots, bytes_of_token
@@ -47,8 +48,8 @@ class Decoder:
         Tokens that end a reply.
     stops : callable, optional
         Tokens of a reply -> whether it holds a stop string.
-    free_memory : callable
-        Bytes that are free where the model is; None where that cannot be known.
+    free_memory : callable, optional
+        Bytes that are free where the model is, or None where that cannot be known; default: it is asked.
 
     Raises
     ------
@@ -62,10 +63,10 @@ class Decoder:
         slots: int,
         ends: frozenset[int],
         stops: Callable[[list[int]], bool] | None = None,
-        free_memory: Callable[[], int | None] = lambda: None,
+        free_memory: Callable[[], int | None] | None = None,
     ) -> None:
         self.passes, self.wanted, self.ends, self.stops = passes, slots, ends, stops
-        self._free_memory = free_memory
+        self._free_memory = free_memory or (lambda: free_bytes(passes.device))
         loading = passes.loading
         self._mrope = loading is not None and loading.positions == "mrope"
         self._switches = loading is not None and loading.before_forward is not None
@@ -178,7 +179,7 @@ class Decoder:
                 break
             fitting.append(row)
         lengths = [max(1, row.prompt.length) for row in fitting]
-        count = batching.batch_length(lengths, len(lengths))
+        count = batching.batch_length(lengths, len(lengths), self.passes.budget.tokens)
         return [waiting.popleft() for _ in range(count)]
 
     # ---- taking in ----------------------------------------------------------------------------
@@ -198,6 +199,9 @@ class Decoder:
         if failed.out_of_memory:
             free_memory()
         if len(group) > 1:
+            if failed.out_of_memory:
+                longest = max(row.prompt.length for row in group)
+                self.passes.budget.fall((len(group) + 1) // 2 * longest)
             return [row for part in batching.halves(group) for row in self._admit(list(part))]
         if not (self._active and failed.out_of_memory):
             group[0].finish, group[0].failed = "error", failed
@@ -230,6 +234,8 @@ class Decoder:
         if free is not None:
             room = int(MEMORY_SHARE * free) // max(1, bytes_of_token(cache) * (columns + BUCKET))
             count = max(1, min(count, room))
+        if self.passes.budget.reserved is not None:
+            count = max(1, min(count, self.passes.budget.reserved // columns))
         while True:
             try:
                 self._slots = Slots(cache, count, columns)
@@ -353,7 +359,7 @@ class Decoder:
         A row that was alone has failed.
         """
         rows = [row for row in self._rows if row is not None]
-        count = self._slots.count if self._slots else 1
+        count, columns = (self._slots.count, self._slots.columns) if self._slots else (1, 1)
         self._slots, self._rows = None, []
         if len(rows) == 1:
             rows[0].finish, rows[0].failed = "error", failed
@@ -362,6 +368,7 @@ class Decoder:
         if failed.out_of_memory:
             free_memory()
             self.wanted = max(1, min(self.wanted, count) // 2)
+            self.passes.budget.reserved = self.wanted * columns
             trying = f"trying {self.wanted}"
         else:
             trying = "each alone"

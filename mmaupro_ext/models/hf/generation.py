@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import functools
-import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-import torch
 from lm_eval.models.utils import postprocess_generated_text
 from lm_eval.models.utils_hf import stop_sequences_criteria
 
@@ -121,7 +119,7 @@ class Generator:
                 else:
                     yield Row(question, prompt, max_gen_toks)
 
-        decoder = Decoder(self.passes, slots, self.ends, self._stops(until), self._free_memory)
+        decoder = Decoder(self.passes, slots, self.ends, self._stops(until))
         for row in decoder.run(rows()):
             yield row.key, self._reply(row, until)
             yield from aside
@@ -153,16 +151,6 @@ class Generator:
         longest = max(len(stop.encode()) for stop in stops) + 1
         return lambda tokens: any(stop in self.decode(tokens[-longest:]) for stop in stops)
 
-    def _free_memory(self) -> int | None:
-        device = self.passes.device
-        if device.type == "cuda":
-            free, _ = torch.cuda.mem_get_info(device)
-            kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-            return free + kept
-        if device.type == "cpu" and "SC_AVPHYS_PAGES" in os.sysconf_names:
-            return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-        return None
-
     def generate(
         self,
         batch: Sequence[PreparedPrompt],
@@ -193,9 +181,7 @@ class Generator:
             batching.refuse_to_cross(
                 passes.model, passes.loading, [prompt.length for prompt in batch], max_gen_toks
             )
-            tensors = batching.collate(
-                [prompt.tensors for prompt in batch], passes.pad_token_id, loading=passes.loading
-            )
+            tensors = passes.collate([prompt.tensors for prompt in batch])
         except batching.UnbatchableError:
             return [
                 reply
@@ -209,9 +195,11 @@ class Generator:
         with (
             passes.over(frozenset().union(*(prompt.kinds for prompt in batch))),
             batching.last_positions_only(passes.model, 1),
+            passes.budget.measured() as took,
         ):
+            took(tensors["input_ids"].numel())
             generated = passes.model.generate(
-                **passes.to_device(tensors),
+                **tensors,
                 max_new_tokens=max_gen_toks,
                 stopping_criteria=criteria,
                 pad_token_id=passes.pad_token_id,

@@ -20,6 +20,7 @@ from mmaupro_ext.models.hf.encoder_cache import EncoderCache
 from mmaupro_ext.models.hf.fingerprint import identity_of_loaded
 from mmaupro_ext.models.hf.frontend import RESAMPLERS, Frontend
 from mmaupro_ext.models.hf.generation import Generator, set_end_tokens
+from mmaupro_ext.models.hf.memory import Budget
 from mmaupro_ext.models.hf.passes import Passes
 from mmaupro_ext.models.hf.preparing import PreparedPrompt, Preparer
 from mmaupro_ext.models.hf.schedule import Schedule
@@ -93,10 +94,9 @@ class LoadedModel(HFLM):
 
     Notes
     -----
-    `batch_size=auto` starts at 8 for requests with media (or `max_batch_size`, if less). Whatever
-    the batch size, a batch that runs out of memory is halved, and later batches of the same call
-    are no larger than the half that was tried; an item that does not fit alone is reported as
-    errored. Batches hold prompts of similar audio length.
+    `batch_size=auto` fills a GPU's memory with tokens, by what earlier passes took, up to `max_batch_size`
+    prompts; on a CPU it is 8. A batch that runs out of memory is halved, and later ones hold no more
+    tokens than that half; what does not fit alone is errored. Batches hold prompts of similar length.
     """
 
     MULTIMODAL = True
@@ -178,13 +178,15 @@ class LoadedModel(HFLM):
             self.mixed_precision_dtype,
             self.family.loading if self.family is not None else None,
             EncoderCache.of(self.model, self.tokenizer, self.family, cache_bytes),
+            Budget.of(self.device, self.batch_size == "auto"),
         )
         self._generator = Generator(
             self.passes, self.tokenizer, self.tok_decode, self.end_tokens, self.think_end_token
         )
         workers = default_workers() if prefetch_workers is None else int(prefetch_workers)
         max_bytes = int(float(prefetch_mb) * 2**20)
-        self.schedule = Schedule(self._preparer, workers, max_bytes, self._generator.failures)
+        failures, budget = self._generator.failures, self.passes.budget
+        self.schedule = Schedule(self._preparer, workers, max_bytes, failures, budget)
 
     # ---- loading ------------------------------------------------------------------------------
 

@@ -41,7 +41,8 @@ logger = logging.getLogger(__name__)
 
 R = TypeVar("R")
 
-AUTO_BATCH_SIZE = 8
+AUTO_BATCH_SIZE = 8  # where memory cannot be measured
+MOST_AT_ONCE = 64
 
 
 @register_model("hf-audio")
@@ -195,6 +196,8 @@ class HFAudioLM(LoadedModel):
     def media_batch_size(self) -> int:
         """How many questions with media go together at most."""
         if self.batch_size == "auto":
+            if self.passes.budget.memory is not None:  # its tokens are the bound
+                return int(self.max_batch_size or MOST_AT_ONCE)
             return min(AUTO_BATCH_SIZE, int(self.max_batch_size or AUTO_BATCH_SIZE))
         return int(self.batch_size)
 

@@ -13,6 +13,7 @@ from mmaupro_ext.models.families.family import Loading
 from mmaupro_ext.models.hf import batching
 from mmaupro_ext.models.hf.batching import Inputs
 from mmaupro_ext.models.hf.encoder_cache import EncoderCache
+from mmaupro_ext.models.hf.memory import Budget
 from mmaupro_ext.models.hf.preparing import PreparedPrompt
 
 
@@ -34,6 +35,8 @@ class Passes:
         without audio.
     encoder_cache : EncoderCache or None
         Of the model; None where every prompt is encoded in its own pass.
+    budget : Budget, optional
+        Of tokens in a pass; default: one that only falls.
     """
 
     def __init__(
@@ -44,10 +47,11 @@ class Passes:
         autocast: torch.dtype | None,
         loading: Loading | None,
         encoder_cache: EncoderCache | None = None,
+        budget: Budget | None = None,
     ) -> None:
         self.model, self.device, self.pad_token_id = model, device, pad_token_id
         self.autocast, self.loading = autocast, loading
-        self.encoder_cache = encoder_cache
+        self.encoder_cache, self.budget = encoder_cache, budget or Budget(None)
 
     def switch(self, kinds: Iterable[str]) -> None:
         """Let the model switch its adapters for the kinds of media ("audio", "visual") in a pass."""
@@ -98,13 +102,15 @@ class Passes:
         """
         entries = [prompt.tensors for prompt in prompts] if entries is None else entries
         cache = self.encoder_cache
-        rows = cache.rows_of(prompts, self) if cache is not None else None
-        if cache is None or rows is None:
-            yield self.collate(entries, side)
-            return
-        bare = [cache.without_audio(entry, self.loading) for entry in entries]
-        tensors = self.collate(bare, side)
-        with cache.put_in(tensors["input_ids"], rows):
+        with contextlib.ExitStack() as stack:
+            took = stack.enter_context(self.budget.measured())
+            rows = cache.rows_of(prompts, self) if cache is not None else None
+            if cache is not None and rows is not None:
+                entries = [cache.without_audio(entry, self.loading) for entry in entries]
+            tensors = self.collate(entries, side)
+            if cache is not None and rows is not None:
+                stack.enter_context(cache.put_in(tensors["input_ids"], rows))
+            took(tensors["input_ids"].numel())
             yield tensors
 
     def collate(self, entries: Sequence[Inputs], side: Literal["left", "right"] = "left") -> Inputs:

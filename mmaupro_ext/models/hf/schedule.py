@@ -9,6 +9,7 @@ from typing import TypeVar
 from mmaupro_ext.failing import Failed, in_parts
 from mmaupro_ext.heard import Reply
 from mmaupro_ext.models.hf import batching
+from mmaupro_ext.models.hf.memory import Budget
 from mmaupro_ext.models.hf.preparing import Preparer
 from mmaupro_ext.models.items import Failures, Question, attempt
 from mmaupro_ext.models.media import media_key
@@ -34,6 +35,8 @@ class Schedule:
         Bound on what is prepared ahead.
     failures : Failures
         Of the model's passes.
+    budget : Budget
+        Of tokens in a pass.
 
     Attributes
     ----------
@@ -42,10 +45,15 @@ class Schedule:
     """
 
     def __init__(
-        self, preparer: Preparer, workers: int, max_bytes: int, failures: Failures
+        self,
+        preparer: Preparer,
+        workers: int,
+        max_bytes: int,
+        failures: Failures,
+        budget: Budget,
     ) -> None:
         self.preparer, self.workers, self.max_bytes = preparer, workers, max_bytes
-        self._failures = failures
+        self._failures, self._budget = failures, budget
         self._unprepared = Failures(
             "the processor",
             "`mmaupro doctor` with the same --model_args says what it takes; frontend=stock leaves "
@@ -73,19 +81,18 @@ class Schedule:
         forward : callable
             A batch -> its answers. One that fails is run in parts, see `failing.in_parts`; after
             one that ran out of memory later batches hold no more tokens than a part that went
-            through: shorter items go together again.
+            through (`memory.Budget`): shorter items go together again.
         on_failure : callable
             Error reply -> the answer of an item that could not be served.
         batch_size : int
-            At most so many questions go together.
+            At most so many questions go together, and no more tokens than the budget holds.
         """
-        fitting: int | None = None  # tokens, padding included, that went through after one did not
         with self._prepared(questions, prepare) as (lengths, prefetcher):
             start = 0
             while start < len(lengths):
                 longest = lengths[start]
                 count = batching.batch_length(
-                    lengths[start : start + batch_size], batch_size, fitting
+                    lengths[start : start + batch_size], batch_size, self._budget.tokens
                 )
                 start += count
                 ready: list[tuple[Question, T]] = []
@@ -96,7 +103,7 @@ class Schedule:
                         ready.append((question, prepared))
                 answers, together = in_parts([entry for _, entry in ready], forward)
                 if together < len(ready):
-                    fitting = together * longest
+                    self._budget.fall(together * longest)
                 for (question, _), answer in zip(ready, answers, strict=True):
                     if isinstance(answer, Failed):
                         yield question, on_failure(self._failures.reply(question, answer))
