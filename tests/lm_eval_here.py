@@ -8,8 +8,11 @@ show is tested with one: the start-up files and a bare `lm_eval` in test_install
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import logging
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -35,6 +38,7 @@ def run(monkeypatch: pytest.MonkeyPatch, *words: str, lm_eval_tasks: tuple[str, 
         As the command does.
     """
     import lm_eval.tasks
+    import lm_eval.utils
     from torch.utils import collect_env
 
     folders = [str(Path(lm_eval.tasks.__file__).parent / name) for name in lm_eval_tasks]
@@ -47,4 +51,21 @@ def run(monkeypatch: pytest.MonkeyPatch, *words: str, lm_eval_tasks: tuple[str, 
     monkeypatch.setattr(collect_env, "get_pretty_env_info", lambda: "this machine")
     monkeypatch.setattr(sys, "argv", sys.argv)  # the command leaves its own there
     monkeypatch.setenv("TOKENIZERS_PARALLELISM", "false")  # and this variable
-    cli.main(["run", *words])
+    monkeypatch.setattr(lm_eval.utils, "_LOGGING_CONFIGURED", False)
+    with loggers_as_they_were():
+        cli.main(["run", *words])
+
+
+@contextlib.contextmanager
+def loggers_as_they_were() -> Iterator[None]:
+    """Take back what the command does to log to the standard error of now."""
+    loggers = [logging.getLogger(name) for name in ("lm_eval", "mmaupro_ext")]
+    states = [(logger.handlers[:], logger.level, logger.propagate) for logger in loggers]
+    for logger in loggers:
+        logger.handlers = []
+    try:
+        yield
+    finally:
+        for logger, (handlers, level, propagate) in zip(loggers, states, strict=True):
+            logger.handlers, logger.propagate = handlers, propagate
+            logger.setLevel(level)

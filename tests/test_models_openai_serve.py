@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
+import lm_eval_here
 import numpy as np
 import pytest
 import soundfile
 from chat_standin import without_proxy
 from serve_tiny import TinyServer
 
-from mmaupro_ext import plugin
 from mmaupro_ext.errors import ConfigError
 from mmaupro_ext.replies import parse_error
 
@@ -31,7 +27,6 @@ def _heavy_imports():
 
 
 RATE = 16_000
-PACKAGE_PARENT = str(Path(plugin.__file__).parents[1])
 
 
 @pytest.fixture(scope="module")
@@ -170,30 +165,35 @@ def test_original_files_reach_the_model(server, tmp_path):
     assert replies[0] == replies[1]
 
 
-def run_lm_eval(server, folder, *arguments):
-    return subprocess.run(
-        [
-            sys.executable, "-m", "mmaupro_ext", "run", "--model", "openai-audio",
-            "--model_args", f"base_url={server.url},model={server.model},api_key_env=SOME_KEY",
-            "--output_path", str(folder), *arguments,
-        ],
-        env={**os.environ, "PYTHONPATH": PACKAGE_PARENT, "XDG_CACHE_HOME": str(folder / "cache"),
-             "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "SOME_KEY": "sk-very-secret"},
-        capture_output=True, text=True, timeout=400, check=False,
-    )  # fmt: skip
+@pytest.fixture
+def run_lm_eval(server, tmp_path, monkeypatch, capsys):
+    """Run the command; `printed` and `said` are then its output and its standard error."""
+
+    def run(*words):
+        monkeypatch.setenv("SOME_KEY", "sk-very-secret")
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+        try:
+            lm_eval_here.run(
+                monkeypatch, "--model", "openai-audio", "--output_path", str(tmp_path),
+                "--model_args", f"base_url={server.url},model={server.model},api_key_env=SOME_KEY",
+                *words,
+            )  # fmt: skip
+        finally:
+            run.printed, run.said = capsys.readouterr()
+
+    return run
 
 
-def test_a_whole_run_of_lm_eval(server, tmp_path):
-    done = run_lm_eval(
-        server, tmp_path, "--tasks", "mmaupro-sample_sound,mmaupro-sample_multi", "--limit", "3",
+def test_a_whole_run_of_lm_eval(run_lm_eval, server, tmp_path):
+    run_lm_eval(
+        "--tasks", "mmaupro-sample_sound,mmaupro-sample_multi", "--limit", "3",
         "--log_samples", "--apply_chat_template", "--system_instruction", "Answer.",
         "--use_cache", str(tmp_path / "answers"), "--batch_size", "2",
         "--gen_kwargs", "max_gen_toks=5",
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-3000:]
     (file,) = tmp_path.glob("*/results_*.json")
     text = file.read_text(encoding="utf-8")
-    assert "sk-very-secret" not in text + done.stdout + done.stderr
+    assert "sk-very-secret" not in text + run_lm_eval.printed + run_lm_eval.said
     results = json.loads(text)
     config = results["config"]
     assert config["concurrency"] == 2
@@ -212,15 +212,13 @@ def test_a_whole_run_of_lm_eval(server, tmp_path):
         assert sample["heard"]["seconds_heard"] == sample["heard"]["seconds_in_files"] > 0
         assert len(sample["heard"]["clips"]) == len(sample["doc"]["audio_path"])
         assert '["system", "Answer."]' in sample["arguments"]["gen_args_0"]["arg_0"]
-    assert "Heard: " in done.stdout
+    assert "Heard: " in run_lm_eval.printed
 
 
-def test_tasks_that_need_log_likelihoods_stop_before_anything_is_asked(server, tmp_path):
-    done = run_lm_eval(
-        server, tmp_path, "--limit", "1",
-        "--tasks", "mmaupro-sample_sound,mmaupro-sample-ll_sound",
-    )  # fmt: skip
-    assert done.returncode == 2
-    assert "mmaupro-sample-ll_sound: these tasks need log-likelihoods" in done.stderr
-    assert "Traceback" not in done.stderr
-    assert "Asking the server" not in done.stderr
+def test_tasks_that_need_log_likelihoods_stop_before_anything_is_asked(run_lm_eval):
+    with pytest.raises(SystemExit) as stop:
+        run_lm_eval("--limit", "1", "--tasks", "mmaupro-sample_sound,mmaupro-sample-ll_sound")
+    assert stop.value.code == 2
+    assert "mmaupro-sample-ll_sound: these tasks need log-likelihoods" in run_lm_eval.said
+    assert "Traceback" not in run_lm_eval.said
+    assert "Asking the server" not in run_lm_eval.said
