@@ -11,6 +11,7 @@ import inspect
 import json
 import math
 import os
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -123,6 +124,20 @@ def sha256_of_file(
 def sha256_of_text(text: str) -> str:
     """Return the SHA-256 of a text's UTF-8 bytes in hexadecimal digits; lone surrogates are allowed."""
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def peak_memory() -> dict[str, int]:
+    """Return the most bytes that this process held: "process", and "device" where it computed on a GPU."""
+    found = {}
+    if sys.platform != "win32":
+        import resource
+
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        found["process"] = peak if sys.platform == "darwin" else 1024 * peak  # kB elsewhere
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized():
+        found["device"] = int(torch.cuda.max_memory_allocated())
+    return found
 
 
 def usable_cores() -> int:

@@ -24,6 +24,7 @@ from mmaupro_ext import compat
 from mmaupro_ext.compat.lm_eval_0_4_13 import look_at_tasks
 from mmaupro_ext.models.identity import identity_of
 from mmaupro_ext.report import after_run
+from mmaupro_ext.util import peak_memory
 
 compat.install()
 
@@ -330,3 +331,12 @@ def test_footnotes_name_random_weights_and_partial_data():
         "PARTIAL DATA: partial download: 2 of 5,305 items",
     ]
     assert after_run.footnotes({"results": {}, "configs": {"mmlu": {"metadata": None}}}) == []
+
+
+def test_the_peak_memory_of_this_process_is_in_bytes():
+    before = peak_memory()["process"]
+    block = bytearray(200_000_000)
+    block[::4096] = bytes(len(block[::4096]))  # touched, so that it is really there
+    after = peak_memory()["process"]
+    assert 100_000_000 < after < 1_000_000_000_000
+    assert after >= before

@@ -35,7 +35,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from mmaupro_ext import plugin
+from mmaupro_ext import plugin, util
 from mmaupro_ext.compat import command, errored_items, preflight, requests_cache, secret_arguments
 
 _PATCHED = "_mmaupro_ext"
@@ -260,6 +260,8 @@ def log_what_was_heard(module: Any) -> None:
         total = heard.totals_of_samples(samples or {})
         if total is not None:
             results.setdefault("config", {})["heard"] = total
+        if _run is not None and _run.is_ours(plugin.MODELS):
+            results.setdefault("config", {})["peak_memory"] = util.peak_memory()
         vars(self).pop("date_id", None)  # set when lm_eval gets as far as naming the file
         save_results(self, results=results, samples=samples)
         if _run is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
@@ -262,10 +262,9 @@ def _happened(frames: Frames) -> list[Context]:
             if about.seconds == about.seconds and about.seconds
             else None,
         )
-        memory = (
-            about.config.get("peak_memory_bytes") if isinstance(about.config, Mapping) else None
-        )
-        say("peak memory of the device", text.size(memory) if memory else None)
+        memory = about.config.get("peak_memory") or {}
+        for part in ("process", "device"):
+            say(f"peak memory of the {part}", text.size(memory[part]) if part in memory else None)
         say("versions", ", ".join(f"{key} {value}" for key, value in about.versions.items()))
         say("identity of the answers", (about.identity or {}).get("id"))
     return [{"label": label, "cells": cells} for label, cells in columns.items()]
