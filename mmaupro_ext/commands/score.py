@@ -10,22 +10,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mmaupro_ext.benchmarks import BENCHMARKS, MMAUPRO
+from mmaupro_ext.commands import score_models
 from mmaupro_ext.errors import ConfigError, MMAUProError
-from mmaupro_ext.offline.judging import JUDGE, READER, Role
-from mmaupro_ext.scoring import presets, scorer
-from mmaupro_ext.scoring.open_ended import JUDGE_DTYPE, JUDGE_MODEL
-from mmaupro_ext.scoring.presets import Preset
-from mmaupro_ext.store import default_path
+from mmaupro_ext.offline.judging import JUDGE, READER
+from mmaupro_ext.scoring import presets
+from mmaupro_ext.scoring.open_ended import JUDGE_MODEL
 from mmaupro_ext.util import write_atomically
 
 if TYPE_CHECKING:
-    from mmaupro_ext.offline.embedders import TokenEmbedder
-    from mmaupro_ext.offline.judging import CachedJudge
     from mmaupro_ext.offline.logged_runs import Run
 
-NO_EMBEDDER = "none"
 FORMATS = ("table", "markdown", "latex", "csv", "json")
-OFFICIAL_EMBEDDER = "nvidia/NV-Embed-v2"
 
 DESCRIPTION = """\
 Score replies that lm_eval logged (--log_samples), offline, as often as you like. The same replies
@@ -151,70 +146,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     output.add_argument(
         "--strict-exit", action="store_true", help="exit with status 3 when a score is marked"
     )
-    embedder = parser.add_argument_group("embedder (options closed=embedding)")
-    embedder.add_argument(
-        "--embedder",
-        metavar="NAME",
-        default=OFFICIAL_EMBEDDER,
-        help=f"model or folder; {NO_EMBEDDER} leaves multiple choice unscored "
-        f"(default: {OFFICIAL_EMBEDDER})",
-    )
-    embedder.add_argument("--embedder-device", default="auto", metavar="DEVICE")
-    _add_judge_arguments(parser)
-    _add_reader_arguments(parser)
-
-
-def _add_judge_arguments(parser: argparse.ArgumentParser) -> None:
-    judge = parser.add_argument_group("judge of open questions")
-    judge.add_argument(
-        "--judge", metavar="JUDGE", help="hf:NAME, or a server's address http://…/v1"
-    )
-    judge.add_argument("--judge-model", metavar="NAME", help="name of the model at the server")
-    judge.add_argument(
-        "--judge-key-env",
-        metavar="VARIABLE",
-        default=JUDGE.key_variable,
-        help=f"environment variable with the server's key (default: {JUDGE.key_variable})",
-    )
-    judge.add_argument(
-        "--judge-cache",
-        metavar="FILE",
-        default=str(default_path()),
-        help="the store in which answers are kept (default: %(default)s)",
-    )
-    judge.add_argument(
-        "--judge-concurrency", type=int, default=8, metavar="N", help="requests at a time (8)"
-    )
-    judge.add_argument(
-        "--judge-per-minute", type=float, metavar="N", help="requests a minute at most"
-    )
-    judge.add_argument(
-        "--judge-timeout", type=float, default=120.0, metavar="S", help="seconds a request (120)"
-    )
-    judge.add_argument(
-        "--judge-tries", type=int, default=6, metavar="N", help="requests an item at most (6)"
-    )
-    judge.add_argument("--judge-device", default="auto", metavar="DEVICE", help="of a local judge")
-    judge.add_argument("--judge-dtype", default=JUDGE_DTYPE, metavar="DTYPE")
-    judge.add_argument("--judge-batch-size", type=int, default=1, metavar="N")
-
-
-def _add_reader_arguments(parser: argparse.ArgumentParser) -> None:
-    reader = parser.add_argument_group(
-        "reader of unparsed multiple-choice replies (preset strict)",
-        "A model says which option a reply states; never which is right. What it reads is reported apart. "
-        "--judge-cache, --judge-concurrency and the other settings of how a judge is asked hold for it too.",
-    )
-    reader.add_argument(
-        "--reader", metavar="READER", help="hf:NAME, or a server's address http://…/v1"
-    )
-    reader.add_argument("--reader-model", metavar="NAME", help="name of the model at the server")
-    reader.add_argument(
-        "--reader-key-env",
-        metavar="VARIABLE",
-        default=READER.key_variable,
-        help=f"environment variable with the server's key (default: {READER.key_variable})",
-    )
+    score_models.add_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -253,9 +185,11 @@ def _run(args: argparse.Namespace) -> int:
         verdicts, result = rescoring.score_run(
             replies,
             preset,
-            embedder=_embedder(args, preset) if "closed" in kinds else None,
-            judge=_judge(args, preset) if "open" in kinds and args.judge else None,
-            reader=_reader(args, preset) if "closed" in kinds and args.reader else None,
+            embedder=score_models.embedder_of(args, preset) if "closed" in kinds else None,
+            judge=score_models.judge_of(args, preset) if "open" in kinds and args.judge else None,
+            reader=score_models.reader_of(args, preset)
+            if "closed" in kinds and args.reader
+            else None,
             data_dir=args.data_dir,
             lost_limit=args.errored_limit,
         )
@@ -377,64 +311,3 @@ def _write(target: Path, content: str) -> None:
         write_atomically(target, content)
     except OSError as error:
         raise ConfigError(f"{target} cannot be written ({error}). Use --output DIR") from error
-
-
-def _judge(args: argparse.Namespace, preset: Preset) -> CachedJudge:
-    decoding = scorer.judge_decoding(preset)
-    return _asked(args, JUDGE, args.judge, args.judge_model, args.judge_key_env, decoding)
-
-
-def _reader(args: argparse.Namespace, preset: Preset) -> CachedJudge:
-    from mmaupro_ext.offline.reader import require_strict
-
-    require_strict(preset)
-    return _asked(args, READER, args.reader, args.reader_model, args.reader_key_env, "greedy")
-
-
-def _asked(
-    args: argparse.Namespace,
-    role: Role,
-    text: str,
-    model: str | None,
-    key_variable: str,
-    decoding: str,
-) -> CachedJudge:
-    from mmaupro_ext.offline import judges
-    from mmaupro_ext.offline.judging import CachedJudge
-    from mmaupro_ext.server_settings import ServerSettings
-
-    settings = ServerSettings(
-        concurrency=args.judge_concurrency,
-        per_minute=args.judge_per_minute,
-        timeout_s=args.judge_timeout,
-        tries=args.judge_tries,
-    )
-    judge = judges.load_judge(
-        text,
-        decoding,
-        model,
-        key_variable,
-        settings,
-        role,
-        dtype=args.judge_dtype,
-        device=args.judge_device,
-        batch_size=args.judge_batch_size,
-    )
-    return CachedJudge(judge, args.judge_cache, role=role)
-
-
-def _embedder(args: argparse.Namespace, preset: Preset) -> TokenEmbedder | None:
-    if preset.options.closed != "embedding" or args.embedder == NO_EMBEDDER:
-        return None
-    from mmaupro_ext.offline import embedders
-
-    try:
-        return embedders.load_embedder(
-            args.embedder, store=default_path(), device=args.embedder_device
-        )
-    except ConfigError as error:
-        raise ConfigError(
-            f"{error}\nPreset {preset.name} needs an embedder for multiple choice. Name a folder or "
-            f"another model with --embedder, or leave multiple choice unscored with --embedder "
-            f"{NO_EMBEDDER}"
-        ) from error
