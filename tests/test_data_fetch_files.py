@@ -138,6 +138,12 @@ def test_what_verify_measured_stays_in_the_manifest(start, name: str) -> None:
     path.write_text(json.dumps(content))
     run()
     assert json.loads(path.read_text())["files"][first]["seconds"] == 1.25
+    content["files"][first] |= {"sha256": "0" * 64, "seconds": 9.0}  # of another clip
+    path.write_text(json.dumps(content))
+    run()
+    entry = json.loads(path.read_text())["files"][first]
+    assert entry["sha256"] == hashlib.sha256(run.release.clips[first]).hexdigest()
+    assert "seconds" not in entry
 
 
 @pytest.mark.parametrize("how", ["cut_after", "reset_after"])
