@@ -50,8 +50,9 @@ static void mean_f32(const float *MM_RESTRICT x, ptrdiff_t frames, int channels,
     if (channels == 1) {
         memcpy(y, x, (size_t)frames * sizeof *y);
     } else if (channels == 2) {
-        /* Halved first: exact, and the sum of two huge samples cannot overflow. */
-        for (ptrdiff_t i = 0; i < frames; i++) y[i] = 0.5f * x[2 * i] + 0.5f * x[2 * i + 1];
+        /* In double, as all else: in float, halves of the smallest numbers round, or not where a level fuses the sum. */
+        for (ptrdiff_t i = 0; i < frames; i++)
+            y[i] = (float)(((double)x[2 * i] + (double)x[2 * i + 1]) * 0.5);
     } else {
         for (ptrdiff_t i = 0; i < frames; i++, x += channels) {
             double sum = 0.0;

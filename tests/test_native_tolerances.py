@@ -47,7 +47,12 @@ def mixed() -> list[np.ndarray]:
             info = np.iinfo(kind)
             x = random.integers(info.min, info.max, (1001, channels), dtype=kind)
             found.append(native.mean(x))
-        found.append(native.mean(random.standard_normal((1001, channels)).astype(np.float32)))
+        sound = random.standard_normal((1001, channels)).astype(np.float32)
+        # The smallest numbers that there are: half of one is rounded.
+        found += [
+            native.mean(sound),
+            native.mean(np.abs(sound * 5).astype(np.int32).view(np.float32)),
+        ]
     return found
 
 
