@@ -8,7 +8,7 @@ import pytest
 from mmaupro_ext.audio import AudioReader
 from mmaupro_ext.commands import cli
 from mmaupro_ext.commands import doctor as command
-from mmaupro_ext.models import blocks
+from mmaupro_ext.models import blocks, pace
 from mmaupro_ext.models.windows import Recording
 
 
@@ -26,6 +26,7 @@ def _heavy_imports():
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(pace, "BUDGET_S", 0.05)  # clips of a second or two
 
 
 @pytest.fixture
@@ -47,8 +48,8 @@ def checked(lm, name, use_template=True):
 def test_a_sound_model_passes_every_check(make):
     findings = list(Doctor(make(channels="stereo-as-two"), use_template=True).examine())
     verdicts = {finding.question: finding.verdict for finding in findings}
-    assert list(verdicts.values()) == [GOOD] * 8 + [NOTE]
-    assert len(findings) == 9
+    assert list(verdicts.values()) == [GOOD] * 8 + [NOTE] * 2
+    assert len(findings) == 10
 
 
 def test_a_deaf_model_is_found(make):
@@ -221,11 +222,11 @@ def test_the_command_prints_a_verdict_a_line_and_keeps_them(capsys, tmp_path):
     assert code == 0
     lines = said.out.splitlines()
     assert sum(line.startswith("yes ") for line in lines) == 7
-    assert sum(line.startswith("note") for line in lines) == 2
+    assert sum(line.startswith("note") for line in lines) == 3
     assert "nothing speaks against a run" in said.out
     assert "add --apply_chat_template" in said.out.replace("\n", " ")
     saved = json.loads(file.read_text(encoding="utf-8"))
-    assert len(saved["findings"]) == 9
+    assert len(saved["findings"]) == 10
     assert saved["about"]["family"] == "qwen2_audio"
 
 
@@ -233,7 +234,7 @@ def test_a_failed_check_is_the_exit_status(capsys):
     options = "pretrained=tiny-random,device=cpu,long_audio=truncate"
     code, said = run(capsys, "--apply_chat_template", "--model_args", options)
     assert code == 1
-    assert "1 of 9 checks failed" in said.out
+    assert "1 of 10 checks failed" in said.out
     assert "--apply_chat_template" not in said.out
 
 

@@ -203,8 +203,10 @@ def test_batches_run_out_of_memory_once_in_all_calls():
         return list(batch)
 
     preparer = SimpleNamespace(placer=None)
-    budget = Budget(None)
-    schedule = Schedule(preparer, 0, 1 << 20, Failures("it", ""), budget)
+    generator = SimpleNamespace(
+        failures=Failures("it", ""), passes=SimpleNamespace(budget=Budget(None))
+    )
+    schedule = Schedule(preparer, 0, 1 << 20, generator)
     for _ in range(2):
         questions = [Question(f"{number:03}" + 397 * "x", {}) for number in range(8)]
         answered = schedule.answer(questions, prepare, forward, lambda error: error, batch_size=8)

@@ -7,7 +7,6 @@ difference is the arithmetic's.
 
 from __future__ import annotations
 
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -20,6 +19,7 @@ import numpy.typing as npt
 import torch
 
 from mmaupro_ext.errors import ItemError
+from mmaupro_ext.models import pace
 from mmaupro_ext.models.hf.model import HFAudioLM
 from mmaupro_ext.models.items import Question
 
@@ -106,6 +106,7 @@ class Doctor:
         self.lm = lm
         self.use_template = use_template
         self._repeat = 0.0
+        self._reply_s = 0.0  # to half a minute of audio
 
     def checks(self) -> list[tuple[str, Callable[[], Finding]]]:
         """Return the questions with what answers them, cheap ones first."""
@@ -119,6 +120,7 @@ class Doctor:
             ("do stock and native features agree?", self.frontends_agree),
             ("do answers not depend on the batch?", self.batches_agree),
             ("how fast is it, and in how much memory?", self.measures),
+            ("how long will the benchmark take?", self.paces),
         ]
 
     def examine(self) -> Iterator[Finding]:
@@ -347,9 +349,8 @@ class Doctor:
         prepared = time.perf_counter()
         (reply,) = self.lm.reply_to([prompt], max_gen_toks=_REPLY_TOKENS)
         done = time.perf_counter()
-        memory, where = peak_memory(self.lm.device)
-        if (measured := self.lm.passes.budget.memory) is not None:  # it resets torch's own peak
-            memory = max(memory, measured.highest)
+        self._reply_s = done - start
+        memory, where = pace.peak_memory(self.lm)
         numbers = {
             "prepare_s": prepared - start,
             "reply_s": done - prepared,
@@ -366,6 +367,11 @@ class Doctor:
             numbers,
         )
 
+    def paces(self) -> Finding:
+        """Answer clips as long as the benchmark's, and say where the time goes."""
+        detail, numbers = pace.pace_of(self.lm, self.prompt_text, self._reply_s)
+        return Finding("how long will the benchmark take?", NOTE, detail, numbers)
+
     def _tolerance(self) -> float:
         """Return what float rounding may do: three digits in float32, less in half precision."""
         return 5e-3 if self.lm.model.dtype == torch.float32 else 0.25
@@ -376,18 +382,6 @@ def distance(first: torch.Tensor, second: torch.Tensor) -> float:
     count = min(_TOP, len(first))
     likely = torch.cat([side.topk(count).indices for side in (first, second)])
     return float((first[likely] - second[likely]).abs().max())
-
-
-def peak_memory(device: torch.device) -> tuple[int, str]:
-    """Return the largest use of memory so far in bytes, and of which memory."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device), f"on {torch.cuda.get_device_name(device)}"
-    try:
-        import resource
-    except ImportError:  # Windows
-        return 0, "of main memory (not measured on this system)"
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak * (1 if sys.platform == "darwin" else 1024), "of main memory"
 
 
 def _lengths(heard: dict[str, Any]) -> dict[str, Any]:

@@ -256,6 +256,7 @@ class Decoder:
             passes.over(_kinds(rows)),
             passes.inputs([row.prompt for row in rows]) as tensors,
             batching.last_positions_only(model, 1),
+            passes.part("prefill"),
         ):
             # With several axes the model itself works out where images and audio stand.
             mask = tensors["attention_mask"]
@@ -302,7 +303,7 @@ class Decoder:
             {"input_ids": tokens, "attention_mask": mask, "position_ids": positions}
         )
         kinds = _kinds([row for row in rows if row is not None])
-        with passes.over(kinds), model._optimize_model_for_decode():
+        with passes.over(kinds), model._optimize_model_for_decode(), passes.part("decode"):
             output = model(**inputs, past_key_values=self._slots.cache, use_cache=True)
         logits = output.logits[:, -1]
         self.counts.steps += 1

@@ -70,11 +70,10 @@ class LoadedModel(HFLM):
         Several clips one by one, numbered; or joined into one, with 2 s of silence between them and
         a sentence that says so.
     audio_cache_mb : float
-        Bound on decoded audio kept in memory for requests that share a clip, in MiB; and on what the
-        encoder made of clips, where the model is. With 0 each prompt is encoded in its own pass.
+        Bound on decoded audio kept in memory for requests that share a clip, in MiB; and, where the
+        model is, on what its encoder made of clips (0: each prompt is encoded in its own pass).
     prefetch_workers : int, optional
-        Threads that prepare the next items while the model works; 0 for none. Default: a few, by
-        the number of processors.
+        Threads that prepare the next items meanwhile; 0 for none. Default: a few, by the processors.
     prefetch_mb : float
         Bound on items prepared ahead, in MiB.
     decoding : {"slots", "generate"}
@@ -167,9 +166,8 @@ class LoadedModel(HFLM):
         cache_bytes = int(float(audio_cache_mb) * 2**20)
         if self.family is not None:
             self._take_audio(frontend, cache_bytes)
-        self._template = ChatTemplate(
-            self.tokenizer, self.processor, self.family, self.chat_template_args
-        )
+        chat_args = self.chat_template_args
+        self._template = ChatTemplate(self.tokenizer, self.processor, self.family, chat_args)
         self.end_tokens = set_end_tokens(self.model, self.tokenizer, self._template)
         self.passes = Passes(
             self.model,
@@ -185,8 +183,7 @@ class LoadedModel(HFLM):
         )
         workers = default_workers() if prefetch_workers is None else int(prefetch_workers)
         max_bytes = int(float(prefetch_mb) * 2**20)
-        failures, budget = self._generator.failures, self.passes.budget
-        self.schedule = Schedule(self._preparer, workers, max_bytes, failures, budget)
+        self.schedule = Schedule(self._preparer, workers, max_bytes, self._generator)
 
     # ---- loading ------------------------------------------------------------------------------
 

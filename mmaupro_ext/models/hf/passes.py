@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Literal
 
@@ -51,7 +52,39 @@ class Passes:
     ) -> None:
         self.model, self.device, self.pad_token_id = model, device, pad_token_id
         self.autocast, self.loading = autocast, loading
+        self._times: dict[str, float] | None = None
         self.encoder_cache, self.budget = encoder_cache, budget or Budget(None)
+
+    @contextlib.contextmanager
+    def timed(self) -> Iterator[dict[str, float]]:
+        """Give the seconds that "encoder", "prefill" and "decode" take while this is open.
+
+        The device is waited for around each, which slows a run a little. Where audio is encoded in
+        the pass of its prompt, that is part of "prefill".
+        """
+        times = self._times = {"encoder": 0.0, "prefill": 0.0, "decode": 0.0}
+        try:
+            yield times
+        finally:
+            self._times = None
+
+    @contextlib.contextmanager
+    def part(self, name: str) -> Iterator[None]:
+        """Take the time of one part, if somebody wants to know."""
+        if self._times is None:
+            yield
+            return
+        self._wait()
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._wait()
+            self._times[name] += time.perf_counter() - began
+
+    def _wait(self) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
 
     def switch(self, kinds: Iterable[str]) -> None:
         """Let the model switch its adapters for the kinds of media ("audio", "visual") in a pass."""
@@ -104,7 +137,8 @@ class Passes:
         cache = self.encoder_cache
         with contextlib.ExitStack() as stack:
             took = stack.enter_context(self.budget.measured())
-            rows = cache.rows_of(prompts, self) if cache is not None else None
+            with self.part("encoder"):
+                rows = cache.rows_of(prompts, self) if cache is not None else None
             if cache is not None and rows is not None:
                 entries = [cache.without_audio(entry, self.loading) for entry in entries]
             tensors = self.collate(entries, side)

@@ -9,7 +9,7 @@ from typing import TypeVar
 from mmaupro_ext.failing import Failed, in_parts
 from mmaupro_ext.heard import Reply
 from mmaupro_ext.models.hf import batching
-from mmaupro_ext.models.hf.memory import Budget
+from mmaupro_ext.models.hf.generation import Generator
 from mmaupro_ext.models.hf.preparing import Preparer
 from mmaupro_ext.models.items import Failures, Question, attempt
 from mmaupro_ext.models.media import media_key
@@ -33,10 +33,8 @@ class Schedule:
         Threads; with 0 a question is prepared when its batch is due.
     max_bytes : int
         Bound on what is prepared ahead.
-    failures : Failures
-        Of the model's passes.
-    budget : Budget
-        Of tokens in a pass.
+    generator : Generator
+        Whose failures are counted, and whose budget of tokens in a pass is kept to.
 
     Attributes
     ----------
@@ -45,15 +43,10 @@ class Schedule:
     """
 
     def __init__(
-        self,
-        preparer: Preparer,
-        workers: int,
-        max_bytes: int,
-        failures: Failures,
-        budget: Budget,
+        self, preparer: Preparer, workers: int, max_bytes: int, generator: Generator
     ) -> None:
         self.preparer, self.workers, self.max_bytes = preparer, workers, max_bytes
-        self._failures, self._budget = failures, budget
+        self._failures, self._budget = generator.failures, generator.passes.budget
         self._unprepared = Failures(
             "the processor",
             "`mmaupro doctor` with the same --model_args says what it takes; frontend=stock leaves "
