@@ -261,6 +261,22 @@ def test_a_device_that_is_not_here_is_refused(checks, monkeypatch):
         checks.check_device("cuda:2")
 
 
+def test_a_device_that_was_left_out_is_what_is_there(checks, monkeypatch):
+    """lm_eval's command then says cuda:0, whatever the machine has."""
+    import torch
+
+    from mmaupro_ext.models.hf.model import HFAudioLM
+
+    for there, expected in (
+        (False, {None: "cpu", "cuda:0": "cpu"}),
+        (True, {None: "cuda", "cuda:0": "cuda:0"}),
+    ):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda there=there: there)
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+        for said, device in expected.items():
+            assert checks.before_loading(HFAudioLM, "tiny-random", [], said) == device
+
+
 # ---- processes -----------------------------------------------------------------------------------
 
 

@@ -38,7 +38,8 @@ def before_loading(cls: type, pretrained: Any, given: Iterable[str], device: Any
     given : iterable of str
         Arguments that the class does not name.
     device : str or None
-        None: CUDA where there is one, else the CPU.
+        None: CUDA where there is one, else the CPU. So does `cuda:0` where there is none: lm_eval's command
+        says that, too, where `--device` was left out.
 
     Raises
     ------
@@ -48,7 +49,7 @@ def before_loading(cls: type, pretrained: Any, given: Iterable[str], device: Any
     if isinstance(pretrained, str):
         check_checkpoint(pretrained)
     check_arguments(cls, pretrained, given)
-    if device is None:
+    if device is None or (str(device) == "cuda:0" and not torch.cuda.is_available()):
         return "cuda" if torch.cuda.is_available() else "cpu"
     check_device(str(device))
     return device
