@@ -6,11 +6,14 @@ Standard library only, so that importing it costs nothing.
 from __future__ import annotations
 
 import difflib
+import errno
 import hashlib
 import inspect
 import json
 import math
 import os
+import re
+import stat
 import sys
 import tempfile
 import time
@@ -23,6 +26,21 @@ from mmaupro_ext.errors import ConfigError
 N = TypeVar("N", int, float)
 
 _HASH_BLOCK = 1 << 20  # bytes
+
+_KINDS = {
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+    stat.S_IFDIR: "a folder",
+}
+
+
+# Control characters but the line feed, marks that turn the direction of writing, lone surrogates:
+# a terminal obeys them or hides them.
+_HIDDEN = re.compile(
+    "[\x00-\x09\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
+)
 
 
 def cache_dir() -> Path:
@@ -95,6 +113,28 @@ def _umask() -> int:
     return current
 
 
+def stat_regular(path: str | os.PathLike[str]) -> os.stat_result:
+    """Return the state of a regular file.
+
+    Parameters
+    ----------
+    path : path
+        The file, or a link to it.
+
+    Raises
+    ------
+    OSError
+        When there is none, or it is something that may block whoever opens it: a pipe, a device, a
+        socket, a folder.
+    """
+    state = os.stat(path)
+    kind = stat.S_IFMT(state.st_mode)
+    if kind != stat.S_IFREG:
+        what = _KINDS.get(kind, "a special file")
+        raise OSError(errno.EINVAL, f"it is {what} and no regular file", os.fspath(path))
+    return state
+
+
 def sha256_of_file(
     path: str | os.PathLike[str], between_blocks: Callable[[], object] | None = None
 ) -> str:
@@ -110,8 +150,9 @@ def sha256_of_file(
     Raises
     ------
     OSError
-        When the file cannot be read.
+        When the file cannot be read, or is none; see `stat_regular`.
     """
+    stat_regular(path)
     hasher = hashlib.sha256()
     with open(path, "rb") as stream:
         while block := stream.read(_HASH_BLOCK):
@@ -138,6 +179,27 @@ def peak_memory() -> dict[str, int]:
     if torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized():
         found["device"] = int(torch.cuda.max_memory_allocated())
     return found
+
+
+def visible(text: str) -> str:
+    r"""Return a text of somebody else's so that no terminal obeys it: escape characters are written out.
+
+    Parameters
+    ----------
+    text : str
+        Anything.
+
+    Returns
+    -------
+    str
+        The same with hidden characters as Python would write them, such as ``\x1b``.
+    """
+    return _HIDDEN.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+def visible_json(text: str) -> str:
+    """Return JSON text that says the same and has no hidden characters."""
+    return _HIDDEN.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def usable_cores() -> int:

@@ -19,6 +19,7 @@ import numpy.typing as npt
 import soundfile
 
 from mmaupro_ext.audio.media import FFmpegReader, kind_of
+from mmaupro_ext.audio.quiet import without_remarks
 from mmaupro_ext.audio.validate import MAX_RATE
 from mmaupro_ext.audio.whole import PRIMING, DamagedError, Verdict
 from mmaupro_ext.audio.whole.chunks import CHUNKED, PcmReader, of_chunks
@@ -106,6 +107,10 @@ class Clip:
     def __exit__(self, *_: object) -> None:
         self._decoder.close()
 
+    def _quiet(self) -> contextlib.AbstractContextManager[None]:
+        speaks = self.info.subtype.startswith("MPEG")
+        return without_remarks() if speaks else contextlib.nullcontext()
+
     @property
     def dtype(self) -> str:
         """Type of the blocks: int16, int32 or float32."""
@@ -140,7 +145,8 @@ class Clip:
         while last is None or done < last:
             wanted = buffer if last is None else buffer[: last - done]
             try:
-                block: npt.NDArray[Any] = self._decoder.read(out=wanted)
+                with self._quiet():
+                    block: npt.NDArray[Any] = self._decoder.read(out=wanted)
             except (soundfile.LibsndfileError, OSError) as error:
                 raise AudioError(
                     f"cannot be decoded between frames {done} and {done + len(wanted)} of "
@@ -304,7 +310,8 @@ def _decoder(source: _File, verdict: Verdict) -> soundfile.SoundFile:
     descriptor = os.dup(source.file.fileno()) if pieces is None else _written(source, pieces)
     os.lseek(descriptor, 0, os.SEEK_SET)
     try:
-        decoder = _FromFrontToBack(descriptor, closefd=True)
+        with without_remarks():
+            decoder = _FromFrontToBack(descriptor, closefd=True)
     except soundfile.LibsndfileError as error:
         if verdict.declared is not None and (verdict.present or 0) < verdict.declared:
             present, declared = verdict.present or 0, verdict.declared

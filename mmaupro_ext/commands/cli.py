@@ -11,6 +11,7 @@ from typing import Any
 
 from mmaupro_ext import __version__
 from mmaupro_ext.errors import MMAUProError
+from mmaupro_ext.util import visible
 
 LM_EVAL_COMMANDS = {
     "run": "run an evaluation (options: mmaupro run --help)",
@@ -140,7 +141,7 @@ def _run(args: argparse.Namespace) -> int:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - stays open until the process ends
         return 0
     except MMAUProError as error:
-        print(f"mmaupro {args.command}: {error}", file=sys.stderr)
+        print(visible(f"mmaupro {args.command}: {error}"), file=sys.stderr)
         return 2
 
 

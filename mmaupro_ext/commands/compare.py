@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 
+from mmaupro_ext.util import visible, visible_json
+
 DESCRIPTION = """\
 Compare runs on the same items, each with the first: the difference with its interval (bootstrap over
 clips), McNemar's test by category with Holm's correction, items won and lost, and the smallest
@@ -55,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
         accept_different=args.accept_different,
     )
     if args.json:
-        print(json.dumps(comparison.as_dict(found), indent=2, ensure_ascii=False))
+        print(visible_json(json.dumps(comparison.as_dict(found), indent=2, ensure_ascii=False)))
     else:
-        print(comparison.render(found))
+        print(visible(comparison.render(found)))
     return 0

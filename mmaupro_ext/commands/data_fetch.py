@@ -13,8 +13,8 @@ from mmaupro_ext.data.fetch_request import Request
 from mmaupro_ext.data.locate import named_folder
 from mmaupro_ext.data.schema import CATEGORIES, LENGTH_TYPES
 from mmaupro_ext.data.selection import Criteria, parse_categories, parse_length_types, read_ids
-from mmaupro_ext.data.text import visible
 from mmaupro_ext.errors import ConfigError, MMAUProError
+from mmaupro_ext.util import visible
 
 EXAMPLES = """
 examples:

@@ -11,8 +11,8 @@ from mmaupro_ext.commands.options import (
     add_json_argument,
     put_json,
 )
-from mmaupro_ext.data.text import visible
 from mmaupro_ext.errors import MMAUProError
+from mmaupro_ext.util import visible
 
 DESCRIPTION = """\
 What is in the dataset, as tables and (with --figure) one picture: items by category, choices,

@@ -7,8 +7,8 @@ import sys
 
 from mmaupro_ext.benchmarks import BENCHMARKS, MMAUPRO
 from mmaupro_ext.commands.options import add_dataset_arguments, add_json_argument, put_json
-from mmaupro_ext.data.text import visible
 from mmaupro_ext.errors import ConfigError, MMAUProError
+from mmaupro_ext.util import visible
 
 DESCRIPTION = """\
 One item as a person would look at it: question, choices with the answer marked, metadata, its

@@ -8,6 +8,7 @@ import sys
 from typing import Any
 
 from mmaupro_ext.errors import ConfigError
+from mmaupro_ext.util import visible
 
 DESCRIPTION = """\
 Check a checkpoint before an overnight run: does the audio change what the model expects, in what
@@ -68,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
     found = doctor.examine(
         {"batch_size": args.batch_size, "device": args.device} | options,
         args.apply_chat_template,
-        say=lambda line: print(line, flush=True),
+        say=lambda line: print(visible(line), flush=True),
     )
     if args.json:
         util.write_json(args.json, found)

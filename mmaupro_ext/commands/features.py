@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
         Exit status: 0, 1 when clips are damaged, 130 when interrupted.
     """
     from mmaupro_ext.corpus.extract import DAMAGED, extract
-    from mmaupro_ext.data.text import visible
+    from mmaupro_ext.util import visible
 
     try:
         report = extract(

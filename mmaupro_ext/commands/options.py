@@ -7,9 +7,8 @@ import json
 from typing import Any
 
 from mmaupro_ext.benchmarks import BENCHMARKS, MMAUPRO
-from mmaupro_ext.data.text import visible_json
 from mmaupro_ext.errors import ConfigError
-from mmaupro_ext.util import write_json
+from mmaupro_ext.util import visible_json, write_json
 
 
 def add_benchmark_argument(parser: argparse.ArgumentParser) -> None:

@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mmaupro_ext.util import visible
+
 if TYPE_CHECKING:
     from mmaupro_ext.report.frames import Frames
 
@@ -81,7 +83,7 @@ def run(args: argparse.Namespace) -> int:
         *args.runs, preset=args.preset, data_dir=args.data_dir, benchmark=args.benchmark
     )
     if args.row:
-        print(rows.rows(found, args.row))
+        print(visible(rows.rows(found, args.row)))
         return 0
     folder = Path(args.output) if args.output else Path(found.runs.folder.iloc[0]) / "report"
     written = page.write(

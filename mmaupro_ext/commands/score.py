@@ -15,7 +15,7 @@ from mmaupro_ext.errors import ConfigError, MMAUProError
 from mmaupro_ext.offline.judging import JUDGE, READER
 from mmaupro_ext.scoring import presets
 from mmaupro_ext.scoring.open_ended import JUDGE_MODEL
-from mmaupro_ext.util import write_atomically
+from mmaupro_ext.util import visible, write_atomically
 
 if TYPE_CHECKING:
     from mmaupro_ext.offline.logged_runs import Run
@@ -160,7 +160,7 @@ def run(args: argparse.Namespace) -> int:
         )
         return 130
     except MMAUProError as error:
-        print(f"mmaupro score: {error}", file=sys.stderr)
+        print(visible(f"mmaupro score: {error}"), file=sys.stderr)
         return 2
 
 
@@ -201,9 +201,9 @@ def _run(args: argparse.Namespace) -> int:
         if args.format == "table":
             if position:
                 print()
-            print(scores.render(result, groups=args.groups, audited=args.audited))
+            print(visible(scores.render(result, groups=args.groups, audited=args.audited)))
             for note in (*replies.notes, *replies.deviations[:5]):
-                print(f"note: {note}")
+                print(visible(f"note: {note}"))
             print(f"Scores: {target}")
         else:
             print(_in_notation(result, args))
@@ -256,7 +256,7 @@ def _keep(target: Path, result: dict[str, Any]) -> Path:
 def _status(args: argparse.Namespace, result: dict[str, Any], warnings: list[str]) -> int:
     """Print the warnings of a result, last, where they are seen, and return its exit status."""
     for warning in warnings:
-        print(warning)
+        print(visible(warning))
     if warnings and args.strict_exit:
         return 3
     failed = (result.get("open") or {}).get("judge_errors", 0)

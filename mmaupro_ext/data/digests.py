@@ -10,8 +10,7 @@ from typing import Any
 
 from mmaupro_ext import store
 from mmaupro_ext.data import manifest
-from mmaupro_ext.data.safe import stat_regular
-from mmaupro_ext.util import sha256_of_file
+from mmaupro_ext.util import sha256_of_file, stat_regular
 
 logger = logging.getLogger(__name__)
 

@@ -21,7 +21,7 @@ What is where in the folder:
 from __future__ import annotations
 
 from mmaupro_ext.data.fetch_request import Request
-from mmaupro_ext.data.text import visible
+from mmaupro_ext.util import visible
 
 
 def fetch(request: Request) -> bool:

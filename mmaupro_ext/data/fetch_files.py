@@ -38,10 +38,9 @@ from mmaupro_ext.data.hub import Hub
 from mmaupro_ext.data.locate import AUDIO_FOLDER, ROWS
 from mmaupro_ext.data.manifest import MANIFEST, read_manifest
 from mmaupro_ext.data.remote_file import identity
-from mmaupro_ext.data.safe import stat_regular
 from mmaupro_ext.data.text import size as readable
 from mmaupro_ext.errors import ConfigError, DataError, MMAUProError
-from mmaupro_ext.util import sha256_of_file, write_atomically, write_json
+from mmaupro_ext.util import sha256_of_file, stat_regular, write_atomically, write_json
 
 if TYPE_CHECKING:
     from huggingface_hub.hf_api import RepoSibling

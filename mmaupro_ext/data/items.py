@@ -25,7 +25,7 @@ from mmaupro_ext.data.manifest import MANIFEST
 from mmaupro_ext.data.schema import Doc
 from mmaupro_ext.data.selection import read_selection
 from mmaupro_ext.errors import DataError
-from mmaupro_ext.util import require_choice
+from mmaupro_ext.util import require_choice, stat_regular
 
 # More rows than this that cannot be asked mean that the file is not what it should be.
 MAX_BROKEN_SHARE = 0.5
@@ -189,6 +189,7 @@ def _read_once(name: str, root: Path, stamps: tuple[int, ...]) -> tuple[Doc, ...
 def released_rows(path: Path) -> list[Any]:
     """Return the rows of a `rows.jsonl` as they are; DataError for a file that is no JSON lines."""
     try:
+        stat_regular(path)
         lines = path.read_bytes().split(b"\n")
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error})") from error

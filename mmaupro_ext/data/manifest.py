@@ -12,8 +12,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from mmaupro_ext.data.safe import stat_regular
-from mmaupro_ext.util import cache_dir
+from mmaupro_ext.util import cache_dir, stat_regular
 
 Entry = dict[str, Any]
 

@@ -20,8 +20,8 @@ from mmaupro_ext.data.schema import (
     Kind,
     LoadReport,
 )
-from mmaupro_ext.data.text import visible
 from mmaupro_ext.errors import DataError
+from mmaupro_ext.util import visible
 
 DOWNLOAD_AGAIN = "Check that test.parquet is the released file, or download it again."
 _FIX_ROW = "Correct this row of test.parquet."

@@ -4,40 +4,10 @@ from __future__ import annotations
 
 import errno
 import os
-import stat
 from pathlib import Path
 
 from mmaupro_ext.data.locate import AUDIO_FOLDER
-
-_KINDS = {
-    stat.S_IFIFO: "a named pipe",
-    stat.S_IFSOCK: "a socket",
-    stat.S_IFCHR: "a device",
-    stat.S_IFBLK: "a device",
-    stat.S_IFDIR: "a folder",
-}
-
-
-def stat_regular(path: str | os.PathLike[str]) -> os.stat_result:
-    """Return the state of a regular file.
-
-    Parameters
-    ----------
-    path : path
-        The file, or a link to it.
-
-    Raises
-    ------
-    OSError
-        When there is none, or it is something that may block whoever opens it: a pipe, a device, a
-        socket, a folder.
-    """
-    state = os.stat(path)
-    kind = stat.S_IFMT(state.st_mode)
-    if kind != stat.S_IFREG:
-        what = _KINDS.get(kind, "a special file")
-        raise OSError(errno.EINVAL, f"it is {what} and no regular file", os.fspath(path))
-    return state
+from mmaupro_ext.util import stat_regular
 
 
 def stat_clip(root: Path, relative: str) -> os.stat_result:

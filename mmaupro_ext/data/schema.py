@@ -23,7 +23,7 @@ from mmaupro_ext.categories import CATEGORY_BY_VALUE as CATEGORY_BY_VALUE
 from mmaupro_ext.categories import CHOICE_LETTERS as CHOICE_LETTERS
 from mmaupro_ext.categories import Category as Category
 from mmaupro_ext.categories import Kind as Kind
-from mmaupro_ext.data.text import visible
+from mmaupro_ext.util import visible
 
 Confidence = Literal["verified", "reported", "inferred"]
 Doc = dict[str, Any]

@@ -16,10 +16,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mmaupro_ext.data.safe import stat_regular
 from mmaupro_ext.data.schema import CATEGORIES, CATEGORY_BY_VALUE, LENGTH_TYPES, Doc
 from mmaupro_ext.errors import ConfigError, DataError
-from mmaupro_ext.util import write_json
+from mmaupro_ext.util import stat_regular, write_json
 
 SELECTION_FILE = "selection.json"
 _FORMAT = 1

@@ -9,8 +9,8 @@ from typing import Any
 
 from mmaupro_ext.data.rows import DOWNLOAD_AGAIN, broken_doc, normalise_row
 from mmaupro_ext.data.schema import CATEGORIES, COLUMNS, REQUIRED_COLUMNS, Doc, LoadReport
-from mmaupro_ext.data.text import visible
 from mmaupro_ext.errors import DataError
+from mmaupro_ext.util import visible
 
 # More broken rows than this mean that the file is not what it should be.
 MAX_BROKEN_SHARE = 0.5

@@ -2,36 +2,10 @@
 
 from __future__ import annotations
 
-import re
 import textwrap
 from collections.abc import Sequence
 
-# Control characters but the line feed, marks that turn the direction of writing, lone surrogates:
-# a terminal obeys them or hides them.
-_HIDDEN = re.compile(
-    "[\x00-\x09\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
-)
-
-
-def visible(text: str) -> str:
-    r"""Return a text of somebody else's so that no terminal obeys it: escape characters are written out.
-
-    Parameters
-    ----------
-    text : str
-        Anything.
-
-    Returns
-    -------
-    str
-        The same with hidden characters as Python would write them, such as ``\x1b``.
-    """
-    return _HIDDEN.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
-
-
-def visible_json(text: str) -> str:
-    """Return JSON text that says the same and has no hidden characters."""
-    return _HIDDEN.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+from mmaupro_ext.util import visible
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[object]], left: int = 1) -> str:

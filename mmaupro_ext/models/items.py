@@ -21,6 +21,7 @@ from mmaupro_ext.heard import Reply
 from mmaupro_ext.masking import masked
 from mmaupro_ext.models.media import media_key, media_of, names_of
 from mmaupro_ext.replies import error_reply
+from mmaupro_ext.util import visible
 
 if TYPE_CHECKING:
     from lm_eval.api.instance import Instance
@@ -236,5 +237,5 @@ def failure(question: Question, problem: str, fix: str | None, file: str | None 
     problem = masked(problem)
     file = file or names_of(question.media) or None
     named = f"{question.item}, {file}" if file else question.item
-    logger.error("%s: %s. %s", named, problem, fix or "")
+    logger.error("%s", visible(f"{named}: {problem}. {fix or ''}"))
     return Reply(error_reply(problem, item=question.item, file=file, fix=fix), finish=heard.ERROR)

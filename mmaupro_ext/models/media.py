@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from mmaupro_ext.audio.decoding import name_of
 from mmaupro_ext.errors import ItemError
+from mmaupro_ext.util import stat_regular
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -84,5 +85,7 @@ def read_image(reference: Any) -> Image:
             f"a reference to an image of type {type(reference).__name__} cannot be read",
             fix="Let doc_to_image return PIL images or paths.",
         )
+    if not isinstance(source, io.BytesIO):
+        stat_regular(source)
     with Image.open(source) as image:
         return image.convert("RGB")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mmaupro_ext.errors import ConfigError
-from mmaupro_ext.util import sha256_of_file, sha256_of_text
+from mmaupro_ext.util import sha256_of_file, sha256_of_text, stat_regular
 
 
 def local_folder(source: str, revision: str | None) -> Path:
@@ -57,6 +57,7 @@ def _download(source: str, revision: str | None, patterns: list[str]) -> Path:
 def read_json(file: Path) -> dict[str, Any]:
     """Return the object in a JSON file; ConfigError where there is none."""
     try:
+        stat_regular(file)
         content = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ConfigError(f"{file}: cannot be read as JSON ({error}). Fetch it again") from error

@@ -17,7 +17,7 @@ from mmaupro_ext.benchmarks import BENCHMARKS, MMAUPRO
 from mmaupro_ext.data.questions import is_asked_in
 from mmaupro_ext.offline.logged_files import LoggedFile
 from mmaupro_ext.scoring.errors import ScoringError
-from mmaupro_ext.util import sha256_of_text
+from mmaupro_ext.util import sha256_of_text, stat_regular
 
 REPLY_FIELDS = ("resps", "filtered_resps")
 
@@ -127,6 +127,7 @@ def read_items(file: LoggedFile, reply_field: str) -> Iterator[Item]:
         When the file cannot be read, or a line is not what it should be.
     """
     try:
+        stat_regular(file.path)
         lines = file.path.read_text(encoding="utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise ScoringError(f"{file.path}: cannot be read ({error})") from error

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mmaupro_ext.benchmarks import BENCHMARKS, asks_for_ours, parse_task
+from mmaupro_ext.util import visible
 
 UNSCORED = (
     "open-ended replies are kept in the samples; `mmaupro score FOLDER --judge ...` has them judged"
@@ -102,7 +103,7 @@ class Run:
         if self.results is None:
             return
         for line in summary(self.results):
-            print(line)
+            print(visible(line))
         if not self.output_path:
             print(
                 "Nothing was saved. Add --output_path results --log_samples to keep scores and "

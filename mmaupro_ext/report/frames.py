@@ -12,7 +12,6 @@ import pandas as pd
 
 from mmaupro_ext import benchmarks
 from mmaupro_ext.benchmarks import Benchmark
-from mmaupro_ext.data.text import visible
 from mmaupro_ext.errors import ConfigError
 from mmaupro_ext.offline import logged_runs, rescoring
 from mmaupro_ext.offline.logged_files import logged_files
@@ -22,6 +21,7 @@ from mmaupro_ext.scoring import presets
 from mmaupro_ext.scoring.errors import ScoringError
 from mmaupro_ext.scoring.intervals import clip_clusters
 from mmaupro_ext.scoring.scorer import Verdict, gold_indexes
+from mmaupro_ext.util import stat_regular, visible
 
 STRICT = "strict"
 
@@ -221,6 +221,7 @@ def _results_of(path: Path) -> Path | None:
 
 def _read_json(file: Path) -> dict[str, Any]:
     try:
+        stat_regular(file)
         content = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ScoringError(f"{file}: cannot be read ({error})") from error

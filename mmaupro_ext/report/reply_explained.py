@@ -29,7 +29,7 @@ def explain_item(run: Run, item: Item) -> str:
     str
         Lines without a final newline.
     """
-    return "\n".join([*_head(run, item), *_strict(item), *_official(item)])
+    return text.visible("\n".join([*_head(run, item), *_strict(item), *_official(item)]))
 
 
 def _head(run: Run, item: Item) -> Iterator[str]:

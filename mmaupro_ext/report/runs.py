@@ -9,8 +9,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from mmaupro_ext.data.text import table, visible
+from mmaupro_ext.data.text import table
 from mmaupro_ext.models.journal_lines import Address, Kept, files_of, is_failure, read
+from mmaupro_ext.util import visible
 
 _SHOWN_TASKS = 2
 
