@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 import transformers
-from lm_eval.models.huggingface import HFLM
 
 from mmaupro_ext import heard, native
 from mmaupro_ext.audio.decoding import AudioReader
@@ -37,7 +36,7 @@ logger = logging.getLogger(__name__)
 DECODINGS = ("slots", "generate")
 
 
-class LoadedModel(HFLM):
+class LoadedModel(ranks.Together):
     """An audio-language model of transformers, ready to be asked.
 
     Parameters
@@ -147,7 +146,9 @@ class LoadedModel(HFLM):
             pretrained, note = loading.BUILT_IN[pretrained](int(seed))
             self._add_note(note)
         device = checks.before_loading(LoadedModel, pretrained, kwargs, device)
-        ranks.join(alone=not isinstance(pretrained, str) or bool(kwargs.get("tp_plan")))
+        self.peers = ranks.join(
+            alone=not isinstance(pretrained, str) or bool(kwargs.get("tp_plan"))
+        )
 
         super().__init__(pretrained, device=device, **kwargs)
 
