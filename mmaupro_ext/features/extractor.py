@@ -5,10 +5,15 @@ A family is a subclass of :class:`NativeExtractor`; ``drop_in.py`` puts it befor
 
 from __future__ import annotations
 
+import functools
 import inspect
 import logging
 import math
+import os
+import sys
+import threading
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NoReturn
 
 import numpy as np
@@ -17,8 +22,14 @@ import numpy.typing as npt
 from mmaupro_ext import native
 from mmaupro_ext.audio.validate import check_finite
 from mmaupro_ext.errors import AudioError, ConfigError
+from mmaupro_ext.features.placing import moved
+from mmaupro_ext.util import usable_cores
 
 _log = logging.getLogger(__name__)
+
+# Samples of a call, ten seconds at 16 kHz, below which starting threads costs more than they save.
+WORTH_THREADS = 160_000
+_cores = functools.cache(usable_cores)
 
 VIRTUAL_PADDING: Mapping[str, Any] = {"padding_side": "right", "padding_value": 0.0}
 """Settings under which padding is what the kernels add for nothing: zeros behind the signal."""
@@ -163,12 +174,15 @@ class NativeExtractor:
     # ---- What all share.
 
     def __call__(self: Any, *arguments: Any, **options: Any) -> Any:
-        """Return the features of one audio or a batch; arguments as in the stock class.
+        """Return the features of one audio or a batch; arguments as in the stock class, and ``dtype``.
 
-        The work is done on the processor, whatever ``device`` says.
+        The work is done on the processor, the audios of a batch on as many threads as torch has. With
+        ``return_tensors="pt"`` tensors go to ``device`` (a GPU gets them from pinned memory, without
+        waiting), and floating-point ones become ``dtype``, such as a model's.
         """
         from transformers.feature_extraction_utils import BatchFeature
 
+        dtype = options.pop("dtype", None)
         bound = self.native_signature.bind(self, *arguments, **options)
         bound.apply_defaults()
         call = {**bound.arguments, **bound.arguments.get("kwargs", {})}
@@ -184,7 +198,15 @@ class NativeExtractor:
                 self.sampling_rate,
             )
         waves = self.native_audios(bound.args[1])
-        return BatchFeature(self.native_data(waves, call), tensor_type=call.get("return_tensors"))
+        kind = call.get("return_tensors")
+        if dtype is not None and str(kind) != "pt":
+            raise ConfigError('dtype is for tensors of torch: add return_tensors="pt"')
+        features = BatchFeature(self.native_data(waves, call), tensor_type=kind)
+        device = str(call.get("device") or "cpu")
+        if str(kind) == "pt" and (dtype is not None or device != "cpu"):
+            data = features.data
+            features.data = {name: moved(data[name], device, dtype) for name in data}
+        return features
 
     @classmethod
     def native_check(cls, extractor: Any) -> None:
@@ -257,12 +279,27 @@ class NativeExtractor:
         outs: Iterable[FloatArray],
         padded: int | None = None,
     ) -> None:
-        """Write the features of each audio; an error says which audio it is about."""
-        for number, (wave, out) in enumerate(zip(waves, outs, strict=True), start=1):
+        """Write the features of each audio; an error says which audio it is about, the first of several."""
+        jobs = list(enumerate(zip(waves, outs, strict=True), start=1))
+
+        def write(job: tuple[int, tuple[FloatArray, FloatArray]]) -> None:
+            number, (wave, out) = job
             try:
                 self.native_features(wave, out, padded)
             except AudioError as error:
                 raise _named(error, number, len(waves)) from error
+
+        several = len(jobs) > 1
+        threads = compute_threads(sum(wave.size for wave in waves)) if several else 1
+        if threads == 1:
+            for job in jobs:
+                write(job)
+            return
+        with ThreadPoolExecutor(
+            min(threads, len(jobs))
+        ) as pool:  # the kernels give up Python's lock
+            for _ in pool.map(write, jobs):
+                pass
 
 
 class Checked(NativeExtractor):
@@ -283,6 +320,22 @@ class Checked(NativeExtractor):
     def native_features(self, wave: FloatArray, out: FloatArray, padded: int | None = None) -> None:
         """Raise AudioError if a sample is not finite."""
         check_finite(wave, "the audio")
+
+
+def compute_threads(samples: int) -> int:
+    """Return on how many threads a call may compute: torch's number, where torch is in use.
+
+    That follows ``OMP_NUM_THREADS``, ``torch.set_num_threads`` and the workers of a data loader. A thread
+    that is not the main one has others beside it, and computes alone.
+    """
+    if samples < WORTH_THREADS or threading.current_thread() is not threading.main_thread():
+        return 1
+    if (torch := sys.modules.get("torch")) is not None:
+        wanted = int(torch.get_num_threads())
+    else:
+        told = os.environ.get("OMP_NUM_THREADS", "")
+        wanted = int(told) if told.isdecimal() else _cores()
+    return max(1, min(wanted, _cores()))
 
 
 def _named(error: AudioError, number: int, count: int) -> AudioError:
