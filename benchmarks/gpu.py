@@ -4,7 +4,8 @@
     python benchmarks/gpu.py --size tiny      # the same on a CPU with a tiny model: does it run at all?
 
 Each line is one JSON object. "cold" is a first pass: every shape is new, as in a real run. "warm" is a
-second pass over the same clips. `busy` is the share of time in which the card ran some kernel.
+second pass over the same clips, which are encoded again. `busy` is the share of time in which the card ran
+some kernel. "plain transformers loop" answers ten clips one by one with stock parts.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,7 @@ WAYS = [
     ("slots", 8, True),
     ("slots", 32, True),
     ("slots", 32, False),
+    ("slots", "auto", True),
 ]
 QUESTION = (
     "Which of these best describes the change of the sound over the whole recording?\n\n"
@@ -173,6 +176,7 @@ def answer(lm: Any, requests: list[Any], device: str, **facts: Any) -> list[str]
     from mmaupro_ext.replies import parse_error
 
     waited = lm.schedule.waited_s
+    lm.passes.encoder_cache.clear()  # every pass encodes its clips
     if device == "cuda":
         torch.cuda.synchronize()
         torch.cuda.reset_peak_memory_stats()
@@ -193,49 +197,64 @@ def answer(lm: Any, requests: list[Any], device: str, **facts: Any) -> list[str]
     return replies
 
 
-def time_parts(lm: Any, requests: list[Any], device: str) -> None:
-    """Say how long prefills and steps take, each waited for: slower than the run itself."""
-    import torch
+def time_parts(lm: Any, requests: list[Any]) -> None:
+    """Say how long encoder, prefills and steps take, each waited for: slower than the run itself."""
+    counted: Counter[str] = Counter()
+    part = lm.passes.part
 
-    from mmaupro_ext.models.hf.decoding import Decoder
+    def count(name: str) -> Any:
+        counted[name] += 1
+        return part(name)
 
-    taken = {"prefill": 0.0, "steps": 0.0}
-    counted = {"prefill": 0, "steps": 0}
-
-    def timed(name: str, method: Any) -> Any:
-        def run(self: Any, *arguments: Any) -> Any:
-            began = time.perf_counter()
-            result = method(self, *arguments)
-            if device == "cuda":
-                torch.cuda.synchronize()
-            taken[name] += time.perf_counter() - began
-            counted[name] += 1
-            return result
-
-        return run
-
-    originals = Decoder._prefill, Decoder._forward
-    Decoder._prefill = timed("prefill", Decoder._prefill)  # type: ignore[method-assign]
-    Decoder._forward = timed("steps", Decoder._forward)  # type: ignore[method-assign]
+    lm.passes.part = count
+    lm.passes.encoder_cache.clear()
+    waited, began = lm.schedule.waited_s, time.perf_counter()
     try:
-        began = time.perf_counter()
-        lm.generate_until(requests, disable_tqdm=True)
-        seconds = time.perf_counter() - began
+        with lm.passes.timed() as times:
+            lm.generate_until(requests, disable_tqdm=True)
     finally:
-        Decoder._prefill, Decoder._forward = originals  # type: ignore[method-assign]
+        del lm.passes.part
     say(
         what="parts",
         items=len(requests),
-        seconds=round(seconds, 2),
-        prefill_s=round(taken["prefill"], 2),
+        seconds=round(time.perf_counter() - began, 2),
+        waited_s=round(lm.schedule.waited_s - waited, 2),
+        **{f"{name}_s": round(seconds, 2) for name, seconds in times.items()},
         prefills=counted["prefill"],
-        steps_s=round(taken["steps"], 2),
-        steps=counted["steps"],
-        ms_a_step=round(1e3 * taken["steps"] / max(1, counted["steps"]), 2),
+        steps=counted["decode"],
+        ms_a_step=round(1e3 * times["decode"] / max(1, counted["decode"]), 2),
     )
 
 
-def measure(decoding: str, batch_size: int, cudnn: bool, full: bool, device: str) -> None:
+def plain_loop(lm: Any, requests: list[Any], device: str) -> None:
+    """Answer clips one by one: soxr and the stock extractor, then `generate`, nothing meanwhile."""
+    import torch
+
+    from mmaupro_ext.models.items import Question
+
+    preparer = lm.preparer("stock")
+    began = time.perf_counter()
+    for request in requests:
+        context, options, media = request.args
+        prompt = preparer.prepare(Question(context, media))
+        with torch.inference_mode():
+            lm.model.generate(
+                **lm.passes.to_device(prompt.tensors),
+                max_new_tokens=options["max_gen_toks"],
+                do_sample=False,
+            )
+    if device == "cuda":
+        torch.cuda.synchronize()
+    seconds = time.perf_counter() - began
+    say(
+        what="plain transformers loop",
+        items=len(requests),
+        seconds=round(seconds, 2),
+        items_per_s=round(len(requests) / seconds, 3),
+    )
+
+
+def measure(decoding: str, batch_size: int | str, cudnn: bool, full: bool, device: str) -> None:
     """Answer the clips cold, and where that is quick enough, warm and in parts."""
     import logging
 
@@ -266,7 +285,9 @@ def measure(decoding: str, batch_size: int, cudnn: bool, full: bool, device: str
         answer(lm, requests, device, what="cold", **way)
         if decoding == "slots":
             answer(lm, requests, device, what="warm", **way)
-            time_parts(lm, requests[:32], device)
+            time_parts(lm, requests[:32])
+        else:
+            plain_loop(lm, requests[:10], device)
 
 
 def main() -> None:
