@@ -5,12 +5,16 @@ from __future__ import annotations
 import os
 import platform
 import sys
+import zlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 from setuptools import Extension, find_packages, setup
 from setuptools.command.build_ext import build_ext
 from setuptools.command.build_py import build_py
 from setuptools.errors import BaseError, CompileError, LinkError
+from setuptools.modified import newer_group
 
 HERE = Path(__file__).parent
 BUILD_FAILURES = (BaseError, CompileError, LinkError, OSError)
@@ -69,9 +73,16 @@ def target_levels() -> dict[str, tuple[int, list[str]]]:
 
 
 class BuildCore(build_ext):
-    """Compile each kernel per instruction-set level; without a compiler, install without the C core."""
+    """Compile each kernel per instruction-set level; without a compiler, install without the C core.
+
+    Objects of an earlier build are used again where nothing that they are made of has changed since, which
+    setuptools does not do by itself. Compiled with another command, they have another folder.
+    """
 
     def build_extensions(self) -> None:
+        command = repr(getattr(self.compiler, "compiler_so", None))
+        self.build_temp = str(Path(self.build_temp, f"{zlib.crc32(command.encode()):08x}"))
+        self.compile_always, self.compiler.compile = self.compiler.compile, self.compile_changed
         try:
             super().build_extensions()
         except BUILD_FAILURES as error:
@@ -85,6 +96,21 @@ class BuildCore(build_ext):
                 file=sys.stderr,
             )
 
+    def compile_changed(
+        self,
+        sources: list[str],
+        output_dir: str,
+        *,
+        depends: list[str] | None = None,
+        **options: Any,
+    ) -> list[str]:
+        """Compile what is newer than its object, and return all objects."""
+        objects = self.compiler.object_filenames(sources, output_dir=output_dir)
+        for source, made in zip(sources, objects, strict=True):
+            if newer_group([source, *(depends or [])], made):
+                self.compile_always([source], output_dir, **options)
+        return objects
+
     def build_extension(self, ext: Extension) -> None:
         msvc = self.compiler.compiler_type == "msvc"
         common = MSVC_FLAGS if msvc else UNIX_FLAGS
@@ -93,17 +119,24 @@ class BuildCore(build_ext):
         if not msvc:  # the kernels' vectors are a GCC/clang extension
             levels |= {k: v for k, v in target_levels().items() if self.accepts(v[1])}
         ext.define_macros = [(f"MM_HAVE_{name.upper()}", "1") for name in levels]
-        ext.extra_objects = []
-        for name, (lanes, flags) in levels.items():
-            for source, macros in KERNELS:
-                ext.extra_objects += self.compiler.compile(
-                    [source],
-                    output_dir=str(Path(self.build_temp, name, *macros.values())),
-                    macros=[("MM_LEVEL", name), ("MM_LANES", str(lanes)), *macros.items()],
-                    include_dirs=ext.include_dirs,
-                    extra_postargs=[*common, *flags],
-                    depends=ext.depends,
-                )
+
+        def compile_kernel(job: tuple[str, str, dict[str, str]]) -> list[str]:
+            name, source, macros = job
+            lanes, flags = levels[name]
+            return self.compiler.compile(
+                [source],
+                output_dir=str(Path(self.build_temp, name, *macros.values())),
+                macros=[("MM_LEVEL", name), ("MM_LANES", str(lanes)), *macros.items()],
+                include_dirs=ext.include_dirs,
+                extra_postargs=[*common, *flags],
+                depends=ext.depends,
+            )
+
+        jobs = [(name, source, macros) for name in levels for source, macros in KERNELS]
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            ext.extra_objects = [
+                made for objects in pool.map(compile_kernel, jobs) for made in objects
+            ]
         super().build_extension(ext)
 
     def accepts(self, flags: list[str]) -> bool:
@@ -168,7 +201,11 @@ setup(
             "mmaupro_ext.native.core",
             sources=["mmaupro_ext/native/core.pyx", "csrc/cpu.c"],
             include_dirs=["csrc"],
-            depends=[str(path.relative_to(HERE)) for path in (HERE / "csrc").glob("*.[ch]")],
+            # This file has the flags: objects of an earlier build are used again only if they are the same.
+            depends=[
+                "setup.py",
+                *(str(path.relative_to(HERE)) for path in (HERE / "csrc").glob("*.[ch]")),
+            ],
         )
     ],
     cmdclass={"build_ext": BuildCore, "build_py": BuildWithHook},
