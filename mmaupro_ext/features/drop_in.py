@@ -11,9 +11,10 @@ by the letter) and a subclass of :class:`NativeExtractor`; and a line in :data:`
 
 from __future__ import annotations
 
+import functools
 import importlib
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from mmaupro_ext.errors import ConfigError
@@ -81,6 +82,7 @@ def native_extractor(stock: Any) -> Any:
         "__doc__": kind.__doc__,
         "native_plan": plan,
         "native_signature": inspect.signature(kind.__call__),
+        "__call__": _announced(family.__call__, kind.__call__),
         "__reduce__": _reduce,
     }
     native_kind: Any = type(kind.__name__, (family, kind), namespace)
@@ -133,6 +135,16 @@ def _family(name: str) -> type[NativeExtractor]:
         importlib.import_module(f"mmaupro_ext.features.{module}"), family
     )
     return found
+
+
+def _announced(call: Callable[..., Any], stock: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a method with the signature of the stock one: vLLM reads defaults there."""
+
+    @functools.wraps(stock)
+    def announced(self: Any, *arguments: Any, **options: Any) -> Any:
+        return call(self, *arguments, **options)
+
+    return announced
 
 
 def _reduce(extractor: Any) -> Any:

@@ -12,7 +12,8 @@ import logging
 import os
 from typing import Any
 
-logger = logging.getLogger(__name__)
+# Below vLLM's own logger, which its processes show.
+logger = logging.getLogger("vllm.mmaupro_ext")
 
 VARIABLE = "MMAUPRO_VLLM_FRONTEND"
 _PUT = "_mmaupro_ext_native"
@@ -44,13 +45,12 @@ def register() -> None:
 
 def _native(loaded: Any) -> Any:
     """Return the native form of what was loaded, which may come with its unused arguments."""
-    from mmaupro_ext.errors import ConfigError
     from mmaupro_ext.features import native_extractor
 
     extractor, *more = loaded if isinstance(loaded, tuple) else (loaded,)
     try:
         extractor = native_extractor(extractor)
         logger.info("mmaupro-ext computes the features of %s", type(extractor).__name__)
-    except ConfigError as error:
+    except Exception as error:  # whatever it is: a stock extractor works
         logger.info("the stock feature extractor stays: %s", error)
     return (extractor, *more) if more else extractor

@@ -6,6 +6,7 @@ line in the log (those of Qwen2-Audio and Gemma 4 at 30 s).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from mmaupro_ext.errors import ItemError
@@ -60,14 +61,20 @@ def check_heard(
             f"vLLM placed {len(placed)} sounds of {len(sounds)}",
             fix="Without --apply_chat_template, or with another template, all may be placed.",
         )
-    needed = [1 + ROUNDING] * len(sounds)
+    needed, longest_s = [1 + ROUNDING] * len(sounds), math.inf
     if family is not None and family.writing.exact_count:
         rate = family.writing.sampling_rate
         lengths = [s.samples.shape[-1] * rate // s.sampling_rate for s in sounds]
         needed = list(family.writing.count_tokens(lengths))
+        longest_s = family.writing.whole_s or math.inf
     for sound, found, wanted in zip(sounds, placed, needed, strict=True):
+        seconds = sound.samples.shape[-1] / sound.sampling_rate
+        if seconds > longest_s:
+            raise ItemError(
+                f"the model hears {longest_s:g} s at once, and was given {seconds:.1f} s",
+                fix="Choose long_audio=windows, or leave whole_s and long_audio out.",
+            )
         if found < wanted - ROUNDING:
-            seconds = sound.samples.shape[-1] / sound.sampling_rate
             raise ItemError(
                 f"vLLM gave a sound of {seconds:.1f} s {found} tokens of the {wanted} that it needs: "
                 "the rest was cut",
