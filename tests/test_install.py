@@ -46,8 +46,8 @@ def run(command: list[str], *, cwd: Path, timeout: int = 1200, **env: str):
 def source(tmp_path_factory):
     """A copy of the sources, so that nothing built in place leaks into what is built from it.
 
-    Only what took a minute to compile comes with it, where there is any: setuptools compiles again whatever is
-    older than the source that it was made of.
+    Only what took half a minute to compile comes with it, where there is any: setup.py compiles again what
+    is older than the source that it was made of.
     """
     folder = tmp_path_factory.mktemp("source")
     for path in REPO.iterdir():
