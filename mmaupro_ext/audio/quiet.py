@@ -49,7 +49,8 @@ class _Diversion:
         # Unbuffered, as stderr is: each message is in the file once it is printed.
         self._libc.setvbuf(ctypes.c_void_p(self._stream), None, 2, ctypes.c_size_t(0))
         self._lock = threading.Lock()
-        self._users, self._usual = 0, None
+        self._users = 0
+        self._usual: int | None = None
         self._read = 0  # bytes of the file that were sent on
         atexit.register(self._sort)
 
