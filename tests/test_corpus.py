@@ -153,7 +153,8 @@ def test_what_is_whole_stays_and_what_is_torn_is_made_anew(speech, done, tmp_pat
     )
     (folder / "shards" / "00000.jsonl").unlink()  # killed before the list was written
     (folder / "shards" / "00001.npy").write_bytes(b"\x93NUMPY")  # a disk that lost the array's end
-    (folder / "shards" / "00001.npy.part").write_bytes(b"torn")
+    for torn in (".features.json.x.part", "shards/.00000.jsonl.x.part", "shards/00007.npy.part"):
+        (folder / torn).write_bytes(b"torn")  # what was being written
     kept = (folder / "shards" / "00002.npy").stat().st_mtime_ns
     report = extract([speech], folder, family=FAMILY)
     assert report.outcome.kept == 1

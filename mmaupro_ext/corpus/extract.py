@@ -98,9 +98,7 @@ def extract(
     _check(to, manifest)
     try:
         write_json(to / MANIFEST, manifest | {"complete": False})
-        for left in (to / FOLDER).glob("[0-9]*"):  # of a corpus that had more clips
-            if int(left.name.split(".")[0]) >= len(corpus.blocks):
-                left.unlink()
+        _tidy(to, len(corpus.blocks))
     except OSError as error:
         raise ConfigError(
             f"{to}: cannot be written to ({error.strerror or error}). Name another folder."
@@ -137,6 +135,16 @@ def _outcomes(
     made = family_of(family)
     for block in blocks:
         yield write_shard(block, folder, made)
+
+
+def _tidy(folder: Path, shards: int) -> None:
+    """Take away what a killed process was writing, and shards of a corpus that had more clips."""
+    for place in (folder, folder / FOLDER):
+        for left in place.glob(".*.part"):  # of `write_atomically`
+            left.unlink()
+    for left in (folder / FOLDER).glob("[0-9]*"):
+        if left.suffix == ".part" or int(left.name.split(".")[0]) >= shards:
+            left.unlink()
 
 
 def _check(folder: Path, manifest: dict[str, Any]) -> None:
