@@ -113,6 +113,19 @@ def lm(make):
     return make()
 
 
+@pytest.fixture(scope="module")
+def loaded():
+    return {}
+
+
+@pytest.fixture
+def preparing(case, make, loaded):
+    """The model as `lm`, loaded once: for tests that write prompts, which leaves it as it is."""
+    if case not in loaded:
+        loaded[case] = make()
+    return loaded[case]
+
+
 def sound(seconds: float, seed: int = 0) -> dict:
     """Noise that changes with time, as a reference in memory."""
     rng = np.random.default_rng(seed)
@@ -167,18 +180,18 @@ def differ(first, second, case) -> bool:
 @pytest.mark.parametrize(
     "samples", [1, 159, 400, 641, 1280, 1281, 15_999, 16_000, 16_001, 77_777, 480_000, 500_001]
 )
-def test_the_token_count_is_the_processors(lm, samples):
+def test_the_token_count_is_the_processors(preparing, samples):
     # `prepare` itself compares what the processor wrote with the family's formula
     reference = {"array": sound(32)["array"][:samples], "sampling_rate": RATE}
-    prompt = lm.prepare(Question(chat(lm, "<audio>\nWhat?"), {"audio": [reference]}))
+    prompt = preparing.prepare(Question(chat(preparing, "<audio>\nWhat?"), {"audio": [reference]}))
     assert prompt.heard["audio_tokens"] > 0
 
 
-def test_two_clips_of_different_length_have_their_tokens(lm):
+def test_two_clips_of_different_length_have_their_tokens(preparing):
     media = {"audio": [sound(3.2), sound(1.7)]}
-    prompt = lm.prepare(Question(chat(lm, "<audio>\n<audio>\nWhich?"), media))
+    prompt = preparing.prepare(Question(chat(preparing, "<audio>\n<audio>\nWhich?"), media))
     assert prompt.blocks == [1, 1]
-    label = lm.family.writing.block_label
+    label = preparing.family.writing.block_label
     assert prompt.text.index(label.format(number=1)) < prompt.text.index(label.format(number=2))
 
 
@@ -543,8 +556,11 @@ def test_half_precision_is_served(case, make):
     assert all(parse_error(reply) is None for reply in replies)
 
 
-def test_the_context_is_that_of_the_text_model(lm):
-    assert lm.max_length == lm.config.get_text_config(decoder=True).max_position_embeddings
+def test_the_context_is_that_of_the_text_model(preparing):
+    assert (
+        preparing.max_length
+        == preparing.config.get_text_config(decoder=True).max_position_embeddings
+    )
 
 
 def test_audio_without_a_chat_template_is_served(case, lm):
@@ -591,8 +607,8 @@ def test_every_family_has_a_case():
     assert {f"tiny.{family.name}" for family in FAMILIES.values()} <= covered
 
 
-def test_every_family_has_a_native_frontend(lm):
-    stock = getattr(lm.processor, lm.family.loading.extractor)
+def test_every_family_has_a_native_frontend(preparing):
+    stock = getattr(preparing.processor, preparing.family.loading.extractor)
     assert features.native_extractor(stock) is stock  # what is native already stays as it is
 
 
