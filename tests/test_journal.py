@@ -8,6 +8,7 @@ import json
 import logging
 import math
 import os
+import resource
 import struct
 
 import numpy as np
@@ -542,6 +543,24 @@ def test_a_full_disk_ends_the_run_with_whole_lines_and_the_name_of_the_folder(pl
     rest = Model()
     Resumed(rest, place).generate_until(asked)
     assert rest.asked == asked[4:]
+
+
+def test_a_line_that_the_system_takes_in_part_is_taken_back(place):
+    asked = questions(3)
+    Resumed(Model(), place).generate_until(asked)
+    (file,) = files(place)
+    lines = file.read_bytes().splitlines(keepends=True)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    # The first line and one answer find room, the second answer half of it.
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(lines[0]) + len(lines[1]) + 40, hard))
+    try:
+        with pytest.raises(NotKeptError, match="1 answers are kept there"):
+            Resumed(Model("b"), place).generate_until(asked)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    kept = read(newest(place))
+    assert len(kept.answers) == 1
+    assert not kept.damaged
 
 
 def test_each_answer_is_on_disk_when_the_model_hears_that_it_is_kept(place):

@@ -111,6 +111,8 @@ def run(folder: Path, words: list[str], processes: int = 1) -> list[int]:
 def _be_a_run(folder: Path, words: list[str], processes: int, rank: int, port: int) -> None:
     """Run in this process, a child, and end it: nothing of its parent is left or cleaned up."""
     status: object = 1
+    # A shell starts its background jobs with Ctrl-C ignored, which they and all that they start inherit.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         if processes > 1:
             os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "RANK": str(rank)}

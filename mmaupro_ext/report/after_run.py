@@ -80,11 +80,13 @@ class Run:
 
     def interrupted(self, command: str) -> str:
         """Return what to say after Ctrl-C or SIGTERM: how far it got, and what goes on from there."""
-        again = f"The same command goes on from there:\n  {command}"
+        several = os.environ.get("WORLD_SIZE", "1") != "1"
+        by = ", started as before by its launcher," if several else ""
+        again = f"The same command{by} goes on from there:\n  {command}"
         if self.resumed is None or not self.resumed.progress.requests:
             return f"Interrupted before the first answer. {again}"
         progress, journal = self.resumed.progress, self.resumed.journal
-        of_one = " of this process" if self.resumed.world_size > 1 else ""
+        of_one = " of this process" if several else ""
         errored = f", {progress.errored} item(s) of them errored" if progress.errored else ""
         return (
             f"Interrupted: {progress.answered} of {progress.requests} answers{of_one} are kept in "
@@ -125,7 +127,9 @@ class Run:
                 "mmaupro-ext: lm_eval could not write "
                 + ", ".join(map(str, self.unsaved))
                 + "; see the warnings above, then check that the folder can be written to and has "
-                "room.",
+                + (
+                    "room." if self.resumed is None else "room: the same command writes them again."
+                ),
                 file=sys.stderr,
             )
             raise SystemExit(1)
