@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import base64
 import csv
+import dataclasses
 import html.parser
 import io
 import json
 import re
+import shlex
+import shutil
+import socket
+import sys
+import textwrap
 import threading
 import urllib.error
 import urllib.request
@@ -16,9 +22,9 @@ from pathlib import Path
 
 import pytest
 import yaml
-from logged_runs import DOCS, good_reply, line_of, write_lines, write_run
+from logged_runs import DOCS, EARLY, LATE, good_reply, line_of, score, write_lines, write_run
 
-from mmaupro_ext import benchmarks, report
+from mmaupro_ext import benchmarks, data, report
 from mmaupro_ext.commands import cli
 from mmaupro_ext.data import SAMPLE_DIR
 from mmaupro_ext.errors import ConfigError
@@ -56,6 +62,18 @@ def frames(runs):
 @pytest.fixture(scope="module")
 def written(frames, tmp_path_factory):
     return page.write(frames, tmp_path_factory.mktemp("report"))
+
+
+@pytest.fixture
+def told(tmp_path, monkeypatch):
+    """Return a function from frames to their report as Markdown, without the slow figures in files."""
+    monkeypatch.setattr(page, "files_of", lambda chart: ())
+
+    def tell(frames) -> str:
+        made = page.write(frames, tmp_path / "report", waves=False)
+        return made["markdown"].read_text(encoding="utf-8")
+
+    return tell
 
 
 @pytest.fixture(scope="module")
@@ -123,6 +141,151 @@ def test_other_benchmarks_are_reported_by_name(tmp_path):
         rows.rows(found)
 
 
+def test_log_likelihoods_alone_have_their_row_of_lm_eval_s_table(tmp_path):
+    task, stamp = "mmaupro-sample-ll_speech", "2026-01-03T10-00-00.000001"
+    write_lines(tmp_path / f"samples_{task}_{stamp}.jsonl", [{"doc": DOCS["speech"][0]}])
+    content = {"results": {task: {"alias": "speech", "acc,none": 0.5}}, "configs": {task: {}}}
+    (tmp_path / f"results_{stamp}.json").write_text(json.dumps(content))
+    found = report.load(tmp_path)
+    assert found.items.empty
+    assert found.tasks[["task", "value"]].values.tolist() == [[task, 0.5]]
+
+
+def test_log_likelihoods_beside_replies_keep_their_row(tmp_path):
+    write_run(tmp_path)
+    file = next(tmp_path.glob("results_*.json"))
+    scores = {"acc,none": 0.5}
+    asked = ("mmaupro-sample_speech", "mmaupro-sample-ll_speech")
+    file.write_text(
+        json.dumps(json.loads(file.read_text()) | {"results": dict.fromkeys(asked, scores)})
+    )
+    assert list(report.load(tmp_path).tasks.task) == ["mmaupro-sample-ll_speech"]
+
+
+@pytest.mark.parametrize("order", [("a", "plain"), ("plain", "a"), ("plain",)])
+def test_a_run_of_plain_lm_eval_has_a_page_by_itself_and_beside_others(order, runs, tmp_path, told):
+    plain = tmp_path / "plain"
+    plain.mkdir()
+    content = {"results": {"mmlu": {"acc,none": 0.25}}, "configs": {"mmlu": {}}}
+    content |= {"config": {"model": "hf", "gen_kwargs": "temperature=0"}, "model_name": "gpt2"}
+    (plain / "results_2026-01-03T10-00-00.000001.json").write_text(json.dumps(content))
+    found = report.load(*(plain if name == "plain" else runs / name for name in order))
+    assert found.benchmark.name == "mmaupro"
+    assert "hf --tasks mmlu --gen_kwargs temperature=0" in told(found)
+    if order == ("plain",):
+        with pytest.raises(ConfigError, match="no scores of MMAU-Pro"):
+            rows.rows(found)
+
+
+def test_a_run_whose_every_item_is_unscored_says_so(tmp_path, told):
+    write_run(tmp_path / "run", slugs=["open"])
+    found = report.load(tmp_path / "run")
+    assert found.scores.score.isna().all()
+    assert "| unscored |" in told(found)
+
+
+def test_a_reply_that_no_file_can_hold_is_written_out(tmp_path, told):
+    write_run(tmp_path / "run", slugs=["speech"])
+    file = next((tmp_path / "run").glob("samples_*"))
+    file.write_text(file.read_text().replace('"resps": [["', '"resps": [["\\ud800'))
+    found = report.load(tmp_path / "run")
+    assert found.items.reply.str.startswith("\\ud800").all()
+    assert told(found)
+    with (tmp_path / "report" / "items.csv").open(encoding="utf-8", newline="") as lines:
+        assert all(row["reply"].startswith("\\ud800") for row in csv.DictReader(lines))
+    items = tmp_path / "items.jsonl"
+    assert score(tmp_path / "run", "--accept-changed", "--items", items) == 0
+    assert json.loads(items.read_text(encoding="utf-8").splitlines()[0])["reply"][0] == "\ud800"
+
+
+def test_other_files_of_scores_are_left_out_and_named(runs, tmp_path, caplog):
+    shutil.copytree(runs / "a", tmp_path / "run")
+    (tmp_path / "run" / "scores_mine.json").write_text("[1")
+    assert set(report.load(tmp_path / "run").scores.preset) == {"strict"}
+    assert "scores_mine.json" in caplog.text
+
+
+def test_an_earlier_run_of_a_folder_is_named_by_its_results_file(tmp_path, told):
+    write_run(tmp_path, time=EARLY, reply=lambda doc: "Z")
+    write_run(tmp_path, time=LATE)
+    found = report.load(tmp_path / f"results_{EARLY}.json", tmp_path)
+    assert list(found.runs.time) == [EARLY, LATE]
+    assert list(found.runs.index) == ["m (1)", "m (2)"]
+    assert "the newest" in found.runs.loc["m (2)", "notes"][0]
+    assert "the newest" in told(found)
+    (pair,) = comparison.compare(found)
+    assert pair.rows["speech"].lost == 0 < pair.rows["speech"].won
+
+
+def test_names_of_runs_are_told_apart_whatever_they_are(tmp_path):
+    for position, model in enumerate(("x", "org/x", "x (1)")):
+        write_run(tmp_path / str(position), model=model, slugs=["speech"])
+    found = report.load(*sorted(tmp_path.iterdir()))
+    assert found.runs.index.is_unique
+    assert len(found.items) == 3 * len(DOCS["speech"])
+
+
+def test_runs_without_a_common_benchmark_are_named_with_what_they_have(tmp_path, runs):
+    plain, other = tmp_path / "plain", tmp_path / "other"
+    plain.mkdir()
+    (plain / f"results_{LATE}.json").write_text("{}")
+    lines = [line_of(doc, "A") for doc in data.load_items("mmau", "sound", sample=True)]
+    write_lines(other / f"samples_mmau-sample_sound_{LATE}.jsonl", lines)
+    with pytest.raises(ConfigError, match=f"{runs / 'a'}: mmaupro; {other}: mmau"):
+        report.load(plain, runs / "a", other)
+
+
+def test_a_command_is_shown_as_it_was(tmp_path, told):
+    write_run(tmp_path / "run", slugs=["speech"])
+    file = next((tmp_path / "run").glob("results_*.json"))
+    content = json.loads(file.read_text())
+    content["system_instruction"] = "say <b> | or\n```\n# not"
+    content["configs"] = {"mmaupro-sample_speech": {}}
+    file.write_text(json.dumps(content))
+    block = re.search(r"(?m)(?:^ {4}.*\n)+", told(report.load(tmp_path / "run")))[0]
+    typed = shlex.split(textwrap.dedent(block).removeprefix("$ "))
+    assert typed[typed.index("--system_instruction") + 1] == content["system_instruction"]
+
+
+def test_a_run_without_results_has_no_invented_command(tmp_path, told):
+    write_run(tmp_path / "run", slugs=["speech"])
+    next((tmp_path / "run").glob("results_*.json")).unlink()
+    text = told(report.load(tmp_path / "run"))
+    assert "do not say how the run was started" in text
+    assert "lm_eval --model" not in text
+
+
+@pytest.mark.parametrize(
+    ("missing", "arguments"),
+    [
+        ("pandas", ["report", "RUN"]),
+        ("vl_convert", ["report", "RUN"]),
+        ("pandas", ["report", "RUN", "--row"]),
+        ("statsmodels", ["compare", "RUN", "RUN"]),
+    ],
+)
+def test_a_missing_package_is_named_with_its_extra(missing, arguments, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, missing, None)
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(arguments)
+    said = capsys.readouterr().err
+    assert missing in said
+    assert "mmaupro-ext[report]" in said
+
+
+def test_a_small_p_value_is_not_printed_as_nothing(frames):
+    entry = dataclasses.replace(comparison.compare(frames)[0].rows["overall"], p_corrected=1e-9)
+    assert comparison.p_text(entry) == "<0.001"
+    assert comparison.p_text(dataclasses.replace(entry, p_corrected=0.0006)) == "0.001"
+
+
+def test_colours_and_fonts_are_named_in_one_file():
+    folder = Path(page.__file__).parent
+    files = [*folder.glob("*.py"), *(folder / "templates").iterdir()]
+    named = re.compile(r"#[0-9a-fA-F]{6}\b|#[0-9a-fA-F]{3}\b|DejaVu|system-ui")
+    assert {file.name for file in files if named.search(file.read_text("utf-8"))} == {"figures.py"}
+
+
 def test_a_folder_of_nothing_is_refused(tmp_path):
     with pytest.raises(ScoringError, match="no samples_"):
         report.load(tmp_path)
@@ -187,7 +350,12 @@ def test_hostile_names_are_escaped(tmp_path):
     reader.feed(found["html"].read_text(encoding="utf-8"))
     assert reader.handlers == ["onsubmit"]
     assert reader.scripts == 2
-    assert "<img" not in found["markdown"].read_text(encoding="utf-8")
+    lines = found["markdown"].read_text(encoding="utf-8").splitlines()
+    shown = [line for line in lines if "<img" in line]
+    assert all(
+        line.startswith("    $ lm_eval") for line in shown
+    )  # a block of code, with its command
+    assert len(shown) == 1
 
 
 def test_the_page_has_every_item_with_its_clips_and_what_decided(markup):
@@ -351,10 +519,9 @@ def test_served_clips_come_whole_and_in_parts_and_nothing_else_does(written, fra
         threading.Thread(target=server.serve_forever, daemon=True).start()
         address = f"http://127.0.0.1:{server.server_address[1]}"
 
-        def get(path, **headers):
-            with urllib.request.urlopen(
-                urllib.request.Request(address + path, headers=headers)
-            ) as got:
+        def get(path, method="GET", **headers):
+            asked = urllib.request.Request(address + path, headers=headers, method=method)
+            with urllib.request.urlopen(asked) as got:
                 return got.status, got.read()
 
         assert get("/")[1] == written["html"].read_bytes()
@@ -370,9 +537,34 @@ def test_served_clips_come_whole_and_in_parts_and_nothing_else_does(written, fra
             get("/clip/0", Host="evil.example:80")
         assert error.value.code == 403
         with pytest.raises(urllib.error.HTTPError) as error:
+            get("/", Host="127.0.0.1.evil.example", method="HEAD")
+        assert error.value.code == 403
+        assert get("/", Host="localhost") == get("/")  # as on port 80
+        assert get("/", method="HEAD") == (200, b"")
+        with pytest.raises(urllib.error.HTTPError) as error:
             get("/clip/0", Range=f"bytes={len(whole[1])}-")
         assert error.value.code == 416
         server.shutdown()
+
+
+def test_a_player_that_hangs_up_and_a_damaged_request_leave_no_traceback(tmp_path, capsys):
+    clip = tmp_path / "long.wav"
+    clip.write_bytes(bytes(20_000_000))  # more than any socket's buffer, so that sending fails
+    with serve.server(tmp_path, [clip]) as server:
+        server.daemon_threads = False  # so that closing waits for them
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        for path in ("/clip/0", "/%00", "//["):
+            with socket.create_connection(server.server_address) as asked:
+                asked.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+                asked.recv(10)
+        server.shutdown()
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("port", [99_999, None])
+def test_a_port_that_cannot_be_had_is_said(port, tmp_path):
+    with serve.server(tmp_path, []) as taken, pytest.raises(ConfigError, match="--port"):
+        serve.server(tmp_path, [], port or taken.server_address[1])
 
 
 # --- the notebook ---------------------------------------------------------------------------------

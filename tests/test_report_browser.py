@@ -105,6 +105,47 @@ def test_the_page_loads_without_a_word_in_the_console_and_fits_its_window(made, 
     assert browser.get_log("browser") == []
 
 
+def test_all_figures_are_drawn_before_anybody_scrolls_or_prints(made, browser):
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    opened(browser, made[1].as_uri())
+    WebDriverWait(browser, 60).until(
+        lambda b: len(find(b, ".chart .marks")) >= len(find(b, ".chart")) > 8
+    )
+
+
+def test_paper_is_light_and_wide_enough_also_from_a_dark_screen(made, browser):
+    def media(**features):
+        asked = [{"name": name, "value": value} for name, value in features.items()]
+        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": medium, "features": asked})
+
+    colours = (
+        "const colour = (each, what) => getComputedStyle(document.querySelector(each))[what];"
+        "return [colour('html', 'backgroundColor'), colour('.chart .role-axis-label text', 'fill'),"
+        " colour('.wide', 'overflowX')]"
+    )
+    opened(browser, made[1].as_uri(), 720)  # about A4 at 96 pixels an inch, less its margins
+    browser.execute_async_script(
+        "const done = arguments[0]; draw(document.querySelector('.chart')).then(() => done())"
+    )
+    seen = {}
+    for medium in ("screen", "print"):
+        media(**{"prefers-color-scheme": "dark"})
+        seen[medium] = browser.execute_script(colours)
+    wide = "return [...document.querySelectorAll('.wide table')].map((each) => each.scrollWidth)"
+    assert max(browser.execute_script(wide)) <= 720
+    medium = ""
+    media()
+    assert seen["screen"] == ["rgb(23, 25, 28)", "rgb(232, 232, 232)", "auto"]
+    assert seen["print"] == ["rgb(255, 255, 255)", "rgb(34, 34, 34)", "visible"]
+
+
+def test_the_letter_that_decided_is_marked_and_not_one_like_it(made, browser):
+    opened(browser, made[1].as_uri())
+    script = "return marked('An answer: A', 'A').innerHTML + marked('Answers', 'A').innerHTML"
+    assert browser.execute_script(script) == "An answer: <mark>A</mark>Answers"
+
+
 def test_filters_find_what_they_say(made, browser):
     frames, path = made
     opened(browser, path.as_uri())

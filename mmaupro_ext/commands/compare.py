@@ -27,7 +27,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description, parser.epilog = DESCRIPTION, EPILOG
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument(
-        "runs", nargs="+", metavar="RUN", help="folders of results; the first is compared with"
+        "runs",
+        nargs="+",
+        metavar="RUN",
+        help="folders of results, or results files, as for `mmaupro report`; the first is compared with",
     )
     parser.add_argument(
         "--preset", default="strict", help="how replies are scored (default: strict)"
@@ -48,6 +51,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run `mmaupro compare` and return the exit status."""
+    from mmaupro_ext.report import extras
+
+    extras.require("a comparison", "pandas", "statsmodels")
     from mmaupro_ext.report import comparison, frames
 
     found = comparison.compare(

@@ -32,7 +32,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Give a parser the description, options and examples of `mmaupro report`."""
     parser.description, parser.epilog = DESCRIPTION, EPILOG
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("runs", nargs="+", metavar="RUN", help="folder of results, one a run")
+    parser.add_argument(
+        "runs",
+        nargs="+",
+        metavar="RUN",
+        help="folder of results, of which the newest run is meant, or the results file of another",
+    )
     parser.add_argument(
         "-o",
         "--output",
@@ -75,10 +80,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run `mmaupro report` and return the exit status."""
+    from mmaupro_ext.report import extras
+
+    if args.row:
+        extras.require("--row", "pandas")
+    else:
+        extras.require("a report", *extras.PAGE)
     from mmaupro_ext.report import frames, page, rows
 
-    if not args.row:
-        page.require_packages()
     found = frames.load(
         *args.runs, preset=args.preset, data_dir=args.data_dir, benchmark=args.benchmark
     )

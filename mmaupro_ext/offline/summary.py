@@ -42,6 +42,7 @@ from mmaupro_ext.scoring.intervals import (
 from mmaupro_ext.scoring.open_ended import is_official_judge
 from mmaupro_ext.scoring.presets import Preset
 from mmaupro_ext.scoring.scorer import Verdict, gold_indexes
+from mmaupro_ext.util import visible_json
 
 SCHEME = 5
 """Raised whenever the same replies give other numbers or another layout."""
@@ -179,7 +180,8 @@ def item_lines(run: Run, verdicts: Sequence[Verdict]) -> str:
             "status": verdict.status,
             "details": verdict.details,
         }
-        lines.append(json.dumps(line, sort_keys=True, ensure_ascii=False))
+        # Lone surrogates and other hidden characters of a reply are escaped: no file holds the first.
+        lines.append(visible_json(json.dumps(line, sort_keys=True, ensure_ascii=False)))
     return "".join(f"{line}\n" for line in lines)
 
 

@@ -76,13 +76,13 @@ def dots(
             "field": "name",
             "type": "nominal",
             "sort": list(order),
-            "title": title or None,
-            "axis": {"labelLimit": 260, "ticks": False, "domain": False},
+            "title": None,  # the figure's own title says it
+            "axis": {"labelLimit": 260, "labelPadding": 8, "ticks": False, "domain": False},
         },
         "color": {
             "field": "run",
             "type": "nominal",
-            "scale": {"domain": names, "range": [*colours, "#a0a0a0"][: len(names)]},
+            "scale": {"domain": names, "range": [*colours, figures.GREY][: len(names)]},
             "legend": {"title": None, "orient": "top", "labelLimit": 400} if several else None,
         },
     }
@@ -127,20 +127,12 @@ def dots(
     return spec
 
 
-def theme(dark: bool = False) -> Spec:
-    """Return Vega-Lite's configuration in the colours of all our figures."""
-    ink, soft, faint = (
-        ("#e8e8e8", "#a8a8a8", "#444444")
-        if dark
-        else (
-            figures.INK,
-            figures.SOFT,
-            figures.FAINT,
-        )
-    )
+def theme() -> Spec:
+    """Return Vega-Lite's configuration in the colours of all our figures; dark ones are the page's CSS."""
+    ink, soft, faint = figures.INK, figures.SOFT, figures.FAINT
     return {
-        "background": "transparent" if dark else "white",
-        "font": "system-ui, 'DejaVu Sans', sans-serif",
+        "background": "white",
+        "font": figures.WEB_FONT,
         "view": {"stroke": None},
         "axis": {
             "labelColor": ink,

@@ -32,8 +32,8 @@ _OUTCOME_COLOURS = (
     figures.SKY,
     figures.ORANGE,
     figures.PURPLE,
-    "#8c6d9e",
-    "#b9a6c4",
+    figures.DULL_PURPLE,
+    figures.PALE_PURPLE,
     figures.VERMILION,
     figures.FAINT,
 )
@@ -135,7 +135,7 @@ def _beside_published(frames: Frames) -> Chart | None:
                 "field": "from",
                 "scale": {
                     "domain": ["this report", published.SOURCE, "later"],
-                    "range": [figures.BLUE, "#9a9a9a", "#cfcfcf"],
+                    "range": [figures.BLUE, figures.GREY, figures.PALE_GREY],
                 },
                 "legend": {"title": None, "orient": "top"},
             },
@@ -180,7 +180,11 @@ def _by_group(frames: Frames, group: str, title: str, name: str) -> Chart | None
         about = "Over all items that name it; an item may name several."
         if len(counts) > _MOST_ROWS:
             about += f" The {_MOST_ROWS} with most items of {len(counts)}; scores.csv has all."
-    rows = [row for row in _rows(table) if row["name"] in names]
+    # Numbers are written with zeros before them, so that tables sort.
+    rows = [
+        {**row, "name": row["name"].lstrip("0")} for row in _rows(table) if row["name"] in names
+    ]
+    names = [each.lstrip("0") for each in names]
     return Chart(
         f"by_{group.replace('-', '_')}", title, about, dots(frames, rows, names, name), "where"
     )
@@ -243,6 +247,10 @@ def _seconds(frames: Frames) -> Chart | None:
     return Chart("by_seconds_heard", "Score against seconds heard", about, spec, "where")
 
 
+def _by_run(frames: Frames) -> Spec:
+    return {"field": "run", "type": "nominal", "title": None, "sort": list(frames.runs.index)}
+
+
 def _skill_map(frames: Frames) -> Chart | None:
     items = frames.items[["run", "perceptual_skills", "reasoning_skills", "score"]]
     pairs = items.explode("perceptual_skills").explode("reasoning_skills").dropna()
@@ -295,7 +303,7 @@ def _skill_map(frames: Frames) -> Chart | None:
     if len(frames.runs) > 1:
         spec = {
             "data": {"values": rows},
-            "facet": {"field": "run", "type": "nominal", "title": None, "columns": 1},
+            "facet": _by_run(frames),
             "columns": 1,
             "spec": cell,
         }
@@ -349,12 +357,12 @@ def _outcomes(frames: Frames) -> Chart:
     if len(frames.runs) > 1:
         spec = {
             "data": {"values": rows},
-            "facet": {"field": "run", "type": "nominal", "title": None},
+            "facet": _by_run(frames),
             "columns": 1,
             "spec": bars,
         }
     about = (
-        "What became of each item. Only `right` counts as right; errored items were never heard."
+        'What became of each item. Only "right" counts as right; errored items were never heard.'
     )
     return Chart("outcomes", "What happened", about, spec, "what")
 

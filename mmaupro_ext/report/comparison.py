@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 
@@ -153,7 +154,7 @@ def render(found: list[Comparison]) -> str:
                 f"{100 * entry.difference:+.1f}",
                 f"{100 * entry.low:+.1f} to {100 * entry.high:+.1f}",
                 f"{entry.won}:{entry.lost}",
-                "-" if entry.p_corrected != entry.p_corrected else f"{entry.p_corrected:.3f}",
+                p_text(entry),
             ]
             for name, entry in sorted(pair.rows.items(), key=lambda row: row[0] == OVERALL)
         ]
@@ -180,6 +181,12 @@ def render(found: list[Comparison]) -> str:
             )
         )
     return "\n\n\n".join(parts)
+
+
+def p_text(entry: Difference) -> str:
+    """Return the corrected p-value as it is printed; "-" where there is none."""
+    p = entry.p_corrected
+    return "-" if math.isnan(p) else f"{p:.3f}" if p >= 0.0005 else "<0.001"
 
 
 def _name(name: str) -> str:

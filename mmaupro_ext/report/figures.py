@@ -20,12 +20,30 @@ if TYPE_CHECKING:
 BLUE, ORANGE, GREEN = "#0072B2", "#E69F00", "#009E73"
 VERMILION, PURPLE, SKY = "#D55E00", "#CC79A7", "#56B4E9"
 INK, SOFT, FAINT = "#222222", "#6B6B6B", "#D9D9D9"
+GREY, PALE_GREY, GRID = "#9A9A9A", "#CFCFCF", "#ECECEC"
+DULL_PURPLE, PALE_PURPLE = "#8C6D9E", "#B9A6C4"
+
+_FONT = "DejaVu Sans"
+WEB_FONT = f"system-ui, '{_FONT}', sans-serif"
+
+# Of the report's page, by the name of its CSS variable: on a light screen and on paper, on a dark screen.
+_PAGE = {
+    "ink": (INK, "#E8E8E8"),
+    "soft": (SOFT, "#A8A8A8"),
+    "faint": (FAINT, "#444444"),
+    "paper": ("#FFFFFF", "#17191C"),
+    "panel": ("#F6F7F8", "#202327"),
+    "accent": (BLUE, SKY),
+    "right": ("#00805F", "#3FC79A"),
+    "wrong": ("#B04A00", "#F0A35E"),
+    "mark": ("#FFE28A", "#6B5600"),
+}
 
 SUFFIXES = (".png", ".pdf", ".svg")
 
 _STYLE: Any = {
     "font.family": "sans-serif",
-    "font.sans-serif": ["DejaVu Sans"],
+    "font.sans-serif": [_FONT],
     "font.size": 10,
     "text.color": INK,
     "axes.titlesize": 11.5,
@@ -42,13 +60,24 @@ _STYLE: Any = {
     "ytick.color": INK,
     "xtick.labelsize": 9,
     "ytick.labelsize": 9,
-    "grid.color": "#ECECEC",
+    "grid.color": GRID,
     "legend.frameon": False,
     "legend.fontsize": 9,
     # Item texts are data: a dollar sign in a question is not the start of a formula.
     "text.parse_math": False,
     "svg.fonttype": "none",
 }
+
+
+def page_variables() -> str:
+    """Return the CSS that names the colours and font of the report's page."""
+
+    def colours(position: int) -> str:
+        return " ".join(f"--{name}: {pair[position]};" for name, pair in _PAGE.items())
+
+    dark = "@media screen and (prefers-color-scheme: dark)"
+    font = f"--font: {WEB_FONT};"
+    return f":root {{ {colours(0)} {font} }}\n{dark} {{ :root {{ {colours(1)} }} }}\n"
 
 
 def check_target(path: str) -> Path:

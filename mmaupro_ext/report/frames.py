@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from mmaupro_ext import benchmarks
@@ -17,11 +17,17 @@ from mmaupro_ext.offline import logged_runs, rescoring
 from mmaupro_ext.offline.logged_files import logged_files
 from mmaupro_ext.offline.logged_items import Item
 from mmaupro_ext.offline.logged_runs import Run
+from mmaupro_ext.report.frame_scores import (
+    other_tasks,
+    read_json,
+    scored_before,
+    scores_of,
+    task_of,
+)
 from mmaupro_ext.scoring import presets
-from mmaupro_ext.scoring.errors import ScoringError
 from mmaupro_ext.scoring.intervals import clip_clusters
 from mmaupro_ext.scoring.scorer import Verdict, gold_indexes
-from mmaupro_ext.util import stat_regular, visible
+from mmaupro_ext.util import visible
 
 STRICT = "strict"
 
@@ -87,8 +93,9 @@ def load(
     Parameters
     ----------
     *paths : path
-        Folders of results, as `mmaupro score` takes them; each is a run of its own. Plain lm_eval's
-        folders do as well; without samples of our tasks a run has `tasks` alone.
+        Folders of results, as `mmaupro score` takes them; each is a run of its own: the newest of its
+        folder, or that of the results file (results_<time>.json) that is named in its place. Plain
+        lm_eval's folders do as well; without samples of our tasks a run has `tasks` alone.
     preset : str
         Of which no embedder is asked: "strict", or one with overrides. Scores of other presets are taken
         from the files that `mmaupro score` left beside the run, where they are of the same replies.
@@ -117,117 +124,166 @@ def load(
     """
     if not paths:
         raise ConfigError("name at least one folder of results")
-    folders = [Path(path) for path in paths]
-    wanted = benchmark or _shared_benchmark(folders)
+    places = [_place(Path(path)) for path in paths]
+    wanted = benchmark or _shared_benchmark(places)
     resolved = presets.resolve(preset, [], wanted)
-    parts = [_load(path, wanted, resolved, data_dir, accept_changed) for path in folders]
+    parts = [_load(place, wanted, resolved, data_dir, accept_changed) for place in places]
     names = _short_names([part["about"]["model"] for part in parts])
     for part, name in zip(parts, names, strict=True):
         for rows in (part["items"], part["clips"], part["scores"], part["tasks"]):
             for row in rows:
                 row["run"] = name
         part["about"]["run"] = name
-    runs = pd.DataFrame([part["about"] for part in parts]).set_index("run")
+    # As objects: what a run does not say of itself stays None beside runs that do.
+    runs = pd.DataFrame([part["about"] for part in parts], dtype=object).set_index("run")
     return Frames(runs, *(_frame(parts, key) for key in ("items", "clips", "scores", "tasks")))
 
 
+# Columns of numbers, in which an unknown one is NaN also where all are.
+_NUMBERS = {
+    "items": (
+        "gold_position",
+        "score",
+        "seconds_in_files",
+        "longest_s",
+        "seconds_heard",
+        "windows",
+        "audio_tokens",
+    ),
+    "clips": (
+        "seconds_in_file",
+        "seconds_heard",
+        "channels_in_file",
+        "channels_heard",
+        "sampling_rate_in_file",
+    ),
+    "scores": ("score", "low", "high", "served_score"),
+    "tasks": ("value", "stderr"),
+}
+
+
 def _frame(parts: Sequence[Mapping[str, Any]], key: str) -> pd.DataFrame:
-    return pd.DataFrame([row for part in parts for row in part[key]])
+    rows = [_writable(row) for part in parts for row in part[key]]
+    frame = pd.DataFrame(rows)
+    unknown = [name for name in _NUMBERS[key] if rows and frame[name].isna().all()]
+    return frame.astype(dict.fromkeys(unknown, np.float64))
+
+
+def _writable(value: Any) -> Any:
+    """Return a value whose texts a file can hold: lone surrogates are written out."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode("utf-8")
+    if isinstance(value, Mapping):
+        return {key: _writable(entry) for key, entry in value.items()}
+    return [_writable(entry) for entry in value] if isinstance(value, list) else value
 
 
 def _short_names(models: Sequence[str]) -> list[str]:
     """Return the models' names without what they are filed under, numbered where two are equal."""
     short = [visible(model.rstrip("/").rpartition("/")[2] or model) for model in models]
-    return [
-        name if short.count(name) == 1 else f"{name} ({short[:position].count(name) + 1})"
-        for position, name in enumerate(short)
-    ]
+    names: list[str] = []
+    for name in short:
+        number, given = 0, name
+        while given in names or (not number and short.count(name) > 1):
+            number += 1
+            given = f"{name} ({number})"
+        names.append(given)
+    return names
 
 
 # --- one run --------------------------------------------------------------------------------------
 
 
-def _shared_benchmark(folders: Sequence[Path]) -> str:
-    """Return the first benchmark to which every folder that has samples of ours has replies."""
-    answered = []
-    for folder in filter(_has_samples, folders):
-        answered.append({file.asked.benchmark for file in logged_files([folder], None, [])})
+@dataclass(frozen=True)
+class _Place:
+    """Where a run is: a folder or samples file, and its time where one was named."""
+
+    path: Path
+    time: str | None
+
+    def __str__(self) -> str:
+        return str(self.path) if self.time is None else f"{self.path} at {self.time}"
+
+    @property
+    def has_replies(self) -> bool:
+        pattern = f"samples_*{self.time or ''}.jsonl"
+        below = [*self.path.glob(pattern), *self.path.glob(f"*/{pattern}")]
+        asked = map(task_of, [self.path] if self.path.is_file() else below)
+        # The scores of log-likelihoods are in lm_eval's own table.
+        return any(task is not None and task.variant != "ll" for task in asked)
+
+    @property
+    def results(self) -> Path | None:
+        """The newest results file in the folder or one below."""
+        folder = self.path if self.path.is_dir() else self.path.parent
+        pattern = f"results_{self.time or '*'}.json"
+        files = [*folder.glob(pattern), *folder.glob(f"*/{pattern}")]
+        return max(files, key=lambda file: file.name, default=None)
+
+
+def _place(path: Path) -> _Place:
+    time = path.stem.removeprefix("results_")
+    named = path.is_file() and path.name == f"results_{time}.json"
+    return _Place(path.parent, time) if named else _Place(path, None)
+
+
+def _shared_benchmark(places: Sequence[_Place]) -> str:
+    """Return the first benchmark to which every place that has replies to ours has some."""
+    answered = {
+        place: {file.asked.benchmark for file in logged_files([place.path], place.time, [])}
+        for place in places
+        if place.has_replies
+    }
     for name in benchmarks.BENCHMARKS:
-        if answered and all(name in found for found in answered):
+        if answered and all(name in found for found in answered.values()):
             return name
     if answered:
-        shown = "; ".join(
-            f"{f}: {', '.join(sorted(a))}" for f, a in zip(folders, answered, strict=False)
-        )
+        shown = "; ".join(f"{place}: {', '.join(sorted(a))}" for place, a in answered.items())
         raise ConfigError(
             f"these runs have no benchmark in common ({shown}). Report each by itself"
         )
     return benchmarks.MMAUPRO
 
 
-def _has_samples(path: Path) -> bool:
-    files = [path] if path.is_file() else [*path.glob("samples_*"), *path.glob("*/samples_*")]
-    return any(_asked(file) for file in files)
-
-
-def _asked(file: Path) -> bool:
-    task = file.name.removeprefix("samples_").rpartition("_")[0]
-    return benchmarks.parse_task(task) is not None
-
-
 def _load(
-    path: Path,
+    place: _Place,
     benchmark: str,
     preset: presets.Preset,
     data_dir: str | Path | None,
     accept_changed: bool,
 ) -> dict[str, Any]:
-    results_file = _results_of(path)
-    if results_file is not None and not _has_samples(path):
-        results = _read_json(results_file)
+    results_file = place.results
+    if results_file is not None and not place.has_replies:
+        results = read_json(results_file)
         about = _about(None, results, results_file)
         return {
             "about": about,
             "items": [],
             "clips": [],
             "scores": [],
-            "tasks": _tasks(results, ""),
+            "tasks": other_tasks(results, None),
         }
     (run,) = logged_runs.read_all(
-        [path], accept_changed=accept_changed, data_dir=data_dir, only=benchmark
+        [place.path],
+        place.time,
+        accept_changed=accept_changed,
+        data_dir=data_dir,
+        only=benchmark,
     )
     results_file = run.files[0].parent / f"results_{run.times[-1]}.json"
-    results = _read_json(results_file) if results_file.is_file() else {}
+    results = read_json(results_file) if results_file.is_file() else {}
     verdicts, result = rescoring.score_run(run, preset, data_dir=data_dir)
     seconds = logged_runs.clip_seconds(run.dataset, data_dir, run.name)
-    scores = list(_scores(result, run.benchmark))
-    for other in _scored_before(run, result):
-        scores += _scores(other, run.benchmark)
+    scores = list(scores_of(result, run.benchmark))
+    for other in scored_before(run, result):
+        scores += scores_of(other, run.benchmark)
     return {
         "about": _about(run, results, results_file),
         "items": list(_items(run, verdicts, preset, seconds)),
         "clips": [row for item in run.items for row in _clips(item, seconds)],
         "scores": scores,
-        "tasks": _tasks(results, run.name),
+        "tasks": other_tasks(results, run),
     }
-
-
-def _results_of(path: Path) -> Path | None:
-    """Return the newest results file in a folder or one folder below."""
-    folder = path if path.is_dir() else path.parent
-    files = [*folder.glob("results_*.json"), *folder.glob("*/results_*.json")]
-    return max(files, key=lambda file: file.name, default=None)
-
-
-def _read_json(file: Path) -> dict[str, Any]:
-    try:
-        stat_regular(file)
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ScoringError(f"{file}: cannot be read ({error})") from error
-    if not isinstance(content, dict):
-        raise ScoringError(f"{file}: not a results file of lm_eval")
-    return content
 
 
 def _about(run: Run | None, results: Mapping[str, Any], file: Path) -> dict[str, Any]:
@@ -334,73 +390,4 @@ def _clips(item: Item, seconds: Mapping[str, float]) -> list[dict[str, Any]]:
                 "sampling_rate_in_file": record.get("sampling_rate_in_file"),
             }
         )
-    return rows
-
-
-# --- scores ---------------------------------------------------------------------------------------
-
-_KEPT = ("items", "scored", "score", "low", "high", "served", "served_score", "marked", "counts")
-
-
-def _scores(result: Mapping[str, Any], benchmark: Benchmark) -> Iterator[dict[str, Any]]:
-    preset = result["label"]
-    overall = result["overall"]
-    yield {
-        "preset": preset,
-        "group": "overall",
-        "name": "overall",
-        "score": overall["weighted"],
-        "complete": overall["complete"],
-        "label": overall["label"],
-        **{key: overall.get(key) for key in ("items", "low", "high", "served_score", "marked")},
-    }
-    for name in benchmark.by_value:
-        if name in result["categories"]:
-            entry = result["categories"][name]
-            values = {key: entry.get(key) for key in _KEPT}
-            yield {"preset": preset, "group": "category", "name": name, **values}
-    for group, entries in result["groups"].items():
-        for name, entry in sorted(entries.items()):
-            values = {key: entry.get(key) for key in _KEPT}
-            yield {"preset": preset, "group": group, "name": name, **values}
-
-
-def _scored_before(run: Run, result: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """Yield what `mmaupro score` left beside the run under other presets, of the same replies."""
-    newest: dict[str, dict[str, Any]] = {}
-    for file in sorted(run.files[0].parent.glob("scores_*.json"), key=lambda f: f.stat().st_mtime):
-        other = _read_json(file)
-        same = (other.get("scorer") or {}) == result["scorer"]
-        if same and other.get("replies_sha256") == result["replies_sha256"]:
-            newest[other["label"]] = other
-    newest.pop(result["label"], None)
-    yield from newest.values()
-
-
-def _tasks(results: Mapping[str, Any], benchmark: str) -> list[dict[str, Any]]:
-    """Return the scores that lm_eval gave to other tasks than those of a benchmark: text, pictures."""
-    rows = []
-    groups = results.get("groups") or {}
-    for task, values in {**(results.get("results") or {}), **groups}.items():
-        asked = benchmarks.parse_task(task)
-        if asked is not None and (
-            asked.benchmark == benchmark or (asked.part and task not in groups)
-        ):
-            continue  # shown above, or a leaf of a benchmark whose row stands there
-        for key, value in values.items():
-            metric, _, filtered = key.partition(",")
-            if not filtered or metric.endswith("_stderr") or not isinstance(value, (int, float)):
-                continue
-            error = values.get(f"{metric}_stderr,{filtered}")
-            rows.append(
-                {
-                    "task": task,
-                    "alias": str(values.get("alias", task)).strip(" -"),
-                    "metric": metric if filtered == "none" else f"{metric} ({filtered})",
-                    "value": float(value),
-                    "stderr": float(error) if isinstance(error, (int, float)) else None,
-                    "items": values.get("sample_len"),
-                    "is_group": task in groups,
-                }
-            )
     return rows

@@ -15,10 +15,11 @@ import pandas as pd
 
 from mmaupro_ext import __version__
 from mmaupro_ext.errors import ConfigError
-from mmaupro_ext.report import charts
+from mmaupro_ext.report import charts, extras
 from mmaupro_ext.report.chart_parts import SCHEMA, VERSION, Chart, files_of, theme
 from mmaupro_ext.report.clip_media import Media, media_of
 from mmaupro_ext.report.comparison import Comparison, as_dict, compare
+from mmaupro_ext.report.figures import page_variables
 from mmaupro_ext.report.frames import Frames
 from mmaupro_ext.report.page_context import Context, context_of
 from mmaupro_ext.util import write_atomically
@@ -58,7 +59,7 @@ def write(
     ConfigError
         When a package is missing, or the folder cannot be written.
     """
-    require_packages()
+    extras.require("a report", *extras.PAGE)
     folder = Path(folder)
     comparisons, refused = _comparisons(frames, accept_different)
     figures = charts.draw(frames, comparisons)
@@ -89,19 +90,6 @@ def clip_files(
     return [medium.path for medium in _media(frames, folder, data_dir, False)[1]]
 
 
-def require_packages() -> None:
-    """Stop where the packages of the extra `report` are missing."""
-    try:
-        import jinja2  # noqa: F401
-        import statsmodels  # noqa: F401
-        import vl_convert  # noqa: F401
-    except ImportError as error:
-        raise ConfigError(
-            f"a report needs {error.name}, which is not installed. Get it with "
-            "`pip install 'mmaupro-ext[report]'`"
-        ) from error
-
-
 def _comparisons(frames: Frames, accept_different: bool) -> tuple[list[Comparison], str]:
     if (frames.runs["items"] > 0).sum() < 2:
         return [], ""
@@ -128,15 +116,14 @@ def _html(
     packed = zlib.compress(json.dumps(content, ensure_ascii=False).encode("utf-8", "replace"), 6)
     specs = {
         "schema": SCHEMA,
-        "light": theme(),
-        "dark": theme(dark=True),
+        "config": theme(),
         "charts": {chart.name: chart.spec for chart in figures},
     }
     template = _template("report.html.j2", True)
     return template.render(
         {
             **context,
-            "style": _file("report.css"),
+            "style": page_variables() + _file("report.css"),
             "script": _file("report.js"),
             "vega": _vega(),
             # Within a script element only "<" could end it.
@@ -310,7 +297,7 @@ def _template(name: str, html: bool) -> Any:
     if not html:  # what would end a cell of a Markdown table, or begin HTML in it
         environment.finalize = lambda value: (
             value.replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")
-            if isinstance(value, str)
+            if isinstance(value, str) and not hasattr(value, "__html__")  # which `safe` gives
             else value
         )
     return environment.get_template(name)

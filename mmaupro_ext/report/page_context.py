@@ -15,7 +15,7 @@ from mmaupro_ext.data import text
 from mmaupro_ext.report import charts, published
 from mmaupro_ext.report.after_run import footnotes
 from mmaupro_ext.report.chart_parts import Chart
-from mmaupro_ext.report.comparison import OVERALL, Comparison
+from mmaupro_ext.report.comparison import OVERALL, Comparison, p_text
 from mmaupro_ext.report.frames import Frames
 
 Context = dict[str, Any]
@@ -74,6 +74,7 @@ def _run(frames: Frames, name: str) -> Context:
             f"not all items of the dataset, or not as it asks them: {about.deviations[0]}"
             + (f"; and {len(about.deviations) - 1} more" if len(about.deviations) > 1 else "")
         )
+    warnings += about.notes
     if about.dataset == "sample":
         warnings.append(f"the sample is synthetic: its scores say nothing about {title}")
     details = {
@@ -102,8 +103,10 @@ def _run(frames: Frames, name: str) -> Context:
 
 
 def _command(about: pd.Series) -> str:
-    """Return a command that repeats the run, as far as lm_eval logged its options."""
-    parts = ["lm_eval", "--model", str(about.model_class or "hf")]
+    """Return a command that repeats the run, as far as lm_eval logged its options; "" where it did not."""
+    if not about.model_class:
+        return ""
+    parts = ["lm_eval", "--model", str(about.model_class)]
     if about.model_args:
         args = about.model_args
         plain = args if isinstance(args, str) else json.dumps(args)
@@ -113,12 +116,12 @@ def _command(about: pd.Series) -> str:
             plain = ",".join(f"{key}={value}" for key, value in args.items())
         parts += ["--model_args", plain]
     parts += ["--tasks", ",".join(about.tasks)]
-    if about.gen_kwargs:
-        parts += ["--gen_kwargs", json.dumps(about.gen_kwargs)]
+    if given := about.gen_kwargs:
+        parts += ["--gen_kwargs", given if isinstance(given, str) else json.dumps(given)]
     if about.batch_size:
         parts += ["--batch_size", str(about.batch_size)]
     if about.limit:
-        parts += ["--limit", f"{about.limit:g}"]
+        parts += ["--limit", f"{about.limit:.15g}"]
     if about.system_instruction:
         parts += ["--system_instruction", about.system_instruction]
     if about.chat_template:
@@ -200,7 +203,7 @@ def _pair(pair: Comparison) -> Context:
                 "interval": f"{100 * entry.low:+.1f} to {100 * entry.high:+.1f}" if known else "",
                 "won": entry.won,
                 "lost": entry.lost,
-                "p": "-" if math.isnan(entry.p_corrected) else f"{entry.p_corrected:.3f}",
+                "p": p_text(entry),
             }
         )
     overall = pair.rows[OVERALL]
@@ -258,9 +261,7 @@ def _happened(frames: Frames) -> list[Context]:
         say("audio tokens", f"{int(tokens):,}" if tokens == tokens and tokens else None)
         say(
             "time of the run",
-            text.duration(about.seconds)
-            if about.seconds == about.seconds and about.seconds
-            else None,
+            text.duration(about.seconds) if about.seconds else None,
         )
         memory = about.config.get("peak_memory") or {}
         for part in ("process", "device"):

@@ -47,15 +47,15 @@ def rows(frames: Frames, notation: str = "markdown") -> str:
             f"--row is the row of MMAU-Pro's table; these runs are of {frames.benchmark.title}. Its "
             "scores are in scores.csv of the report"
         )
+    if frames.scores.empty:
+        raise ConfigError(
+            "these runs have no scores of MMAU-Pro: name runs with samples of its tasks"
+        )
     found = [
         _row(frames, run, preset)
         for run in frames.runs.index
         for preset in dict.fromkeys(_of(frames, run).preset)
     ]
-    if not found:
-        raise ConfigError(
-            "these runs have no scores of MMAU-Pro: name runs with samples of its tasks"
-        )
     header = [
         "Models",
         *published.COLUMNS,
@@ -81,7 +81,7 @@ def column_note() -> str:
 
 
 def _of(frames: Frames, run: str) -> Any:
-    return frames.scores[frames.scores.run == run] if not frames.scores.empty else frames.scores
+    return frames.scores[frames.scores.run == run]
 
 
 def _row(frames: Frames, run: str, preset: str) -> dict[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import mimetypes
 import re
 import shutil
+import sys
 from collections.abc import Sequence
 from functools import partial
 from http import HTTPStatus
@@ -12,6 +13,8 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
+
+from mmaupro_ext.errors import ConfigError
 
 _CLIP = re.compile(r"/clip/(\d{1,9})")
 _RANGE = re.compile(r"bytes=(\d*)-(\d*)")
@@ -28,9 +31,26 @@ def server(folder: Path, clips: Sequence[Path | None], port: int = 0) -> Threadi
         The file of each clip by its number; nothing else outside of `folder` is served.
     port : int
         0: any that is free; `server_address` says which.
+
+    Raises
+    ------
+    ConfigError
+        When the port is taken, or is none.
     """
     handler = partial(_Handler, directory=str(folder), clips=clips)
-    return ThreadingHTTPServer(("127.0.0.1", port), handler)
+    try:
+        return _Server(("127.0.0.1", port), handler)
+    except (OSError, OverflowError) as error:
+        raise ConfigError(
+            f"--port {port}: nothing can be served there ({error}). Leave --port out for any free one"
+        ) from error
+
+
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        # A player that moves on hangs up; what is no request (a NUL in its path) gets no answer.
+        if not isinstance(sys.exc_info()[1], (ConnectionError, ValueError)):
+            super().handle_error(request, client_address)
 
 
 class _Handler(SimpleHTTPRequestHandler):
@@ -44,14 +64,13 @@ class _Handler(SimpleHTTPRequestHandler):
     def list_directory(self, path: Any) -> None:
         self.send_error(HTTPStatus.NOT_FOUND)
 
+    def do_HEAD(self) -> None:
+        if self._is_asked_as_itself():
+            super().do_HEAD()
+
     def do_GET(self) -> None:
-        # A page of another site must not read this one through a name that leads here.
-        host = (self.headers.get("Host") or "").rpartition(":")[0]
-        if host not in ("127.0.0.1", "localhost"):
-            self.send_error(HTTPStatus.FORBIDDEN)
+        if not self._is_asked_as_itself():
             return
-        if urlsplit(self.path).path == "/":
-            self.path = "/report.html"
         found = _CLIP.fullmatch(urlsplit(self.path).path)
         if found is None:
             super().do_GET()
@@ -62,6 +81,16 @@ class _Handler(SimpleHTTPRequestHandler):
             self.send_error(HTTPStatus.NOT_FOUND)
             return
         self._send(path)
+
+    def _is_asked_as_itself(self) -> bool:
+        # A page of another site must not read this one through a name that leads here.
+        host = urlsplit(f"//{self.headers.get('Host') or ''}").hostname
+        if host in ("127.0.0.1", "localhost"):
+            if urlsplit(self.path).path == "/":
+                self.path = "/report.html"
+            return True
+        self.send_error(HTTPStatus.FORBIDDEN)
+        return False
 
     def _send(self, path: Path) -> None:
         """Send a clip, or the part of it that is asked for: without it no player can move within it."""

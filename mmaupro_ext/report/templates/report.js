@@ -9,23 +9,23 @@ const make = (name, text, className) => {
 };
 const PER_PAGE = 50;
 
-// ---- figures: drawn when they come near, again when the colours change ----------------------------
+// ---- figures: drawn when they come near, or the browser has nothing else to do (a printer waits for none)
+// What is ink on a light screen and on paper is light on a dark one: the style sheet says so.
 const specs = JSON.parse(byId("specs").textContent);
-const dark = matchMedia("(prefers-color-scheme: dark)");
-const drawn = new Set();
+const drawn = new Map();
 function draw(node) {
-  const chart = specs.charts[node.dataset.chart];
-  const config = dark.matches ? specs.dark : specs.light;
-  drawn.add(node);
-  return vegaEmbed(node, { $schema: specs.schema, ...structuredClone(chart), config, background: "transparent" },
-    { renderer: "svg", actions: { export: true, source: false, compiled: false, editor: false } });
+  if (!drawn.has(node)) drawn.set(node, vegaEmbed(node, { $schema: specs.schema, ...structuredClone(specs.charts[node.dataset.chart]),
+    config: specs.config, background: "transparent" },
+    { renderer: "svg", actions: { export: true, source: false, compiled: false, editor: false } }));
+  return drawn.get(node);
 }
 const near = new IntersectionObserver((entries) => {
   for (const entry of entries) if (entry.isIntersecting) { near.unobserve(entry.target); draw(entry.target); }
 }, { rootMargin: "600px" });
-document.querySelectorAll(".chart").forEach((node) => near.observe(node));
-dark.addEventListener("change", () => drawn.forEach(draw));
-addEventListener("beforeprint", () => document.querySelectorAll(".chart").forEach((node) => { if (!drawn.has(node)) draw(node); }));
+const figures = [...document.querySelectorAll(".chart")];
+figures.forEach((node) => near.observe(node));
+const idle = window.requestIdleCallback || ((work) => setTimeout(work, 200));
+const drawNext = () => { const node = figures.find((each) => !drawn.has(each)); if (node) draw(node).finally(() => idle(drawNext)); };
 
 // ---- items -----------------------------------------------------------------------------------------
 const bytesOf = (text) => Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
@@ -54,6 +54,7 @@ function start(found) {
   byId("earlier").addEventListener("click", () => show(page - 1));
   byId("later").addEventListener("click", () => show(page + 1));
   filter();
+  idle(drawNext);
   if (location.hash.startsWith("#item=")) { byId("query").value = decodeURIComponent(location.hash.slice(6)); filter(); }
 }
 function filter() {
@@ -90,7 +91,13 @@ function line(row) {
   return entry;
 }
 function marked(text, words) {
-  const node = make("pre"), place = words ? text.indexOf(words) : -1;
+  // An "A" that decided stands for itself, not within "An"; the last that does, as a reader takes it.
+  const letter = /[\p{L}\p{N}]/u, apart = (place) => !(letter.test(words[0]) && letter.test(text[place - 1] || "")) &&
+    !(letter.test(words[words.length - 1]) && letter.test(text[place + words.length] || ""));
+  const node = make("pre");
+  let place = words ? text.lastIndexOf(words) : -1;
+  while (place > 0 && !apart(place)) place = text.lastIndexOf(words, place - 1);
+  if (place >= 0 && !apart(place)) place = -1;
   if (place < 0) { node.textContent = text === "" ? "(no text)" : text; return node; }
   node.append(text.slice(0, place), make("mark", words), text.slice(place + words.length));
   return node;
