@@ -330,11 +330,9 @@ def test_an_error_is_kept_and_asked_again_only_when_that_is_asked_for(place, cap
     assert resumed.progress.errored == 1
     assert "1 of them are errors; --retry-errors asks them again" in caplog.text
     retried = Model()
-    assert Resumed(retried, place, Settings(retry_errors=True)).generate_until(asked) == [
-        "a1",
-        "a1",
-        "a3",
-    ]
+    again = Resumed(retried, place, Settings(retry_errors=True))
+    assert again.generate_until(asked) == ["a1", "a1", "a3"]
+    assert (again.progress.answered, again.progress.errored) == (3, 0)
     assert retried.asked == asked[1:2]
     assert Resumed(Model(broken={1}), place).generate_until(asked) == ["a1", "a1", "a3"]
 

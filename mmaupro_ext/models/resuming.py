@@ -105,6 +105,7 @@ class Resumed:
         self.watch: Any = None
         self.progress = Progress()
         self._errored: set[tuple[str, Any]] = set()
+        self._answered: set[Address] = set()  # by this process, errors included
         self._waiting: dict[str, deque[Address]] = {}
         # By the id of a request's arguments, which are kept with it: no other can have it meanwhile.
         self._digests: dict[int, tuple[Any, str | None]] = {}
@@ -186,9 +187,10 @@ class Resumed:
             self._keep(waiting.popleft(), encode(answer))
 
     def _keep(self, address: Address, entry: dict[str, Any]) -> None:
-        is_new = self.journal.find(address, alike=False) is None
         self.journal.keep(address, entry)
-        self.progress.answered += is_new
+        if address not in self._answered:
+            self._answered.add(address)
+            self.progress.answered += 1
         if is_failure(entry):
             self._count_errors([address])
 
