@@ -46,7 +46,8 @@ eval: $(VENV)/.installed ## set up, then run the embedded sample through lm_eval
 
 test: test-core test-media ## set up, then lint, type-check and test: test-core and test-media
 
-test-core: $(VENV)/.installed-dev lint fuzz-short ## without the models that need torchvision and the like (saves a 7-GB environment)
+test-core: $(VENV)/.installed-dev ## without the models that need torchvision and the like (saves a 7-GB environment)
+	@$(MAKE) --no-print-directory -j2 lint fuzz-short
 	OMP_NUM_THREADS=1 $(BIN)/pytest $(PARALLEL)
 
 # Here a family whose packages are missing is a failure, not a case less.

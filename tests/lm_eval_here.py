@@ -3,7 +3,7 @@
 A process of its own pays 5 seconds for imports, 6 for lm_eval's index of thousands of task files and half
 of one for its survey of the machine. Here only the named task folders are read. What only a process can
 show is tested with one: the start-up files and a bare `lm_eval` in test_install.py, a whole
-`python -m mmaupro_ext run` in test_scoring_agreement.py, one that stops before the model in test_compat.py.
+`python -m mmaupro_ext run` in test_scoring_agreement.py.
 """
 
 from __future__ import annotations

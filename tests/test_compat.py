@@ -10,6 +10,7 @@ import sys
 import textwrap
 from pathlib import Path
 
+import lm_eval_here
 import pytest
 
 from mmaupro_ext import compat, data, plugin
@@ -250,22 +251,20 @@ def test_wildcards_match_exactly_the_twelve_leaves_and_a_users_folder_is_kept(tm
     assert "side_task" in manager.all_tasks
 
 
-def test_real_tasks_without_data_stop_before_the_model_is_loaded(tmp_path):
-    done = subprocess.run(
-        [
-            sys.executable, "-m", "mmaupro_ext", "run", "--model", "hf-audio",
+def test_real_tasks_without_data_stop_before_the_model_is_loaded(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("MMAUPRO_DATA", "")
+    with pytest.raises(SystemExit) as stop:
+        lm_eval_here.run(
+            monkeypatch, "--model", "hf-audio",
             "--model_args", "pretrained=a-model-that-does-not-exist", "--tasks", "mmaupro_sound",
-        ],
-        # MMAUPRO_NO_HOOK is for the bare lm_eval command: `mmaupro run` asked for us by name.
-        env={**os.environ, "PYTHONPATH": PACKAGE_PARENT, "XDG_CACHE_HOME": str(tmp_path),
-             "MMAUPRO_DATA": "", "HF_HUB_OFFLINE": "1", "MMAUPRO_NO_HOOK": "1"},
-        capture_output=True, text=True, timeout=6000, check=False,
-    )  # fmt: skip
-    assert done.returncode == 2
-    assert "a-model-that-does-not-exist" not in done.stderr.split("Selected Tasks")[-1]
-    assert "mmaupro data fetch" in done.stderr
-    assert "mmaupro-sample_*" in done.stderr
-    assert "Traceback" not in done.stderr
+        )  # fmt: skip
+    said = capsys.readouterr().err
+    assert stop.value.code == 2
+    assert "a-model-that-does-not-exist" not in said.split("Selected Tasks")[-1]
+    assert "mmaupro data fetch" in said
+    assert "mmaupro-sample_*" in said
+    assert "Traceback" not in said
 
 
 def test_a_partial_download_stops_for_what_it_lacks_and_is_named_otherwise(tmp_path, monkeypatch):
