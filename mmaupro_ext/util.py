@@ -202,6 +202,11 @@ def visible_json(text: str) -> str:
     return _HIDDEN.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
+def writable(text: str) -> str:
+    """Return a text that any file can hold: lone surrogates, which UTF-8 has not, are written out."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
 def usable_cores() -> int:
     """Return how many cores this process may run on (containers and `taskset` count)."""
     if hasattr(os, "sched_getaffinity"):

@@ -14,7 +14,8 @@
 ``lm_eval.api.task``               the cache of requests tells the data and prompts of our tasks
                                    apart
 ``lm_eval.loggers``                what was heard joins the samples and the results; which
-                                   files were written is noted
+                                   files were written is noted; W&B and Trackio are told more
+                                   of our tasks (`compat.loggers`)
 ``lm_eval._cli.run``               two options; our errors and a signal end a run with a
                                    sentence, not a traceback;
                                    footnotes below the table (random weights, partial data);
@@ -36,7 +37,14 @@ from pathlib import Path
 from typing import Any
 
 from mmaupro_ext import plugin, util
-from mmaupro_ext.compat import command, errored_items, preflight, requests_cache, secret_arguments
+from mmaupro_ext.compat import (
+    command,
+    errored_items,
+    loggers,
+    preflight,
+    requests_cache,
+    secret_arguments,
+)
 
 _PATCHED = "_mmaupro_ext"
 
@@ -393,6 +401,6 @@ PATCHES: dict[str, Callable[[Any], None]] = {
     "lm_eval.evaluator": _both(look_at_tasks, secret_arguments.hide_in_simple_evaluate),
     "lm_eval.api.model": _both(keep_answers, secret_arguments.reveal_to_models),
     "lm_eval.api.task": keep_requests_apart,
-    "lm_eval.loggers": log_what_was_heard,
+    "lm_eval.loggers": _both(log_what_was_heard, loggers.extend_all),
     "lm_eval._cli.run": tidy_the_run,
 }

@@ -27,7 +27,7 @@ from mmaupro_ext.report.frame_scores import (
 from mmaupro_ext.scoring import presets
 from mmaupro_ext.scoring.intervals import clip_clusters
 from mmaupro_ext.scoring.scorer import Verdict, gold_indexes
-from mmaupro_ext.util import visible
+from mmaupro_ext.util import visible, writable
 
 STRICT = "strict"
 
@@ -170,9 +170,9 @@ def _frame(parts: Sequence[Mapping[str, Any]], key: str) -> pd.DataFrame:
 
 
 def _writable(value: Any) -> Any:
-    """Return a value whose texts a file can hold: lone surrogates are written out."""
+    """Return a value all of whose texts a file can hold."""
     if isinstance(value, str):
-        return value.encode("utf-8", "backslashreplace").decode("utf-8")
+        return writable(value)
     if isinstance(value, Mapping):
         return {key: _writable(entry) for key, entry in value.items()}
     return [_writable(entry) for entry in value] if isinstance(value, list) else value

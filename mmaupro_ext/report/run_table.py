@@ -3,18 +3,50 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from mmaupro_ext import benchmarks
 from mmaupro_ext.data import text
+from mmaupro_ext.heard import record_of
 from mmaupro_ext.scoring.intervals import clip_clusters, clustered_interval
 
 Results = Mapping[str, Any]
 Samples = Mapping[str, Sequence[Mapping[str, Any]]]
 
+OVERALL = "overall"
 _NONE = "-"
 _HEADER = ["", "items", "acc %", "95 % interval", "parsed %", "errored"]
+
+
+@dataclass(frozen=True)
+class Row:
+    """What a run says of a category, or of all.
+
+    Attributes
+    ----------
+    name : str
+        Slug of the category; "overall".
+    items, unscored, errored : int
+        All items; those that no run scores (open questions, withheld answers); those not served.
+    acc, low, high, parsed : float or None
+        Shares, 0 to 1, of the scored items; `low` and `high` are the bounds of the 95 % interval. None where
+        it is not known.
+    seconds_heard : float or None
+        Of audio that the model was given; None where no sample says it.
+    """
+
+    name: str
+    items: int
+    unscored: int
+    acc: float | None
+    low: float | None
+    high: float | None
+    parsed: float | None
+    errored: int
+    seconds_heard: float | None
 
 
 def split(results: Results) -> tuple[dict[str, list[str]], dict[str, Any]]:
@@ -73,60 +105,103 @@ def render(results: Results, samples: Samples | None = None) -> str:
     str
         A table a benchmark and variant; "" where no task is ours.
     """
-    ours, _ = split(results)
-    return "\n\n".join(
-        _table(title, tasks, results, samples or {}) for title, tasks in ours.items()
-    )
+    found = rows(results, samples or {})
+    return "\n\n".join(_table(title, part) for title, part in found.items())
 
 
-def _table(title: str, tasks: Sequence[str], results: Results, samples: Samples) -> str:
-    rows: list[list[object]] = [_row(task, results, samples) for task in tasks]
-    if len(tasks) > 1:
-        rows.append(_overall(tasks, results, samples))
-    return f"{title}\n{text.table(_HEADER, rows)}"
+def rows(results: Results, samples: Samples) -> dict[str, list[Row]]:
+    """Return what the tables say, as numbers.
+
+    Parameters
+    ----------
+    results, samples : mapping
+        As for `render`.
+
+    Returns
+    -------
+    dict of str to list of Row
+        Title -> its categories; with two or more the overall, over all scored items, comes last.
+    """
+    found = {}
+    for title, tasks in split(results)[0].items():
+        found[title] = [_row(task, results, samples) for task in tasks]
+        if len(tasks) > 1:
+            found[title].append(_overall(tasks, found[title], samples))
+    return found
 
 
-def _row(task: str, results: Results, samples: Samples) -> list[object]:
+def _table(title: str, found: Sequence[Row]) -> str:
+    lines = [
+        [
+            row.name
+            + (
+                f" (without {row.unscored:,} unscored)"
+                if row.name == OVERALL and row.unscored
+                else ""
+            ),
+            row.items - (row.unscored if row.name == OVERALL else 0),
+            "unscored" if row.acc is None else _percent(row.acc),
+            _NONE
+            if row.low is None or row.high is None
+            else f"{100 * row.low:.1f} to {100 * row.high:.1f}",
+            _percent(row.parsed),
+            row.errored,
+        ]
+        for row in found
+    ]
+    return f"{title}\n{text.table(_HEADER, lines)}"
+
+
+def _row(task: str, results: Results, samples: Samples) -> Row:
     values = results["results"][task]
     asked = benchmarks.parse_task(task)
     name = asked.part if asked is not None and asked.part else task
-    mean = _metric(values, "acc")
-    errored = _metric(values, "errored") or 0.0
-    items = int(values.get("sample_len") or 0)
-    return [
-        name,
-        items,
-        "unscored" if mean is None else _percent(mean),
-        _interval(list(_scored([task], samples))) if mean is not None else _NONE,
-        _percent(_metric(values, "parsed")),
-        round(errored * items),
-    ]
-
-
-def _overall(tasks: Sequence[str], results: Results, samples: Samples) -> list[object]:
-    """Return the row over all scored items, each with the same weight."""
-    named = {task: results["results"][task] for task in tasks}
-    sizes = {task: int(values.get("sample_len") or 0) for task, values in named.items()}
-
-    def mean(metric: str) -> tuple[float | None, int]:
-        known = {task: _metric(values, metric) for task, values in named.items()}
-        count = sum(sizes[task] for task, value in known.items() if value is not None)
-        total = sum(sizes[task] * value for task, value in known.items() if value is not None)
-        return (total / count if count else None), count
-
-    score, scored = mean("acc")
-    missing = sum(sizes.values()) - scored
-    errored = sum(
-        round((_metric(values, "errored") or 0.0) * sizes[t]) for t, values in named.items()
+    items, acc = int(values.get("sample_len") or 0), _metric(values, "acc")
+    return Row(
+        name=name,
+        items=items,
+        unscored=items if acc is None else 0,
+        acc=acc,
+        **_from_samples([task], samples, acc),
+        parsed=_metric(values, "parsed"),
+        errored=round((_metric(values, "errored") or 0.0) * items),
     )
-    return [
-        "overall" if not missing else f"overall (without {missing:,} unscored)",
-        scored,
-        "unscored" if score is None else _percent(score),
-        _interval(list(_scored(tasks, samples))) if score is not None else _NONE,
-        _percent(mean("parsed")[0]),
-        errored,
+
+
+def _overall(tasks: Sequence[str], parts: Sequence[Row], samples: Samples) -> Row:
+    """Return the row over all scored items, each with the same weight."""
+
+    def mean(metric: str) -> float | None:
+        known = [(row.items, getattr(row, metric)) for row in parts]
+        known = [(items, value) for items, value in known if value is not None]
+        count = sum(items for items, _ in known)
+        return sum(items * value for items, value in known) / count if count else None
+
+    acc = mean("acc")
+    return Row(
+        name=OVERALL,
+        items=sum(row.items for row in parts),
+        unscored=sum(row.unscored for row in parts),
+        acc=acc,
+        **_from_samples(tasks, samples, acc),
+        parsed=mean("parsed"),
+        errored=sum(row.errored for row in parts),
+    )
+
+
+def _from_samples(
+    tasks: Sequence[str], samples: Samples, acc: float | None
+) -> dict[str, float | None]:
+    """Return what only the samples say: the interval, and the seconds heard."""
+    low, high = (None, None) if acc is None else _interval(list(_scored(tasks, samples)))
+    records = [
+        record
+        for task in tasks
+        for sample in samples.get(task, ())
+        if (record := record_of(sample.get("resps"))) is not None
     ]
+    seconds = math.fsum(record["seconds_heard"] for record in records) if records else None
+    return {"low": low, "high": high, "seconds_heard": seconds}
 
 
 def _metric(values: Mapping[str, Any], name: str) -> float | None:
@@ -162,10 +237,12 @@ def _clips(sample: Mapping[str, Any]) -> list[str | None]:
     ]
 
 
-def _interval(scored: Sequence[tuple[float, list[str | None]]]) -> str:
+def _interval(
+    scored: Sequence[tuple[float, list[str | None]]],
+) -> tuple[float, float] | tuple[None, None]:
     if not scored or not all(0 <= score <= 1 for score, _ in scored):
-        return _NONE
+        return None, None
     found = clustered_interval(
         [score for score, _ in scored], clip_clusters([clips for _, clips in scored])
     )
-    return _NONE if found.note else f"{100 * found.low:.1f} to {100 * found.high:.1f}"
+    return (None, None) if found.note else (found.low, found.high)
