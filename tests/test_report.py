@@ -286,6 +286,12 @@ def test_colours_and_fonts_are_named_in_one_file():
     assert {file.name for file in files if named.search(file.read_text("utf-8"))} == {"figures.py"}
 
 
+@pytest.mark.parametrize("name", ["typo", "results_typo.json", "samples_mmlu_typo.jsonl"])
+def test_a_mistyped_name_is_not_the_run_beside_it(name, runs):
+    with pytest.raises(ScoringError, match=name):
+        report.load(runs / "a" / name)
+
+
 def test_a_folder_of_nothing_is_refused(tmp_path):
     with pytest.raises(ScoringError, match="no samples_"):
         report.load(tmp_path)

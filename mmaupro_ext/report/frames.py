@@ -214,10 +214,9 @@ class _Place:
 
     @property
     def results(self) -> Path | None:
-        """The newest results file in the folder or one below."""
-        folder = self.path if self.path.is_dir() else self.path.parent
+        """The newest results file in the folder or one below; None where there is no such folder."""
         pattern = f"results_{self.time or '*'}.json"
-        files = [*folder.glob(pattern), *folder.glob(f"*/{pattern}")]
+        files = [*self.path.glob(pattern), *self.path.glob(f"*/{pattern}")]
         return max(files, key=lambda file: file.name, default=None)
 
 
