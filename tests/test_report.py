@@ -561,7 +561,7 @@ def test_a_player_that_hangs_up_and_a_damaged_request_leave_no_traceback(tmp_pat
         threading.Thread(target=server.serve_forever, daemon=True).start()
         for path in ("/clip/0", "/%00", "//["):
             with socket.create_connection(server.server_address) as asked:
-                asked.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+                asked.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost:1\r\n\r\n".encode())
                 asked.recv(10)
         server.shutdown()
     assert capsys.readouterr().err == ""
