@@ -1,6 +1,7 @@
 """Read the replies that lm_eval logged (`--log_samples`), and stop where they do not belong together.
 
-`logged_files` finds the files. Nothing here imports lm_eval.
+`logged_files` finds the files. Nothing here imports lm_eval. A few lines more than 400: what belongs
+together is decided here alone.
 
 Two kinds of trouble:
 

@@ -11,6 +11,7 @@ import pandas as pd
 from mmaupro_ext.report import figures, published
 from mmaupro_ext.report.chart_parts import SCORE, Chart, Spec, dots
 from mmaupro_ext.report.comparison import OVERALL, Comparison
+from mmaupro_ext.report.comparison_chart import difference_chart
 from mmaupro_ext.report.frames import Frames
 from mmaupro_ext.scoring.intervals import clustered_interval
 
@@ -61,7 +62,7 @@ def draw(frames: Frames, comparisons: Sequence[Comparison] = ()) -> list[Chart]:
     ]
     found += [_by_group(frames, *group) for group in (*_GROUPS, *others)]
     found += [_positions(frames), _seconds(frames), _skill_map(frames), _outcomes(frames)]
-    found += [_differences(pair) for pair in comparisons]
+    found += [difference_chart(pair) for pair in comparisons]
     return [chart for chart in found if chart is not None]
 
 
@@ -365,58 +366,3 @@ def _outcomes(frames: Frames) -> Chart:
         'What became of each item. Only "right" counts as right; errored items were never heard.'
     )
     return Chart("outcomes", "What happened", about, spec, "what")
-
-
-def _differences(pair: Comparison) -> Chart:
-    rows = [
-        {
-            "name": name,
-            "difference": 100 * entry.difference,
-            "low": None if entry.low != entry.low else 100 * entry.low,
-            "high": None if entry.high != entry.high else 100 * entry.high,
-            "won": entry.won,
-            "lost": entry.lost,
-            "items": entry.items,
-        }
-        for name, entry in pair.rows.items()
-    ]
-    order = list(pair.rows)[1:] + [OVERALL]
-    y = {"field": "name", "type": "nominal", "sort": order, "title": None}
-    spec: Spec = {
-        "width": 460,
-        "height": {"step": 20},
-        "data": {"values": rows},
-        "layer": [
-            {"mark": {"type": "rule", "color": figures.SOFT}, "encoding": {"x": {"datum": 0}}},
-            {
-                "mark": {"type": "rule", "strokeWidth": 2, "color": figures.BLUE, "opacity": 0.55},
-                "encoding": {
-                    "y": {**y, "axis": {"ticks": False, "domain": False}},
-                    "x": {"field": "low", "type": "quantitative"},
-                    "x2": {"field": "high"},
-                },
-            },
-            {
-                "mark": {"type": "point", "filled": True, "size": 55, "color": figures.BLUE},
-                "encoding": {
-                    "y": y,
-                    "x": {
-                        "field": "difference",
-                        "type": "quantitative",
-                        "title": f"points, {pair.second} minus {pair.first}",
-                    },
-                    "tooltip": [
-                        {"field": "name"},
-                        {"field": "difference", "format": "+.1f"},
-                        {"field": "won"},
-                        {"field": "lost"},
-                        {"field": "items"},
-                    ],
-                },
-            },
-        ],
-    }
-    about = "Dot: difference on the same items; line: 95 % interval (bootstrap over clips)."
-    title = f"{pair.second} against {pair.first}"
-    name = "difference_" + "".join(c if c.isalnum() else "_" for c in pair.second)
-    return Chart(name, title, about, spec, "compare")

@@ -3,7 +3,7 @@
 A reply passes `replies.parse_error` (was the item served?), `final.final_answer` (what of it counts?),
 and one of `closed`, `instruction_following` and `open_ended`. What needs a model comes in as an argument:
 the choice that an embedder found nearest, or the text that a judge wrote. `embedding_text` and
-`judge_messages` say what to ask these models for.
+`judge_messages` say what to ask these models for. Over 400 lines, so that all of it is in one place.
 """
 
 from __future__ import annotations
