@@ -81,6 +81,9 @@ def nano_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
                     "MMAUPRO_NO_HOOK": "1",  # it is for the bare lm_eval: `mmaupro run` asks for us by name
                 }
             )
-            subprocess.run([sys.executable, *words.split()], check=True, env=environment)
+            # Not in a checkout, whose package would be found before the installed one.
+            subprocess.run(
+                [sys.executable, *words.split()], check=True, env=environment, cwd=shared
+            )
             unfinished.rename(folder)
     return folder

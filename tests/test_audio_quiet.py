@@ -17,7 +17,7 @@ import soundfile
 
 import fuzz_files
 from mmaupro_ext import audio
-from mmaupro_ext.audio import quiet
+from mmaupro_ext.audio.whole import mpeg as quiet
 from mmaupro_ext.errors import AudioError
 
 pytestmark = pytest.mark.skipif(

@@ -87,10 +87,15 @@ def test_cores_agree(monkeypatch):
         monkeypatch.setenv("MMAUPRO_SIMD", level)
         features.append(log_mel(noise(), 128))
     assert len(features) > 2
+    # A quarter of the logarithm: 1 is 40 dB. Further down, a bin of noise may by chance be so quiet that the
+    # rounding of the others shows in it (once in these 128,000).
+    loud = features[0] > features[0].max(axis=0) - 1.0
+    assert loud.mean() > 0.99
     for other in features[1:]:
-        # Flat spectra: no bin lies in the rounding noise of another, so cores differ by float32
-        # rounding alone. With tones they may differ by what each may differ from the definition.
-        assert np.abs(other - features[0]).max() < 1e-5
+        difference = np.abs(other - features[0])
+        # Float32 rounding alone: at 40 dB down 1e-2 of the amplitude, so that 6e-8 of it is some 6e-6.
+        assert difference[loud].max() < 1e-5
+        assert difference.max() < WHISPER.between
 
 
 def test_sample_that_is_not_finite_is_named(core):

@@ -583,3 +583,12 @@ def test_a_line_is_json_that_other_tools_read(place):
     assert first["start"]["identity"]["id"] == file.parent.name
     assert answer["text"] == "a1"
     assert Address(*(answer[name] for name in Address._fields)).task == "t"
+
+
+def test_a_clip_with_a_digest_is_the_same_wherever_it_lies(tmp_path):
+    def digest(path, sha256="a" * 64):
+        media = {"audio": [{"path": str(path), "sha256": sha256}]}
+        return digest_of_request("generate_until", ("What?", {"until": []}, media))
+
+    assert digest("/here/a.wav") == digest(tmp_path / "b.wav")
+    assert digest("/here/a.wav") != digest("/here/a.wav", "b" * 64)

@@ -17,6 +17,7 @@ import pytest
 from mmaupro_ext.audio import resample
 from mmaupro_ext.errors import ConfigError
 from mmaupro_ext.models.families import FAMILIES
+from mmaupro_ext.models.hf.batching import PER_TOKEN_INPUTS
 from mmaupro_ext.models.items import Question
 from mmaupro_ext.replies import parse_error
 
@@ -335,6 +336,10 @@ def test_scores_on_the_shared_prompt_equal_full_passes(case, lm):
 
 def test_a_clip_is_encoded_once_whatever_is_asked_about_it(case, make):
     clips = [sound(0.7), sound(1.1, seed=1)]
+    of_text = {
+        *PER_TOKEN_INPUTS,
+        *("feature_attention_mask", "position_ids", "cache_position", "logits_to_keep"),
+    }
 
     def answers_of(lm):
         """Six questions on two clips; and how many rows of passes had features in them."""
@@ -343,11 +348,9 @@ def test_a_clip_is_encoded_once_whatever_is_asked_about_it(case, make):
 
         def count(_, __, inputs):
             nonlocal rows
+            # Features may be numbers of a codebook: whatever does not stand for tokens or their places.
             with_features = any(
-                torch.is_tensor(value) and value.is_floating_point()
-                for name, value in inputs.items()
-                # what says where things stand, not what they are
-                if name not in ("feature_attention_mask", "position_ids")
+                torch.is_tensor(value) for name, value in inputs.items() if name not in of_text
             )
             rows += len(inputs["input_ids"]) if with_features else 0
 

@@ -398,7 +398,7 @@ def test_a_model_that_cuts_whole_clips_is_found_out(make, clips, chat):
         lm.loglikelihood([score(context, "A", clips[4])])
     lm = make(long_audio="native", check=False)
     (reply,) = ask(lm, generate(context, clips[4]))
-    assert "750 tokens of the 1625" in parse_error(reply)["problem"]
+    assert "hears 30 s at once, and was given 65.0 s" in parse_error(reply)["problem"]
 
 
 def test_what_is_left_out_is_said(make, clips):

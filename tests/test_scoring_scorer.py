@@ -93,6 +93,7 @@ def test_a_stated_choice_is_right_wrong_or_none():
         "stated": "Coffee",
         "chosen": "Coffee",
         "answer": "Coffee",
+        "evidence": "B",
     }
 
 

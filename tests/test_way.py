@@ -19,10 +19,12 @@ import numpy as np
 import pytest
 import soundfile
 
-from mmaupro_ext import scoring
+import mmaupro_ext
+from mmaupro_ext import plugin, scoring
 
 REPO = Path(__file__).parents[1]
-PACKAGE, TASKS = REPO / "mmaupro_ext", REPO / "tasks"
+# Where this process runs them: in the checkout, or installed.
+PACKAGE, TASKS = Path(mmaupro_ext.__file__).parent, Path(plugin.tasks_dir())
 PAGE = (REPO / "docs" / "architecture.md").read_text(encoding="utf-8")
 
 MOST_FOR_A_CLIP = 10
@@ -55,9 +57,9 @@ REPLIES = {
 
 def name_of(file: str) -> str | None:
     path = Path(file)
-    if path.is_relative_to(PACKAGE):
-        return path.relative_to(PACKAGE).as_posix()
-    return path.relative_to(REPO).as_posix() if path.is_relative_to(TASKS) else None
+    if path.is_relative_to(TASKS):  # first: installed, they lie inside the package
+        return f"tasks/{path.relative_to(TASKS).as_posix()}"
+    return path.relative_to(PACKAGE).as_posix() if path.is_relative_to(PACKAGE) else None
 
 
 def followed(task: Callable[[], Any]) -> tuple[set[str], set[tuple[str, str]]]:
@@ -210,7 +212,8 @@ def named(text: str) -> list[tuple[str, str]]:
 
 
 def defined(file: str) -> set[str]:
-    path = REPO / file if file.startswith("tasks/") else PACKAGE / file
+    inside = file.removeprefix("tasks/")
+    path = TASKS / inside if inside != file else PACKAGE / file
     found = set()
     for node in ast.parse(path.read_text(encoding="utf-8")).body:
         if isinstance(node, (ast.FunctionDef, ast.ClassDef)):

@@ -19,12 +19,11 @@ import numpy.typing as npt
 import soundfile
 
 from mmaupro_ext.audio.media import FFmpegReader, kind_of
-from mmaupro_ext.audio.quiet import without_remarks
 from mmaupro_ext.audio.validate import MAX_RATE
 from mmaupro_ext.audio.whole import PRIMING, DamagedError, Verdict
 from mmaupro_ext.audio.whole.chunks import CHUNKED, PcmReader, of_chunks
 from mmaupro_ext.audio.whole.flac import of_flac
-from mmaupro_ext.audio.whole.mpeg import id3v2_end, of_mpeg
+from mmaupro_ext.audio.whole.mpeg import id3v2_end, of_mpeg, without_remarks
 from mmaupro_ext.audio.whole.ogg import of_ogg
 from mmaupro_ext.errors import AudioError
 
@@ -310,7 +309,8 @@ def _decoder(source: _File, verdict: Verdict) -> soundfile.SoundFile:
     descriptor = os.dup(source.file.fileno()) if pieces is None else _written(source, pieces)
     os.lseek(descriptor, 0, os.SEEK_SET)
     try:
-        with without_remarks():
+        speaks = source.read(0, 4) not in (b"fLaC", b"OggS", b"FORM")
+        with without_remarks() if speaks else contextlib.nullcontext():
             decoder = _FromFrontToBack(descriptor, closefd=True)
     except soundfile.LibsndfileError as error:
         if verdict.declared is not None and (verdict.present or 0) < verdict.declared:

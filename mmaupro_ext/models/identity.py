@@ -193,7 +193,7 @@ def fingerprints_within(arguments: Mapping[str, Any]) -> dict[str, str]:
 
 
 def with_states_of_files(arguments: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Return the arguments of a request with the state of each clip or image that has no digest.
+    """Return the arguments of a request with what tells the content of each clip or image.
 
     Parameters
     ----------
@@ -203,8 +203,9 @@ def with_states_of_files(arguments: tuple[Any, ...]) -> tuple[Any, ...]:
     Returns
     -------
     tuple
-        With a mapping in place of each reference by path alone, `state` in it: the file's size in
-        bytes and time of change in ns, so that a cache notices another file under the same path.
+        A reference with a digest has no path any more: wherever the file lies, it is the same. In place of
+        one by path alone stands a mapping with `state` in it: the file's size in bytes and time of change
+        in ns, so that a journal notices another file under the same path.
     """
     if len(arguments) < 3 or not isinstance(arguments[2], Mapping):
         return arguments
@@ -216,7 +217,9 @@ def _with_state(reference: Any) -> Any:
     if isinstance(reference, (list, tuple)):
         return [_with_state(part) for part in reference]
     known = reference if isinstance(reference, Mapping) else {"path": reference}
-    if known.get("sha256") or not isinstance(known.get("path"), (str, os.PathLike)):
+    if known.get("sha256"):
+        return {name: value for name, value in known.items() if name != "path"}
+    if not isinstance(known.get("path"), (str, os.PathLike)):
         return reference
     try:
         state = os.stat(known["path"])
