@@ -6,7 +6,8 @@ given the frames with the right one.
 
 And what libmpg123, which libsndfile carries inside, says on stderr while it decodes: kept from the
 terminal, and nothing else with it. There is no switch for its remarks, dozens of lines a damaged file,
-none of which names the file. They go through C's `stderr`, a variable that holds a stream, and not through Python.
+none of which names the file. They go through C's `stderr`, a variable that holds a stream, and not
+through Python's.
 While a file is decoded that variable points to a stream in memory; then what stands there is sorted: lines
 that libmpg123 is known to write go to the log, all others to where they were going. What Python writes, and
 what goes to descriptor 2 itself, does not come this way at all. Threads decode side by side: the first one
