@@ -307,7 +307,9 @@ def test_without_ray_the_error_names_what_to_install(speech, tmp_path, monkeypat
 
 
 @pytest.mark.skipif("MMAUPRO_TEST_SCALE" not in os.environ, reason="needs Ray: make test-scale")
-def test_two_processes_of_ray_write_the_bytes_of_one(speech, done, tmp_path):
+def test_two_processes_of_ray_write_the_bytes_of_one(speech, done, tmp_path, monkeypatch):
+    # Ray's workers look for packages where it is started: in a checkout, for one without a compiled core.
+    monkeypatch.chdir(tmp_path)
     folder = tmp_path / "out"
     report = extract([speech], folder, family=FAMILY, workers=2)
     assert content(folder) == content(done[0])
