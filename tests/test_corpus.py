@@ -314,3 +314,14 @@ def test_two_processes_of_ray_write_the_bytes_of_one(speech, done, tmp_path, mon
     report = extract([speech], folder, family=FAMILY, workers=2)
     assert content(folder) == content(done[0])
     assert report.manifest == done[1].manifest
+
+
+def test_a_worker_on_another_core_writes_nothing(tmp_path, monkeypatch):
+    from mmaupro_ext.corpus import on_ray, sources
+
+    work = on_ray._Work(str(tmp_path), FAMILY)
+    monkeypatch.setattr(on_ray, "_core", lambda: "another core")
+    block = sources.Block(0, ())
+    outcome = work({"block": block.to_json()})["outcome"]
+    assert "would compute with another core" in json.loads(outcome)["error"]
+    assert list(tmp_path.iterdir()) == []

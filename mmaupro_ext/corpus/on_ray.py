@@ -10,6 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from mmaupro_ext import __version__, native
 from mmaupro_ext.corpus.families import family_of
 from mmaupro_ext.corpus.shards import Outcome, write_shard
 from mmaupro_ext.corpus.sources import Block
@@ -100,12 +101,23 @@ class _Work:
     """What a process of Ray does with a block: an error of ours travels as a sentence."""
 
     def __init__(self, folder: str, family: str) -> None:
-        self.folder, self.family = folder, family
+        self.folder, self.family, self.core = folder, family, _core()
 
     def __call__(self, row: dict[str, Any]) -> dict[str, str]:
         block = Block.from_json(row["block"])
+        if _core() != self.core:
+            problem = (
+                f"a process of Ray would compute with {_core()}, this one with {self.core}: the shards would "
+                "differ. Start the command outside of a checkout, with the same package on all machines."
+            )
+            return {"outcome": json.dumps({"error": problem})}
         try:
             outcome = write_shard(block, Path(self.folder), family_of(self.family))
         except MMAUProError as error:
             return {"outcome": json.dumps({"error": str(error)})}
         return {"outcome": json.dumps(asdict(outcome))}
+
+
+def _core() -> str:
+    """Return what decides on bytes: this package's version and the core that it runs on here."""
+    return f"mmaupro-ext {__version__} on core {native.info()['backend']}"
