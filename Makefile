@@ -15,6 +15,8 @@ BENCHMARKS ?= benchmarks
 MEDIA_VENV ?= .venv-media
 # vLLM pins torch, transformers and numba by itself. 3 GB; Python 3.11 or newer.
 VLLM_VENV ?= .venv-vllm
+# MkDocs reads the sources of the package without importing it.
+DOCS_VENV ?= .venv-docs
 
 # Of what is installed a small part is ever imported: Python compiles that when it is, and keeps it. Container
 # images often forbid that it is kept; each of the processes that a run of the tests starts would then spend
@@ -27,7 +29,7 @@ VLLM_PIP_INSTALL := $(VLLM_VENV)/bin/python $(INSTALL)
 SOURCES := $(shell find csrc mmaupro_ext tasks -type f ! -name '*.so' ! -name '*.pyc' ! -path '*/native/core.c') \
            setup.py pyproject.toml constraints.txt constraints-media.txt constraints-vllm.txt MANIFEST.in README.md
 
-.PHONY: help eval test test-core test-media test-browser test-scale test-vllm test-all-levels lint bench fuzz fuzz-short sanitize clean
+.PHONY: help eval test test-core test-media test-browser test-scale test-vllm test-all-levels lint bench fuzz fuzz-short sanitize docs clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -69,10 +71,11 @@ test-all-levels: $(VENV)/.installed-dev ## test the frontend at every instructio
 	OMP_NUM_THREADS=1 MMAUPRO_TEST_ALL_LEVELS=1 $(BIN)/pytest $(PARALLEL) tests/test_audio_*.py tests/test_features_*.py \
 	    tests/test_native_*.py
 
-lint: $(VENV)/.installed-dev ## ruff and mypy only
+lint: $(VENV)/.installed-dev ## ruff, mypy and clang-format only
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/clang-format --dry-run --Werror csrc/*.[ch] csrc/fuzz/*.[ch]
 
 bench: $(VENV)/.installed-dev ## time the frontend against its peers (slow; leave the machine alone)
 	$(PIP_INSTALL) -c constraints.txt --no-build-isolation '.[bench]'
@@ -155,6 +158,15 @@ $(VLLM_VENV)/.installed-dev: $(SOURCES) $(VLLM_VENV)/.engine
 	$(VLLM_PIP_INSTALL) -c constraints-vllm.txt --no-build-isolation '.[dev]'
 	@touch $@
 
+docs: $(DOCS_VENV)/.installed ## the site, into build/site (its environment takes 100 MB)
+	NO_MKDOCS_2_WARNING=1 $(DOCS_VENV)/bin/mkdocs build --strict --quiet
+	@echo 'The site is in build/site: open build/site/index.html'
+
+$(DOCS_VENV)/.installed: constraints.txt | $(BIN)/python
+	@test -x $(DOCS_VENV)/bin/python || $(PYTHON) -m venv $(DOCS_VENV)
+	$(DOCS_VENV)/bin/python $(INSTALL) -c constraints.txt mkdocs-material 'mkdocstrings[python]' ruff
+	@touch $@
+
 clean: ## remove the environments and everything built
-	rm -rf $(VENV) $(MEDIA_VENV) $(VLLM_VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(MEDIA_VENV) $(VLLM_VENV) $(DOCS_VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
 	rm -f mmaupro_ext/native/core.c mmaupro_ext/native/*.so

@@ -37,14 +37,15 @@ const char *mm_level_name(int level) {
 
 const mm_kernels *mm_kernels_of(int level) {
     switch (level) {
-    case MM_SCALAR:
-        return &scalar_kernels;
+    case MM_SCALAR: return &scalar_kernels;
 #ifdef MM_HAVE_SSE2
-    case MM_SSE2: /* part of every x86-64 */
+    case MM_SSE2:
+        /* part of every x86-64 */
         return &sse2_kernels;
 #endif
 #ifdef MM_HAVE_NEON
-    case MM_NEON: /* part of every arm64 */
+    case MM_NEON:
+        /* part of every arm64 */
         return &neon_kernels;
 #endif
 #ifdef MM_HAVE_AVX2
@@ -60,7 +61,6 @@ const mm_kernels *mm_kernels_of(int level) {
                    ? &avx512_kernels
                    : NULL;
 #endif
-    default:
-        return NULL;
+    default: return NULL;
     }
 }

@@ -39,11 +39,13 @@ MM_INLINE void dft4(const complex_vr x[4], complex_vr y[4]) {
 
 /* a exp(-2 pi i m / 32), m a constant from 0 to 18. */
 MM_INLINE complex_vr c_turn32(complex_vr a, const int m) {
+    // clang-format off
     static const real cosine[19] = {
         1, 0.980785280403230449, 0.923879532511286756, 0.831469612302545237, 0.707106781186547524,
         0.555570233019602225, 0.382683432365089772, 0.195090322016128268, 0, -0.195090322016128268,
         -0.382683432365089772, -0.555570233019602225, -0.707106781186547524, -0.831469612302545237,
         -0.923879532511286756, -0.980785280403230449, -1, -0.980785280403230449, -0.923879532511286756};
+    // clang-format on
     if (m == 0) return a;
     if (m == 8) return (complex_vr){a.im, -a.re};
     return c_turn(a, cosine[m], m < 8 ? cosine[8 - m] : cosine[m - 8]); /* sin phi = cos(phi - a quarter) */
@@ -133,25 +135,14 @@ MM_INLINE void dft10(const complex_vr x[10], complex_vr y[10]) {
 
 MM_INLINE void dft(const complex_vr *x, complex_vr *y, const int radix) {
     switch (radix) { /* a constant wherever this is used */
-    case 2:
-        dft2(x, y);
-        break;
+    case 2: dft2(x, y); break;
     case 3:
     case 5:
-    case 7:
-        dft_odd(x, y, radix);
-        break;
-    case 4:
-        dft4(x, y);
-        break;
-    case 8:
-        dft8(x, y);
-        break;
-    case 10:
-        dft10(x, y);
-        break;
-    default:
-        y[0] = x[0];
+    case 7: dft_odd(x, y, radix); break;
+    case 4: dft4(x, y); break;
+    case 8: dft8(x, y); break;
+    case 10: dft10(x, y); break;
+    default: y[0] = x[0];
     }
 }
 
@@ -226,10 +217,12 @@ MM_INLINE void dft_from_fours(const vr *v0, const complex_vr *v1, const vr *v2, 
  * exp(-2 pi i n k / 25) = exp(-2 pi i a c / 5) exp(-2 pi i b c / 25) exp(-2 pi i b d / 5).
  * Of the outputs of the inner DFT-5s only c = 0 (real), 1 and 2 are needed. inner0[b], inner1[b], inner2[b] are those. */
 MM_INLINE void dft25_from_fives(const vr inner0[5], complex_vr inner1[5], complex_vr inner2[5], outputs o) {
+    // clang-format off
     static const real cosine[9] = {1, 0.968583161128631119, 0.876306680043863587, 0.728968627421411523, 0.535826794978996618,
                                    0, 0.0627905195293134, 0, -0.425779291565072649};
     static const real sine[9] = {0, 0.248689887164854788, 0.481753674101715275, 0.684547105928688674, 0.844327925502015079,
                                  0, 0.998026728428271562, 0, 0.904827052466019528};
+    // clang-format on
     vr y0;
     complex_vr y[5];
     MM_UNROLL

@@ -34,8 +34,7 @@ static void mean_i32(const int32_t *MM_RESTRICT x, ptrdiff_t frames, int channel
     if (channels == 1) {
         for (ptrdiff_t i = 0; i < frames; i++) y[i] = (float)x[i] * (float)SCALE_I32(1);
     } else if (channels == 2) {
-        for (ptrdiff_t i = 0; i < frames; i++)
-            y[i] = (float)(((double)x[2 * i] + (double)x[2 * i + 1]) * SCALE_I32(2));
+        for (ptrdiff_t i = 0; i < frames; i++) y[i] = (float)(((double)x[2 * i] + (double)x[2 * i + 1]) * SCALE_I32(2));
     } else {
         const double full_scale = 2147483648.0 * channels;
         for (ptrdiff_t i = 0; i < frames; i++, x += channels) {
@@ -51,8 +50,7 @@ static void mean_f32(const float *MM_RESTRICT x, ptrdiff_t frames, int channels,
         memcpy(y, x, (size_t)frames * sizeof *y);
     } else if (channels == 2) {
         /* In double, as all else: in float, halves of the smallest numbers round, or not where a level fuses the sum. */
-        for (ptrdiff_t i = 0; i < frames; i++)
-            y[i] = (float)(((double)x[2 * i] + (double)x[2 * i + 1]) * 0.5);
+        for (ptrdiff_t i = 0; i < frames; i++) y[i] = (float)(((double)x[2 * i] + (double)x[2 * i + 1]) * 0.5);
     } else {
         for (ptrdiff_t i = 0; i < frames; i++, x += channels) {
             double sum = 0.0;
@@ -62,19 +60,19 @@ static void mean_f32(const float *MM_RESTRICT x, ptrdiff_t frames, int channels,
     }
 }
 
-#define SPLIT(name, type, scale)                                                                                      \
-    static void name(const type *MM_RESTRICT x, ptrdiff_t frames, int channels, float *MM_RESTRICT y,                 \
-                     ptrdiff_t stride) {                                                                              \
-        if (channels == 2) {                                                                                          \
-            float *MM_RESTRICT right = y + stride;                                                                    \
-            for (ptrdiff_t i = 0; i < frames; i++) {                                                                  \
-                y[i] = (float)x[2 * i] * (scale);                                                                     \
-                right[i] = (float)x[2 * i + 1] * (scale);                                                             \
-            }                                                                                                         \
-            return;                                                                                                   \
-        }                                                                                                             \
-        for (int c = 0; c < channels; c++)                                                                            \
-            for (ptrdiff_t i = 0; i < frames; i++) y[c * stride + i] = (float)x[i * channels + c] * (scale);          \
+#define SPLIT(name, type, scale)                                                                             \
+    static void name(const type *MM_RESTRICT x, ptrdiff_t frames, int channels, float *MM_RESTRICT y,        \
+                     ptrdiff_t stride) {                                                                     \
+        if (channels == 2) {                                                                                 \
+            float *MM_RESTRICT right = y + stride;                                                           \
+            for (ptrdiff_t i = 0; i < frames; i++) {                                                         \
+                y[i] = (float)x[2 * i] * (scale);                                                            \
+                right[i] = (float)x[2 * i + 1] * (scale);                                                    \
+            }                                                                                                \
+            return;                                                                                          \
+        }                                                                                                    \
+        for (int c = 0; c < channels; c++)                                                                   \
+            for (ptrdiff_t i = 0; i < frames; i++) y[c * stride + i] = (float)x[i * channels + c] * (scale); \
     }
 
 SPLIT(split_i16, int16_t, (float)SCALE_I16(1))

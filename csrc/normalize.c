@@ -75,8 +75,8 @@ MM_INLINE void scale_bands(const float *terms, float *energies, ptrdiff_t count,
     }
 }
 
-void MM_NAME(mm_normalize)(const float *terms, int n_mels, float *energies, ptrdiff_t count, ptrdiff_t stride, double epsilon,
-                      double *working_memory) {
+void MM_NAME(mm_normalize)(const float *terms, int n_mels, float *energies, ptrdiff_t count, ptrdiff_t stride,
+                           double epsilon, double *working_memory) {
     enum { BLOCK = 64 };
     const int padded = (int)whole_vectors(n_mels);
     double *first = working_memory, *sums = first + padded, *squares = sums + padded;

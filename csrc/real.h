@@ -6,11 +6,7 @@
 
 #include "simd.h"
 
-enum {
-    LANES = MM_LANES,
-    WIDTH = MM_DOUBLE && MM_LANES > 1 ? MM_LANES / 2 : MM_LANES,
-    PARTS = LANES / WIDTH
-};
+enum { LANES = MM_LANES, WIDTH = MM_DOUBLE && MM_LANES > 1 ? MM_LANES / 2 : MM_LANES, PARTS = LANES / WIDTH };
 
 MM_INLINE size_t whole_vectors(size_t count) { return (count + LANES - 1) / LANES * LANES; } /* of floats */
 

@@ -164,7 +164,8 @@ MM_INLINE void dft9(vf *re, vf *im) { /* 9 = 3 x 3 with twiddles exp(-2 pi i k /
  * -2 pi k / radix. Slow but exact; the planner keeps such radices small. */
 MM_INLINE void dft_odd(int radix, const float *root, vf *re, vf *im) {
     const int half = radix / 2;
-    vf sum_r[MM_MAX_RADIX / 2 + 1], sum_i[MM_MAX_RADIX / 2 + 1], dif_r[MM_MAX_RADIX / 2 + 1], dif_i[MM_MAX_RADIX / 2 + 1];
+    vf sum_r[MM_MAX_RADIX / 2 + 1], sum_i[MM_MAX_RADIX / 2 + 1], dif_r[MM_MAX_RADIX / 2 + 1],
+        dif_i[MM_MAX_RADIX / 2 + 1];
     vf total_r = re[0], total_i = im[0];
     for (int n = 1; n <= half; n++) {
         sum_r[n] = re[n] + re[radix - n], sum_i[n] = im[n] + im[radix - n];
@@ -256,16 +257,16 @@ MM_INLINE void last_stage_filtered(int radix, const float *rows, int n, const fl
 }
 
 /* A real function for each radix: calls one of the three templates above with the radix as a constant. */
-#define EACH_RADIX(radix, call)                                                                                       \
-    switch (radix) {                                                                                                  \
-    case 2: call(2); break;                                                                                           \
-    case 3: call(3); break;                                                                                           \
-    case 4: call(4); break;                                                                                           \
-    case 5: call(5); break;                                                                                           \
-    case 7: call(7); break;                                                                                           \
-    case 8: call(8); break;                                                                                           \
-    case 9: call(9); break;                                                                                           \
-    default: call(radix);                                                                                             \
+#define EACH_RADIX(radix, call) \
+    switch (radix) {            \
+    case 2: call(2); break;     \
+    case 3: call(3); break;     \
+    case 4: call(4); break;     \
+    case 5: call(5); break;     \
+    case 7: call(7); break;     \
+    case 8: call(8); break;     \
+    case 9: call(9); break;     \
+    default: call(radix);       \
     }
 
 static void run_stage(int radix, float *rows, int m, const float *twiddle) {
@@ -385,7 +386,8 @@ static void blocks(const mm_resample_plan *plan, const float *x, int64_t x_first
             load_blocks(edge, plan->hop_in, plan->in.n, rows);
         }
 
-        for (int z = 0; z < plan->n_zero; z++) memset(spectrum + (size_t)plan->zero_row[z] * ROW, 0, ROW * sizeof(float));
+        for (int z = 0; z < plan->n_zero; z++)
+            memset(spectrum + (size_t)plan->zero_row[z] * ROW, 0, ROW * sizeof(float));
         transform_in(plan, 0, rows, plan->in.n, 0, spectrum);
         transform_out(&plan->out, 0, spectrum, plan->out.n);
 

@@ -66,9 +66,20 @@ MM_INLINE void v_storeu(float *p, vf v) { *p = v; }
 MM_INLINE vf v_set1(float x) { return x; }
 MM_INLINE vf v_max(vf a, vf b) { return a > b ? a : b; }
 MM_INLINE vf v_min(vf a, vf b) { return a < b ? a : b; }
-MM_INLINE float v_lane(vf v, int lane) { (void)lane; return v; }
-MM_INLINE vi v_bits(vf v) { vi i; memcpy(&i, &v, sizeof i); return i; }
-MM_INLINE vf v_from_bits(vi i) { vf v; memcpy(&v, &i, sizeof v); return v; }
+MM_INLINE float v_lane(vf v, int lane) {
+    (void)lane;
+    return v;
+}
+MM_INLINE vi v_bits(vf v) {
+    vi i;
+    memcpy(&i, &v, sizeof i);
+    return i;
+}
+MM_INLINE vf v_from_bits(vi i) {
+    vf v;
+    memcpy(&v, &i, sizeof v);
+    return v;
+}
 MM_INLINE vf v_from_int(vi i) { return (float)i; }
 
 #else /* GCC/clang vector extensions */
@@ -103,8 +114,14 @@ MM_INLINE vf v_min(vf a, vf b) { return (vf)_mm512_min_ps((__m512)a, (__m512)b);
 MM_INLINE vf v_max(vf a, vf b) { return (vf)vmaxq_f32((float32x4_t)a, (float32x4_t)b); }
 MM_INLINE vf v_min(vf a, vf b) { return (vf)vminq_f32((float32x4_t)a, (float32x4_t)b); }
 #else
-MM_INLINE vf v_max(vf a, vf b) { vi m = a > b; return (vf)(((vi)a & m) | ((vi)b & ~m)); }
-MM_INLINE vf v_min(vf a, vf b) { vi m = a < b; return (vf)(((vi)a & m) | ((vi)b & ~m)); }
+MM_INLINE vf v_max(vf a, vf b) {
+    vi m = a > b;
+    return (vf)(((vi)a & m) | ((vi)b & ~m));
+}
+MM_INLINE vf v_min(vf a, vf b) {
+    vi m = a < b;
+    return (vf)(((vi)a & m) | ((vi)b & ~m));
+}
 #endif
 
 #endif /* MM_LANES */
@@ -200,8 +217,14 @@ MM_INLINE void v_transpose_quads(vf q[4]) {
     q[2] = (vf)vcombine_f32(vget_high_f32(pair01.val[0]), vget_high_f32(pair23.val[0]));
     q[3] = (vf)vcombine_f32(vget_high_f32(pair01.val[1]), vget_high_f32(pair23.val[1]));
 }
-MM_INLINE vf v_load_quads(const float *p, ptrdiff_t stride) { (void)stride; return v_loadu(p); }
-MM_INLINE void v_store_quads(float *p, ptrdiff_t stride, vf v) { (void)stride; v_storeu(p, v); }
+MM_INLINE vf v_load_quads(const float *p, ptrdiff_t stride) {
+    (void)stride;
+    return v_loadu(p);
+}
+MM_INLINE void v_store_quads(float *p, ptrdiff_t stride, vf v) {
+    (void)stride;
+    v_storeu(p, v);
+}
 #define V_HAVE_QUADS 1
 
 #else /* a vector machine that is none of the above: element by element */

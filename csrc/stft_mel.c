@@ -111,8 +111,8 @@ static size_t cut_scratch(const mm_stft_plan *plan, ptrdiff_t count, scratch *s,
     s->tile_rows = (int)whole_vectors(plan->hop_length);
     s->apart = (ptrdiff_t)(plan->columns + 1) * 2 * WIDTH;
     size_t used = 0;
-#define CUT(part, count)                                \
-    if (block) s->part = (void *)(block + used);        \
+#define CUT(part, count)                         \
+    if (block) s->part = (void *)(block + used); \
     used += whole_lines((size_t)(count) * sizeof *s->part)
     CUT(tile, (size_t)(s->tile_rows + EXTRA_ROWS) * s->stride);
     CUT(halfway, (plan->radix / 2 + 1) * s->apart);
@@ -281,15 +281,13 @@ MM_INLINE void real_stage(const mm_stft_plan *plan, const scratch *s, int lane, 
             complex_vr v1[8];
             MM_UNROLL
             for (int b = 0; b < r; b++)
-                dft4_real(sample_of(i, b, rows), sample_of(i, b + r, rows),
-                          sample_of(i, b + 2 * r, rows), sample_of(i, b + 3 * r, rows), &v0[b],
-                          &v1[b], &v2[b]);
+                dft4_real(sample_of(i, b, rows), sample_of(i, b + r, rows), sample_of(i, b + 2 * r, rows),
+                          sample_of(i, b + 3 * r, rows), &v0[b], &v1[b], &v2[b]);
             dft_from_fours(v0, v1, v2, r, o);
         } else { /* as complex input; the compiler drops the arithmetic on imaginary parts and of outputs not used */
             complex_vr in[8], out[8];
             MM_UNROLL
-            for (int a = 0; a < radix; a++)
-                in[a] = (complex_vr){sample_of(i, a, rows), r_set1(0)};
+            for (int a = 0; a < radix; a++) in[a] = (complex_vr){sample_of(i, a, rows), r_set1(0)};
             dft(in, out, radix);
             MM_UNROLL
             for (int q = 0; q <= radix / 2; q++) put(o, q, radix, out[q]);
@@ -303,10 +301,8 @@ MM_INLINE void real_stage(const mm_stft_plan *plan, const scratch *s, int lane, 
 
 /* One copy for each shape that a family uses, and one for each other radix. */
 static void choose_real_stage(const mm_stft_plan *plan, const scratch *s, int lane) {
-#define STAGE(radix, rows)                             \
-    case 100 * radix + rows:                           \
-        real_stage(plan, s, lane, radix, rows); \
-        break
+#define STAGE(radix, rows) \
+    case 100 * radix + rows: real_stage(plan, s, lane, radix, rows); break
     switch (100 * plan->radix + plan->rows) {
         STAGE(32, 16); /* frames of 512 in 1024 */
         STAGE(32, 20); /* 320 in 512 */
@@ -514,8 +510,8 @@ MM_INLINE float log_frames(const mm_stft_plan *plan, scratch *s, int frames, flo
 
 /* To out[mel * stride + frame], with a floor under the feature instead of the energy: zero and subnormal energies give
  * some value far under it. */
-MM_INLINE void log_bands(const mm_stft_plan *plan, const scratch *s, int frames, float *out, ptrdiff_t stride, vf *largest,
-                         float *batch_minimum) {
+MM_INLINE void log_bands(const mm_stft_plan *plan, const scratch *s, int frames, float *out, ptrdiff_t stride,
+                         vf *largest, float *batch_minimum) {
     const vf lowest = v_set1(plan->lowest), shift = v_set1(plan->shift);
     const vf scale = v_set1(plan->exponent_high + plan->exponent_low); /* features are of the order of 1 */
     vf low = v_set1(INFINITY), high = *largest, terms[MM_LOG_TERMS];

@@ -10,7 +10,7 @@
 enum mm_stft_emphasis {
     MM_EMPHASIS_NONE = 0,   /* y = x */
     MM_EMPHASIS_SIGNAL = 1, /* once, along the signal: the first sample stays as it is, y is zero outside the signal */
-    MM_EMPHASIS_FRAME = 2   /* in each frame on its own: its first sample stands in for the one before */
+    MM_EMPHASIS_FRAME = 2 /* in each frame on its own: its first sample stands in for the one before */
 };
 
 /* What lies before the first sample and after the last one. */
@@ -33,10 +33,10 @@ typedef struct {
     int step; /* samples from one column to the next: 1, or `radix` where the factors are coprime (Good's mapping) */
     int passes, radices[MM_STFT_PASSES_MAX];
     /* Doubles or floats, as the kernel computes: */
-    const void *window;     /* [columns][rows] */
-    const void *turns;      /* [columns][half][cos, sin]: between the radix and the columns */
+    const void *window; /* [columns][rows] */
+    const void *turns; /* [columns][half][cos, sin]: between the radix and the columns */
     const void *pass_turns; /* for each pass but the last: [points after the pass][its radix - 1][cos, sin] */
-    const int32_t *bins;      /* [half + 1][columns]: the bin at each place after the last pass; n_fft / 2 + 1: none */
+    const int32_t *bins; /* [half + 1][columns]: the bin at each place after the last pass; n_fft / 2 + 1: none */
 
     /* filters: see make_bank in stft_plan.py */
     int n_mels, first_bin, magnitude;

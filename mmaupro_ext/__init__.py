@@ -1,3 +1,3 @@
 """Evaluate audio-language models on MMAU-Pro inside lm-evaluation-harness."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

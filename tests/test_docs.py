@@ -9,12 +9,21 @@ from pathlib import Path
 import pytest
 
 import model_arguments
+import site_pages
+from mmaupro_ext import __version__
 from mmaupro_ext.commands import cli
 
 REPO = Path(__file__).parents[1]
 PAGES = [
     path
-    for pattern in ("*.md", "docs/*.md", "tasks/*/README.md", "tools/*.md", "mmaupro_ext/**/*.md")
+    for pattern in (
+        "*.md",
+        "docs/*.md",
+        "benchmarks/*.md",
+        "tasks/*/README.md",
+        "tools/*.md",
+        "mmaupro_ext/**/*.md",
+    )
     for path in sorted(REPO.glob(pattern))
 ]
 
@@ -69,3 +78,50 @@ def test_the_tests_that_make_names_are_there():
     named = re.findall(r"tests/[a-z0-9_*]+\.py", MAKEFILE)
     assert named
     assert [pattern for pattern in named if not list(REPO.glob(pattern))] == []
+
+
+SOURCES = "".join(
+    re.sub(r'"\s*\n\s*f?"', "", path.read_text(encoding="utf-8"))  # messages that span lines
+    for folder in ("mmaupro_ext", "tasks")
+    for path in sorted((REPO / folder).rglob("*.py"))
+)
+
+
+def test_the_messages_that_the_questions_page_explains_are_still_printed():
+    page = (REPO / "docs/faq.md").read_text(encoding="utf-8")
+    titles = re.findall(r'^### "(.+)"', page, re.MULTILINE)
+    parts = [part.strip() for title in titles for part in title.split("…") if part.strip()]
+    assert len(parts) >= len(titles) > 5
+    assert [part for part in parts if part not in SOURCES] == []
+
+
+def test_links_of_a_page_lead_to_pages_of_the_site():
+    assert (
+        site_pages.turned("[a](../tasks/mmar/README.md#x)", "docs/benchmarks.md")
+        == "[a](tasks/mmar.md#x)"
+    )
+    assert (
+        site_pages.turned("[`b`](../mmau/README.md), `c`", "tasks/mmar/README.md")
+        == "[`b`](mmau.md), `c`"
+    )
+    assert site_pages.turned("[code](setup.py)", "README.md") == "code (`setup.py`)"
+    assert (
+        site_pages.turned("```\n[a](docs/runs.md)\n```", "README.md")
+        == "```\n[a](docs/runs.md)\n```"
+    )
+    assert (
+        site_pages.turned("[out](https://example.org/a.md)", "README.md")
+        == "[out](https://example.org/a.md)"
+    )
+
+
+def test_every_page_of_the_repository_is_in_the_menu_of_the_site():
+    menu = (REPO / "mkdocs.yml").read_text(encoding="utf-8")
+    pages = {site_pages.page_of(page.relative_to(REPO).as_posix()) for page in PAGES}
+    named = set(re.findall(r": ([a-z_/]+\.md)$", menu, re.MULTILINE))
+    assert {page for page in pages if page} == named
+
+
+def test_the_version_to_cite_is_this_one():
+    cited = re.search(r"^version: (\S+)$", (REPO / "CITATION.cff").read_text("utf-8"), re.MULTILINE)
+    assert cited.group(1) == __version__

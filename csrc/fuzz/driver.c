@@ -50,7 +50,8 @@ int main(int argc, char **argv) {
                 break;
             case 2: length = next((uint32_t)length + 1); break;
             default:
-                for (uint32_t more = next(256); more > 0 && length < LONGEST; more--) input[length++] = (uint8_t)next(256);
+                for (uint32_t more = next(256); more > 0 && length < LONGEST; more--)
+                    input[length++] = (uint8_t)next(256);
             }
         }
         /* A buffer of the exact length, so that a read beyond it is seen. */

@@ -186,7 +186,8 @@ static void fuzz_mix(const mm_kernels *level, bytes *input) {
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
-    static void (*const kernels[])(const mm_kernels *, bytes *) = {fuzz_features, fuzz_resample, fuzz_mix, fuzz_normalize};
+    static void (*const kernels[])(const mm_kernels *, bytes *) = {fuzz_features, fuzz_resample, fuzz_mix,
+                                                                   fuzz_normalize};
     bytes input = {data, data + size};
     const unsigned kernel = take(&input, 4);
     const mm_kernels *level = mm_kernels_of((int)take(&input, MM_LEVELS));
