@@ -6,10 +6,12 @@ import math
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from statsmodels.stats.contingency_tables import mcnemar
 
 from mmaupro_ext.scoring.errors import ScoringError
-from mmaupro_ext.scoring.paired import corrected, difference
+from mmaupro_ext.scoring.paired import contrast, corrected, difference
 
 
 def systems(items: int = 240, seed: int = 0):
@@ -95,3 +97,51 @@ def test_equal_systems_differ_by_nothing_and_one_clip_has_no_interval():
 def test_what_cannot_be_compared_is_refused(first, second, clusters, message):
     with pytest.raises(ScoringError, match=message):
         difference(first, second, clusters)
+
+
+def test_contrast_by_hand():
+    # With one item added each way the six gains are 0, -1, -1, 0, -1 and 1: mean -1/3, standard error 1/3.
+    # t of three degrees of freedom at 75 % is 0.764892.
+    found = contrast([1, 1, 1, 0], [1, 0, 0, 0], [0, 1, 2, 3], confidence=0.5)
+    assert (found.difference, found.ratio) == (-0.5, pytest.approx(1 / 3))
+    assert found.low == pytest.approx(-1 / 3 - 0.764892 / 3, abs=1e-6)  # digits of the quantile
+    assert found.high == pytest.approx(-1 / 3 + 0.764892 / 3, abs=1e-6)
+    # Sums 4 and 2; residues of each 12/9, of both together -3/9; times 6/5 and the squared quantile.
+    assert found.ratio_low == pytest.approx(0.237762, abs=1e-5)
+    assert found.ratio_high == pytest.approx(0.855450, abs=1e-5)
+
+
+SCORES = st.lists(
+    st.tuples(st.sampled_from([0.0, 0.5, 1.0]), st.sampled_from([0.0, 1.0]), st.integers(0, 5)),
+    min_size=1,
+    max_size=30,
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(SCORES)
+def test_difference_and_ratio_agree_on_what_is_no_change(rows):
+    found = contrast(*([row[column] for row in rows] for column in range(3)))
+    if found.clusters == 1:
+        assert math.isnan(found.low)
+        assert math.isnan(found.ratio_low)
+        return
+    assert -1 <= found.low <= found.difference <= found.high <= 1
+    # At a bound itself, rounding decides.
+    close = min(abs(found.low), abs(found.high)) < 1e-9
+    if not close and not math.isnan(found.ratio_low):
+        assert (found.low < 0 < found.high) == (found.ratio_low < 1 < found.ratio_high)
+
+
+def test_a_score_that_cannot_be_told_from_zero_has_a_ratio_without_bounds():
+    found = contrast([0, 0, 0, 1], [1, 0, 0, 1], range(4))
+    assert found.ratio == 2.0
+    assert math.isnan(found.ratio_low)
+    assert math.isnan(contrast([0, 0], [1, 0], [0, 1]).ratio)
+
+
+def test_contrasts_need_shares_of_the_same_items():
+    with pytest.raises(ScoringError, match="cannot be compared"):
+        contrast([1, 0], [1], [0, 1])
+    with pytest.raises(ScoringError, match="scores from 0 to 1"):
+        contrast([1, math.nan], [1, 0], [0, 1])

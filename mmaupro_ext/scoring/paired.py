@@ -5,6 +5,8 @@ Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 8). McNemar's exac
 sampling error of the difference between correlated proportions", Psychometrika 12, 1947) asks whether
 one system wins more of the items on which the two differ; over several categories its p-values are
 corrected after Holm ("A simple sequentially rejective multiple test procedure", Scand. J. Stat. 6, 1979).
+
+A bootstrap is too sure of few clips, and knows nothing where no item changed; `contrast` is for those.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mmaupro_ext.scoring.errors import ScoringError
+from mmaupro_ext.scoring.intervals import t_quantile
 
 DRAWS = 10_000
 SEED = 20250818
@@ -136,6 +139,136 @@ def difference(
         p=_mcnemar(won, lost) if binary else math.nan,
         smallest=quantiles * error if error > 0 else math.nan,
     )
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """Scores of the same items twice: second minus first, and second over first.
+
+    Attributes
+    ----------
+    items, clusters : int
+        Items, and groups of items that share a clip.
+    first, second : float
+        Mean scores, 0 to 1.
+    difference : float
+        `second` - `first`, with bounds `low` and `high`; nan with fewer than two clusters.
+    ratio : float
+        `second` / `first`, with bounds `ratio_low` and `ratio_high`; nan where `first` is 0, bounds nan
+        where it cannot be told from 0.
+    """
+
+    items: int
+    clusters: int
+    first: float
+    second: float
+    difference: float
+    low: float
+    high: float
+    ratio: float
+    ratio_low: float
+    ratio_high: float
+
+
+def contrast(
+    first: Sequence[float],
+    second: Sequence[float],
+    clusters: Sequence[int],
+    confidence: float = 0.95,
+) -> Contrast:
+    """Return a paired difference and ratio with intervals that hold for few clips, too.
+
+    Two items are added that differ once each way, as Bonett and Price do ("Adjusted Wald confidence
+    interval for a difference of binomial proportions based on paired data", J. Educ. Behav. Stat. 37,
+    2012), so that where no item changed the interval still has a width; the variance is that of sums within
+    clusters, the quantile Student's with one degree of freedom less than there are clusters. The bounds of
+    the ratio are Fieller's ("Some problems in interval estimation", JRSS B 16, 1954) from the same sums, so
+    that they hold 1 exactly when those of the difference hold 0. `tools/interval_coverage.py` simulates how
+    often both hold the truth.
+
+    Parameters
+    ----------
+    first, second : sequence of float
+        Scores of the same items in the same order, 0 to 1.
+    clusters : sequence of int
+        The cluster of each item (`intervals.clip_clusters`).
+    confidence : float
+        Of both intervals, each by itself.
+
+    Returns
+    -------
+    Contrast
+
+    Raises
+    ------
+    ScoringError
+        When the lengths differ, there are no items, or a score is not from 0 to 1.
+
+    Examples
+    --------
+    >>> found = contrast([1, 1, 1, 0], [1, 0, 0, 0], [0, 1, 2, 3])
+    >>> found.difference, round(found.ratio, 3)
+    (-0.5, 0.333)
+    """
+    one, two = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
+    if not one.size or not one.shape == two.shape == np.shape(clusters):
+        raise ScoringError(
+            f"{one.size} and {two.size} scores with {len(clusters)} clusters cannot be compared: "
+            "each item needs one of each"
+        )
+    if not all(((scores >= 0) & (scores <= 1)).all() for scores in (one, two)):
+        raise ScoringError("a contrast needs scores from 0 to 1")
+    _, index = np.unique(np.asarray(clusters), return_inverse=True)
+    count = int(index.max()) + 1
+    mean_one, mean_two = float(one.mean()), float(two.mean())
+    ratio = mean_two / mean_one if mean_one else math.nan
+    low = high = ratio_low = ratio_high = math.nan
+    if count > 1:
+        added = ([1.0, 0.0], [0.0, 1.0], [1.0, 1.0])
+        ones, twos, sizes = (
+            np.append(np.bincount(index, weights=weights), more)
+            for weights, more in zip((one, two, None), added, strict=True)
+        )
+        quantile = t_quantile(0.5 + confidence / 2.0, count - 1)
+        centre = float((twos - ones).sum() / sizes.sum())
+        half = quantile * _standard_error(twos - ones, sizes)
+        # What was seen is always within.
+        low = max(-1.0, min(centre - half, mean_two - mean_one))
+        high = min(1.0, max(centre + half, mean_two - mean_one))
+        bounds = _fieller(ones, twos, sizes, quantile)
+        if bounds is not None and mean_one:
+            ratio_low, ratio_high = max(0.0, min(bounds[0], ratio)), max(bounds[1], ratio)
+    return Contrast(
+        items=one.size,
+        clusters=count,
+        first=mean_one,
+        second=mean_two,
+        difference=mean_two - mean_one,
+        low=low,
+        high=high,
+        ratio=ratio,
+        ratio_low=ratio_low,
+        ratio_high=ratio_high,
+    )
+
+
+def _fieller(
+    ones: npt.NDArray[np.float64],
+    twos: npt.NDArray[np.float64],
+    sizes: npt.NDArray[np.float64],
+    quantile: float,
+) -> tuple[float, float] | None:
+    """Return between which ratios r the sum of `twos` - r `ones` is within `quantile` errors of 0, if any."""
+    total, count = float(sizes.sum()), sizes.size
+    top, base = float(twos.sum()), float(ones.sum())
+    residues = np.stack([ones - sizes * (base / total), twos - sizes * (top / total)])
+    covariance = quantile**2 * count / (count - 1) * (residues @ residues.T)
+    square = base * base - covariance[0, 0]
+    if square <= 0.0:  # what is divided by may be 0
+        return None
+    middle = top * base - covariance[0, 1]
+    root = math.sqrt(max(0.0, middle**2 - square * (top * top - covariance[1, 1])))
+    return float((middle - root) / square), float((middle + root) / square)
 
 
 def corrected(found: Sequence[Difference]) -> list[Difference]:
