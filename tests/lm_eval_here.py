@@ -20,7 +20,12 @@ import pytest
 from mmaupro_ext.commands import cli
 
 
-def run(monkeypatch: pytest.MonkeyPatch, *words: str, lm_eval_tasks: tuple[str, ...] = ()) -> None:
+def run(
+    monkeypatch: pytest.MonkeyPatch,
+    *words: str,
+    lm_eval_tasks: tuple[str, ...] = (),
+    command: str = "run",
+) -> None:
     """Run the command.
 
     Parameters
@@ -31,6 +36,8 @@ def run(monkeypatch: pytest.MonkeyPatch, *words: str, lm_eval_tasks: tuple[str, 
         What follows `mmaupro run`.
     lm_eval_tasks : tuple of str
         Folders of lm_eval's own tasks that the run needs.
+    command : {"run", "ablate"}
+        Of `mmaupro`.
 
     Raises
     ------
@@ -53,7 +60,7 @@ def run(monkeypatch: pytest.MonkeyPatch, *words: str, lm_eval_tasks: tuple[str, 
     monkeypatch.setenv("TOKENIZERS_PARALLELISM", "false")  # and this variable
     monkeypatch.setattr(lm_eval.utils, "_LOGGING_CONFIGURED", False)
     with loggers_as_they_were():
-        cli.main(["run", *words])
+        cli.main([command, *words])
 
 
 @contextlib.contextmanager

@@ -59,7 +59,7 @@ def test_the_newest_time_is_scored_and_another_can_be_named(folder):
 
 def test_a_folder_with_several_models_or_without_samples_is_refused(folder):
     write_run(folder.parent / "other")
-    with pytest.raises(ScoringError, match="several models: .*m, .*other"):
+    with pytest.raises(ScoringError, match="several models or conditions: .*m, .*other"):
         read_runs([folder.parent])
     empty = folder.parent / "empty"
     empty.mkdir()

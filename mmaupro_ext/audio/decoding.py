@@ -10,6 +10,7 @@ that a model is given here: `opening` alone lies behind it.
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import threading
 from collections import OrderedDict
@@ -22,6 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mmaupro_ext import native
+from mmaupro_ext.audio.altering import altered, altered_seconds
 from mmaupro_ext.audio.opening import AudioInfo, Clip, open_clip
 from mmaupro_ext.audio.resampling import RESAMPLERS, SoxrStream, plan_for, resample, resampler_used
 from mmaupro_ext.audio.validate import check_finite, valid_rate
@@ -51,11 +53,14 @@ class Decoded:
         What the file held: frames and seconds are those that were decoded.
     resampler : {"none", "native", "soxr"}
         What changed its sampling rate.
+    condition : mapping or None
+        What was done to the samples for an ablation (`altering`); `info` is then of the sound as it is given.
     """
 
     samples: Samples
     info: AudioInfo
     resampler: str
+    condition: Mapping[str, Any] | None = None
 
     @property
     def tracks(self) -> list[Samples]:
@@ -163,7 +168,8 @@ class AudioReader:
         Parameters
         ----------
         reference : str, path or mapping
-            A path, `{"path": ...}`, or `{"array": 1-D samples, "sampling_rate": Hz}`.
+            A path, `{"path": ...}`, or `{"array": 1-D samples, "sampling_rate": Hz}`; with `condition`, the
+            sound that is given in place of the clip (`altering.altered`), which is made anew each time.
 
         Raises
         ------
@@ -172,6 +178,9 @@ class AudioReader:
         OSError
             When the file cannot be opened.
         """
+        told = condition_of(reference)
+        if told is not None:
+            return self._altered(reference, told)
         if _is_array(reference):
             return self._from_array(reference)
         path = _path_of(reference)
@@ -208,6 +217,10 @@ class AudioReader:
         is read once.
         """
         try:
+            told = condition_of(reference)
+            if told is not None:
+                seconds, channels = self.stated({**reference, "condition": None})
+                return altered_seconds(seconds, told), channels
             if _is_array(reference):
                 return len(reference["array"]) / float(reference["sampling_rate"]), 1
             path = _path_of(reference)
@@ -225,6 +238,20 @@ class AudioReader:
     def stated_seconds(self, references: Sequence[Any]) -> float:
         """Return the stated length of clips in all, twice where two channels are heard apart."""
         return sum(seconds * channels for seconds, channels in map(self.stated, references))
+
+    def _altered(self, reference: Mapping[str, Any], told: Mapping[str, Any]) -> Decoded:
+        clip = self.read({**reference, "condition": None})
+        try:
+            samples = altered(clip.samples, self.sampling_rate, told)
+        except AudioError as error:
+            raise AudioError(error.problem, path=clip.info.path, fix=error.fix) from None
+        share = samples.shape[-1] / clip.samples.shape[-1]
+        info = dataclasses.replace(
+            clip.info,
+            frames=round(clip.info.frames * share),
+            seconds=clip.info.seconds * share,
+        )
+        return Decoded(samples, info, clip.resampler, told)
 
     def _decode(self, path: str) -> Decoded:
         clip = _decoded(path, self.sampling_rate, self.channels, self.resampler)
@@ -258,6 +285,11 @@ class AudioReader:
             while self._kept_bytes > self.cache_bytes and len(self._kept) > 1:
                 _, dropped = self._kept.popitem(last=False)
                 self._kept_bytes -= dropped.samples.nbytes
+
+
+def condition_of(reference: Any) -> Mapping[str, Any] | None:
+    """Return what a reference asks to be done to the samples of its clip; None: nothing."""
+    return reference.get("condition") if isinstance(reference, Mapping) else None
 
 
 def _is_array(reference: Any) -> bool:

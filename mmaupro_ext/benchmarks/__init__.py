@@ -6,6 +6,7 @@ task's name asks for. At the bottom of the package, since rows, scores and tasks
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import importlib
 import pkgutil
@@ -27,6 +28,7 @@ __all__ = [
     "BENCHMARKS",
     "MMAUPRO",
     "SUITE",
+    "UNDER",
     "VARIANTS",
     "Benchmark",
     "File",
@@ -44,6 +46,10 @@ MMAUPRO = "mmaupro"
 
 SUITE = "audio-suite"
 """Group of tasks that runs the benchmarks whose description says so; `audio-suite-sample` their samples."""
+
+
+UNDER = "@"
+"""Stands between the name of a task and the condition under which its items are asked."""
 
 
 def _described() -> dict[str, Benchmark]:
@@ -87,7 +93,7 @@ def parse_task(name: str) -> TaskName | None:
     Parameters
     ----------
     name : str
-        Such as "mmau-sample-ll_sound".
+        Such as "mmau-sample-ll_sound"; within `mmaupro ablate` also "mmau_sound@noise".
 
     Returns
     -------
@@ -97,14 +103,15 @@ def parse_task(name: str) -> TaskName | None:
     Examples
     --------
     >>> parse_task("mmau-sample-ll_sound")
-    TaskName(benchmark='mmau', sample=True, variant='ll', part='sound')
+    TaskName(benchmark='mmau', sample=True, variant='ll', part='sound', condition='')
     >>> parse_task("mmlu") is None
     True
     """
+    name, _, condition = name.partition(UNDER)
     for benchmark in BENCHMARKS.values():
         found = matching_task(benchmark, name)
         if found is not None:
-            return found
+            return dataclasses.replace(found, condition=condition)
     return None
 
 

@@ -87,12 +87,16 @@ class TaskName:
         Key of `VARIANTS`.
     part : str
         Slug of a category, or of several ("perception"); "" for all.
+    condition : str
+        Under which its items are asked, where `mmaupro ablate` asks them under several (`data.conditions`);
+        "" as they are.
     """
 
     benchmark: str
     sample: bool
     variant: str
     part: str
+    condition: str = ""
 
 
 @dataclass(frozen=True)

@@ -117,7 +117,8 @@ def settings_of(config: Any, options: Mapping[str, Any]) -> Any:
     from mmaupro_ext.models.identity import digest_of
     from mmaupro_ext.models.resuming import Settings
 
-    given = {name: getattr(config, name) for name in _ASKED}
+    tasks = [task if isinstance(task, str) else _name(task) for task in config.tasks]
+    given = {**{name: getattr(config, name) for name in _ASKED}, "tasks": tasks}
     others = {k: v for k, v in config.metadata.items() if k not in config.model_args}
     return Settings(
         **{name: options[name] for name in (RETRY_ERRORS, MAX_ERRORS) if name in options},
@@ -125,7 +126,7 @@ def settings_of(config: Any, options: Mapping[str, Any]) -> Any:
         facts={
             "command": command_line(),
             "model": config.model,
-            "tasks": [task if isinstance(task, str) else _name(task) for task in config.tasks],
+            "tasks": tasks,
             "asked": digest_of([given, others]),
         },
     )

@@ -29,14 +29,15 @@ built-in model or task, and runs that have nothing to do with us stay as they ar
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from mmaupro_ext import plugin, util
+from mmaupro_ext import benchmarks, plugin, util
 from mmaupro_ext.compat import (
     command,
     errored_items,
@@ -50,6 +51,9 @@ _PATCHED = "_mmaupro_ext"
 
 # What the command that runs in this process did so far; None outside of `lm_eval run`.
 _run: Any = None
+
+# Under which conditions `mmaupro ablate` has the items of a run asked (`ablation.Ablation`).
+_ablation: Any = None
 
 
 def discovers_plugins() -> bool:
@@ -141,7 +145,7 @@ def check_data_first(module: Any) -> None:
         if _run is not None:
             _run.config = self
             command.refuse_options(_run.options, self.model)
-        from mmaupro_ext import __version__, benchmarks, data
+        from mmaupro_ext import __version__, data
 
         resolve = original
         if _run is not None and _run.is_ours(plugin.MODELS):
@@ -152,6 +156,8 @@ def check_data_first(module: Any) -> None:
         # The tasks get this very dictionary as their metadata, and lm_eval writes it beside the results.
         noted = {**(metadata or self.metadata or {}), "mmaupro_ext": __version__}
         manager = resolve(self, noted)
+        if _ablation is not None:
+            _ablation.expand(self, manager, noted)
         for name, slugs in preflight.real_categories(self.tasks).items():
             benchmark = benchmarks.BENCHMARKS[name]
             part = data.prepare_run(slugs, noted.get(data.folder_setting(benchmark)), name)
@@ -178,6 +184,10 @@ def look_at_tasks(module: Any) -> None:
         check = getattr(model, "check_tasks", None)
         if check is not None and tasks:
             check(tasks)
+        if benchmarks.asks_for_ours(list(tasks)):
+            from mmaupro_ext.compat.ablation import note_not_asked
+
+            note_not_asked(tasks)
         counted = []
         if plugin.is_ours(model):
             counted = [name for name, task in tasks.items() if errored_items.count(task)]
@@ -263,8 +273,21 @@ def log_what_was_heard(module: Any) -> None:
     save_results, save_samples = tracker.save_results_aggregated, tracker.save_results_samples
 
     def save_results_aggregated(self: Any, results: Any, samples: Any = None) -> None:
+        if _ablation is None:
+            save_aggregated(self, results, samples)
+            return
+        for name, part, some in _ablation.parts(results, samples):
+            with _in_folder_of(self, name):
+                save_aggregated(self, part, some)
+                _ablation.written[name] = _results_file(self)
+
+    def save_aggregated(self: Any, results: Any, samples: Any) -> None:
         from mmaupro_ext import heard
 
+        if benchmarks.asks_for_ours(list(results.get("configs") or ())):
+            from mmaupro_ext.compat.ablation import mark
+
+            mark(results, samples)
         total = heard.totals_of_samples(samples or {})
         if total is not None:
             results.setdefault("config", {})["heard"] = total
@@ -280,15 +303,49 @@ def log_what_was_heard(module: Any) -> None:
 
         for sample in samples:
             heard.annotate(sample)
-        save_samples(self, task_name=task_name, samples=samples)
-        if _run is not None:
-            file = _results_file(self)
-            if file is not None:
-                name = f"samples_{task_name}_{self.date_id}.jsonl"
-                _run.saved_samples(file.with_name(name), len(samples))
+        task, _, condition = task_name.partition(benchmarks.UNDER)
+        with _in_folder_of(self, condition):
+            save_samples(self, task_name=task, samples=samples)
+            if _run is not None:
+                file = _results_file(self)
+                if file is not None:
+                    name = f"samples_{task}_{self.date_id}.jsonl"
+                    _run.saved_samples(file.with_name(name), len(samples))
 
     tracker.save_results_aggregated = save_results_aggregated
     tracker.save_results_samples = save_results_samples
+
+
+@contextlib.contextmanager
+def _in_folder_of(tracker: Any, condition: str) -> Iterator[None]:
+    """Let lm_eval write into the folder of a condition, under its own time; without an ablation as ever."""
+    if _ablation is None:
+        yield
+        return
+    general, output_path = tracker.general_config_tracker, tracker.output_path
+    name = str(general.model_name_sanitized)
+    if output_path:
+        condition = condition or "full"
+        folder = _ablation.folder or Path(output_path) / name
+        tracker.output_path, general.model_name_sanitized = str(folder), condition
+        file = _ablation.written.get(condition)
+        if file is not None:
+            tracker.date_id = file.stem.removeprefix("results_")
+    try:
+        yield
+    finally:
+        tracker.output_path, general.model_name_sanitized = output_path, name
+
+
+@contextlib.contextmanager
+def asking_under(wanted: Any) -> Iterator[None]:
+    """Have the runs of lm_eval within this context asked under conditions (`ablation.Ablation`)."""
+    global _ablation
+    _ablation = wanted
+    try:
+        yield
+    finally:
+        _ablation = None
 
 
 def _results_file(tracker: Any) -> Path | None:
@@ -341,6 +398,8 @@ def tidy_the_run(module: Any) -> None:
             command.as_before()
             _run = None
         if run.is_ours(plugin.MODELS):
+            if _ablation is not None and run.results_file is not None:
+                run.results_file = run.results_file.parent.with_name("<condition>")
             run.say_where()
 
     module.Run._add_args = _add_args
@@ -358,6 +417,8 @@ def _add_footnotes() -> None:
     ) -> str:
         from mmaupro_ext.report import after_run, run_table
 
+        if _ablation is not None:
+            return ""  # the profile says it
         if _run is None or _run.options.get(command.FULL_TABLE):
             table = original(result_dict, column, sort_results)
             return "\n".join([table, *after_run.footnotes(result_dict)])

@@ -1,9 +1,11 @@
 """Rows and files: what the rows of benchmarks mean, where these are, and the samples in the package.
 
-Public names: `load_category`, `load_items`, `load_report`, `locate`, `audio_references`, `audio_root`,
+Public names: `asked`, `load_category`, `load_items`, `load_report`, `locate`, `audio_references`,
+`audio_root`,
 `file_sha256`, `SAMPLE_DIR`, `CATEGORIES`, `LoadReport`.
 """
 
+from mmaupro_ext.data.asking import asked
 from mmaupro_ext.data.digests import file_sha256
 from mmaupro_ext.data.items import load_items
 from mmaupro_ext.data.load import (
@@ -38,6 +40,7 @@ __all__ = [
     "Finding",
     "LoadReport",
     "Selection",
+    "asked",
     "audio_references",
     "audio_root",
     "file_sha256",

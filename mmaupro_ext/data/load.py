@@ -20,8 +20,10 @@ import logging
 import os
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from mmaupro_ext import benchmarks
+from mmaupro_ext.data.conditions import sound_of
 from mmaupro_ext.data.digests import file_sha256, measured_digest, modified
 from mmaupro_ext.data.locate import (
     PARQUET,
@@ -247,9 +249,7 @@ def audio_root(doc: Doc) -> Path:
     return _root(None, sample=sample)[0]
 
 
-def audio_references(
-    doc: Doc, root: str | os.PathLike[str] | None = None
-) -> list[dict[str, str | None]]:
+def audio_references(doc: Doc, root: str | os.PathLike[str] | None = None) -> list[dict[str, Any]]:
     """Return where a document's clips are and what they hold, without decoding them.
 
     Parameters
@@ -263,9 +263,10 @@ def audio_references(
     -------
     list of dict
         One `{"path": absolute path, "sha256": hex digest of the file's bytes}` per clip, in clip
-        order. A file that is missing or cannot be read has sha256 None; one that must not be
-        opened (a pipe, a device, a link out of the folder) has a `problem`, too. Nothing is raised:
-        the model class reports its item as errored, and the rest of the run goes on.
+        order; with what is done to its samples as `condition`, where the document is asked so. A file
+        that is missing or cannot be read has sha256 None; one that must not be opened (a pipe, a device,
+        a link out of the folder) has a `problem`, too. Nothing is raised: the model class reports its
+        item as errored, and the rest of the run goes on.
 
     Notes
     -----
@@ -276,10 +277,12 @@ def audio_references(
     """
     folder = audio_root(doc) if root is None else Path(root).absolute()
     promised = doc.get("audio_sha256") or [None] * len(doc["audio_path"])
-    references: list[dict[str, str | None]] = []
-    for relative, expected in zip(doc["audio_path"], promised, strict=True):
+    references: list[dict[str, Any]] = []
+    for position, (relative, expected) in enumerate(zip(doc["audio_path"], promised, strict=True)):
         path = folder / relative
-        reference: dict[str, str | None] = {"path": str(path), "sha256": None}
+        reference: dict[str, Any] = {"path": str(path), "sha256": None}
+        if (told := sound_of(doc, position)) is not None:
+            reference["condition"] = told
         references.append(reference)
         try:
             stat_clip(folder, relative)

@@ -48,7 +48,7 @@ def prompt(doc: Mapping[str, Any], asks_for: str = "letter") -> str:
     Returns
     -------
     str
-        Without white space at its end.
+        Without white space at its end; without clips, also without their line.
     """
     benchmark = benchmarks.of(doc)
     kind = benchmark.by_value[doc["category"]].kind
@@ -56,10 +56,8 @@ def prompt(doc: Mapping[str, Any], asks_for: str = "letter") -> str:
     template = PROMPTS[kind]
     if asks_for == "own" and benchmark.prompt is not None:
         text = benchmark.prompt(doc["question"], doc["choices"])
-        return (
-            AUDIO * len(doc["audio_path"])
-            + (text if text.startswith("\n") else f"\n{text}").rstrip()
-        )
+        text = text if text.startswith("\n") else f"\n{text}"
+        return (AUDIO * len(doc["audio_path"]) + text.rstrip()).lstrip("\n")
     if kind in ("closed", "hidden") and asks_for == "text":
         template = CLOSED_TEXT_PROMPT
         options = "\n".join(f"- {choice}" for choice in doc["choices"])
@@ -68,9 +66,10 @@ def prompt(doc: Mapping[str, Any], asks_for: str = "letter") -> str:
             f"({letter}) {choice}"
             for letter, choice in zip(CHOICE_LETTERS, doc["choices"], strict=False)
         )
-    return template.format(
+    filled = template.format(
         audio=AUDIO * len(doc["audio_path"]), question=doc["question"].strip(), options=options
     )
+    return filled.lstrip("\n")
 
 
 def prompt_digest(name: str, asks_for: str) -> str:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mmaupro_ext.audio.altering import wording
 from mmaupro_ext.audio.decoding import AudioReader, Decoded, Samples
 from mmaupro_ext.errors import ItemError
 from mmaupro_ext.heard import Record
@@ -286,6 +287,7 @@ def record_of(
                 "channels_in_file": clip.info.channels,
                 "channels_heard": len(clip.tracks),
                 "sampling_rate_in_file": clip.info.sampling_rate,
+                **({} if clip.condition is None else {"condition": wording(clip.condition)}),
             }
             for clip, seconds in zip(clips, heard, strict=True)
         ],

@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from mmaupro_ext.data.conditions import FULL, warning
 from mmaupro_ext.offline.logged_items import Item
 from mmaupro_ext.offline.logged_runs import Run
 from mmaupro_ext.scoring.presets import Preset
@@ -82,6 +83,8 @@ def differences(
     str
         Clauses; none where the result follows the released evaluator throughout.
     """
+    if run.condition != FULL:
+        yield warning(run.condition)
     if run.dataset != "full":
         yield f"the questions are not {run.benchmark.title}'s"
     elif run.deviations:

@@ -151,7 +151,9 @@ def _folder_with_samples(path: Path) -> Path:
         )
     if len(below) > 1:
         names = ", ".join(str(folder) for folder in below)
-        raise ScoringError(f"{path} holds the results of several models: {names}. Name one of them")
+        raise ScoringError(
+            f"{path} holds the results of several models or conditions: {names}. Name one of them"
+        )
     return below[0]
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from mmaupro_ext import benchmarks
 from mmaupro_ext.benchmarks import BENCHMARKS, MMAUPRO
+from mmaupro_ext.data.conditions import CONDITIONS
 from mmaupro_ext.data.questions import is_asked_in
 from mmaupro_ext.offline.logged_files import LoggedFile
 from mmaupro_ext.scoring.errors import ScoringError
@@ -55,6 +56,8 @@ class Item:
         The record of what was heard (`heard.record`).
     files : tuple of str
         Paths of the clips as the run read them; empty where they were not logged.
+
+    A document that was asked under a condition (`data.conditions`) says so itself.
     """
 
     doc: Doc
@@ -206,6 +209,15 @@ def _is_texts_by_name(value: Any) -> bool:
     return isinstance(value, dict) and all(map(_is_text_or_none, value.values()))
 
 
+def _is_condition(value: Any) -> bool:
+    return (
+        isinstance(value, dict)
+        and value.get("name") in CONDITIONS
+        and isinstance(value.get("variant"), str)
+        and isinstance(value.get("replaced"), dict)
+    )
+
+
 # Key -> test of its value, what it should be, and whether it must be there.
 Keys = dict[str, tuple[Callable[[Any], bool], str, bool]]
 _KEYS: Keys = {
@@ -215,6 +227,7 @@ _KEYS: Keys = {
     "answer": (_is_text_or_none, "text or null", True),
     "choices": (_is_texts, "a list of strings", True),
     "problem": (_is_text_or_none, "text or null", False),
+    "condition": (_is_condition, "a condition with its variant", False),
 }
 _KEYS_BY_ROWS: Keys = {
     "benchmark": (lambda value: value in BENCHMARKS, "a benchmark", True),

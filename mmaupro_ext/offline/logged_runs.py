@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from mmaupro_ext.benchmarks import BENCHMARKS, MMAUPRO, Benchmark
-from mmaupro_ext.data import CATEGORIES, SAMPLE_DIR, load_category, load_items
+from mmaupro_ext.data import CATEGORIES, SAMPLE_DIR, conditions, load_category, load_items
 from mmaupro_ext.data.locate import SAMPLES_DIR
 from mmaupro_ext.errors import DataError
 from mmaupro_ext.offline.logged_files import LoggedFile, logged_files
@@ -63,6 +63,8 @@ class Run:
         Key of `benchmarks.BENCHMARKS`.
     identity : str or None
         Id of the identity of its answers, where the results say it.
+    condition : str
+        Under which all items were asked (`data.conditions`); "full": as they were released.
     """
 
     model: str
@@ -75,6 +77,7 @@ class Run:
     asks_for: str = "letter"
     name: str = MMAUPRO
     identity: str | None = None
+    condition: str = conditions.FULL
 
     @property
     def benchmark(self) -> Benchmark:
@@ -188,6 +191,7 @@ def _run_of(
     if not items:
         raise ScoringError(f"{', '.join(map(str, paths))}: the samples files hold no lines")
     asks_for = _one_prompt(items)
+    condition = _one_condition(items)
     _refuse_duplicates(items)
     dataset = _one_dataset(items)
     benchmark = BENCHMARKS[name]
@@ -217,6 +221,7 @@ def _run_of(
         asks_for,
         benchmark.name,
         identity,
+        condition,
     )
 
 
@@ -238,10 +243,24 @@ def _one_prompt(items: Sequence[Item]) -> str:
     return next(iter(first), "letter")
 
 
-def _refuse_duplicates(items: Sequence[Item]) -> None:
+def _one_condition(items: Sequence[Item]) -> str:
+    """Return under which condition the items were asked, and refuse two in one run."""
     first: dict[str, Item] = {}
     for item in items:
-        earlier = first.setdefault(item.id, item)
+        first.setdefault(conditions.name_of(item.doc), item)
+    if len(first) > 1:
+        places = "; ".join(f"{name}: {item.where}" for name, item in sorted(first.items()))
+        raise ScoringError(
+            f"replies under different conditions are mixed ({places}). An ablated reply says nothing of the "
+            "benchmark: name the samples files of one condition"
+        )
+    return next(iter(first))
+
+
+def _refuse_duplicates(items: Sequence[Item]) -> None:
+    first: dict[tuple[str, str], Item] = {}
+    for item in items:
+        earlier = first.setdefault((item.id, conditions.variant_of(item.doc)), item)
         if earlier is not item:
             other = "" if earlier.doc_hash == item.doc_hash else " of another state of the dataset"
             raise ScoringError(
@@ -313,7 +332,9 @@ def _deviations(
     benchmark: Benchmark, items: Sequence[Item], known: Mapping[str, Mapping[str, Any]] | None
 ) -> Iterator[str]:
     """Yield where the items are not those of the dataset (by id; None: only counts are known)."""
-    counts = Counter(item.doc["category"] for item in items)
+    # Under a condition some items cannot be asked, and others several times: `mmaupro ablate` counts them.
+    ablated = any("condition" in item.doc for item in items)
+    counts = Counter(() if ablated else (item.doc["category"] for item in items))
     wanted = {category.value: category.expected_count for category in benchmark.categories}
     if known is not None:
         wanted = dict.fromkeys(wanted, 0) | Counter(doc["category"] for doc in known.values())
@@ -332,7 +353,7 @@ def _deviations(
             yield f"{item.where}: item {item.id}: {deviation}"
         if known is not None and item.id not in known:
             yield f"{item.where}: id {item.id} is not in the dataset"
-        elif known is not None and _asked(known[item.id]) != _asked(item.doc):
+        elif known is not None and _asked(known[item.id]) != _asked(conditions.original(item.doc)):
             yield f"{item.where}: item {item.id} differs from the dataset's"
         stated = item.doc.get("audio_sha256") or ()
         for path, promised, heard in zip(item.doc["audio_path"], stated, item.clips, strict=False):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+from mmaupro_ext.data.conditions import FULL, warning
 from mmaupro_ext.offline.logged_runs import Run
 from mmaupro_ext.replies import parse_error
 from mmaupro_ext.scoring.errors import ScoringError
@@ -33,7 +34,7 @@ def submission(run: Run, preset: Preset) -> tuple[str, int]:
     Raises
     ------
     ScoringError
-        When the benchmark's answers are known.
+        When the benchmark's answers are known, or the replies are ablated.
     """
     row_of = run.benchmark.submission_row
     if row_of is None:
@@ -41,6 +42,8 @@ def submission(run: Run, preset: Preset) -> tuple[str, int]:
             f"the answers of {run.benchmark.title} are known: there is nothing to submit. Leave out "
             "--submission"
         )
+    if run.condition != FULL:
+        raise ScoringError(f"replies {warning(run.condition)}. Submit those of a run without one")
     rows, errored = [], 0
     for item in run.items:
         served = not item.doc.get("problem") and parse_error(item.reply) is None

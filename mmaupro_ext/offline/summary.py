@@ -16,6 +16,7 @@ from typing import Any
 
 from mmaupro_ext import __version__
 from mmaupro_ext.benchmarks import MMAUPRO
+from mmaupro_ext.data.conditions import FULL, warning
 from mmaupro_ext.data.schema import length_type_of
 from mmaupro_ext.offline.answer_key import faults_found, faults_of, gold_positions, readings
 from mmaupro_ext.offline.comparable import differences, reply_shares
@@ -144,6 +145,8 @@ def summarise(
         "errored": sorted(m.item.id for m in members if m.verdict.errored),
         "lost_limit": lost_limit,
     }
+    if run.condition != FULL:
+        result["condition"] = run.condition
     closed = [(m.item, m.verdict) for m in members if m.item.kind == "closed"]
     if closed:
         result["closed"] = {"items": len(closed), "shares": reply_shares(closed)}
@@ -174,6 +177,7 @@ def item_lines(run: Run, verdicts: Sequence[Verdict]) -> str:
             "choices": item.doc["choices"],
             "answer": item.doc["answer"],
             "clips": item.doc["audio_path"],
+            **({"condition": item.doc["condition"]} if "condition" in item.doc else {}),
             "reply": item.reply,
             "finish": item.finish,
             "score": verdict.score,
@@ -250,7 +254,7 @@ def _overall(
         for value, found in categories.items()
         if found["score"] is None
     }
-    complete = not (missing or unscored or run.deviations)
+    complete = not (missing or unscored or run.deviations or run.condition != FULL)
     taking_part = [member for group in own.values() for member in group]
     found: dict[str, Any] = {
         "complete": complete,
@@ -295,6 +299,8 @@ def _partial_label(
         parts.append(f"missing: {', '.join(missing)}")
     if run.deviations:
         parts.append(f"not the released items: {len(run.deviations):,} deviations accepted")
+    if run.condition != FULL:
+        parts.append(warning(run.condition))
     return "; ".join(parts)
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Container
+from collections import Counter
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from mmaupro_ext.benchmarks import BENCHMARKS, asks_for_ours, parse_task
+from mmaupro_ext.data.conditions import CONDITIONS, warning
 from mmaupro_ext.util import visible
 
 UNSCORED = (
@@ -177,12 +179,47 @@ def footnotes(results: dict[str, Any]) -> list[str]:
             f"HEARD IN PART: {heard['shortened_items']} of {heard['items']} items with audio, by "
             f"long_audio={policy}: {heard_line(heard)}"
         )
+    lines += ablation_notes(results)
     parts = {
         (config.get("metadata") or {}).get(BENCHMARKS[asked.benchmark].part_note)
         for task, config in (results.get("configs") or {}).items()
         if (asked := parse_task(task)) is not None
     }
     return lines + [f"PARTIAL DATA: {part}" for part in sorted(part for part in parts if part)]
+
+
+def ablation_notes(results: Mapping[str, Any]) -> list[str]:
+    """Return what must be said of items that were asked under a condition (`data.conditions`).
+
+    Parameters
+    ----------
+    results : mapping
+        As for `footnotes`.
+
+    Returns
+    -------
+    list of str
+        What was changed, and how many items could not be asked and why; empty for a run as released.
+    """
+    not_asked: dict[str, Counter[str]] = {}
+    for config in (results.get("configs") or {}).values():
+        metadata = config.get("metadata") or {}
+        if metadata.get("condition") in CONDITIONS:
+            counts = not_asked.setdefault(metadata["condition"], Counter())
+            counts.update(metadata.get("not_asked") or {})
+    return [line for name, counts in not_asked.items() for line in condition_lines(name, counts)]
+
+
+def condition_lines(name: str, not_asked: Mapping[str, int]) -> list[str]:
+    """Return what a condition changes, and why so many items were not asked under it."""
+    lines = [f"ABLATED: {warning(name)}"]
+    return lines + ([f"NOT ASKED {not_asked_line(name, not_asked)}"] if not_asked else [])
+
+
+def not_asked_line(name: str, reasons: Mapping[str, int]) -> str:
+    """Return how many items were not asked under a condition, and why."""
+    why = "; ".join(f"{reason} ({count:,})" for reason, count in reasons.items())
+    return f"under {name}: {sum(reasons.values()):,} items: {why}"
 
 
 def summary(results: dict[str, Any]) -> list[str]:

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 import pandas as pd
 
 from mmaupro_ext.data import text
+from mmaupro_ext.data.conditions import FULL, warning
 from mmaupro_ext.errors import ConfigError
 from mmaupro_ext.report.frames import Frames
 from mmaupro_ext.scoring.intervals import clip_clusters
@@ -78,10 +79,22 @@ def _pair(frames: Frames, first: str, second: str, accept_different: bool) -> Co
         frames.items[frames.items.run == name].set_index("id", drop=False)
         for name in (first, second)
     )
-    differing = list(_unlike(frames, one, two, first, second))
-    if differing and not accept_different:
+    ablated = frames.runs.loc[[first, second], "condition"].tolist()
+    refused = list(_unlike_settings(frames, first, second))
+    unlike = list(_unlike_items(frames, one, two, first, second))
+    if ablated[0] == ablated[1]:
+        meant = [] if ablated[0] == FULL else [warning(ablated[0])]
+        refused += unlike
+    elif FULL in ablated:  # what is asked differs by intention
+        number = ablated.index(FULL)
+        meant = [f"{(second, first)[number]} was asked {warning(ablated[1 - number])}", *unlike]
+    else:
+        meant = []
+        refused += [f"two conditions, {ablated[0]} and {ablated[1]}", *unlike]
+    differing = [*meant, *refused]
+    if refused and not accept_different:
         raise ConfigError(
-            f"{first} and {second} were not asked the same: {'; '.join(differing)}. Compare runs of "
+            f"{first} and {second} were not asked the same: {'; '.join(refused)}. Compare runs of "
             "the same tasks and prompts, or add --accept-different to compare the items that both have"
         )
     shared = one.index.intersection(two.index, sort=False)
@@ -118,13 +131,16 @@ def _pair(frames: Frames, first: str, second: str, accept_different: bool) -> Co
     )
 
 
-def _unlike(
-    frames: Frames, one: pd.DataFrame, two: pd.DataFrame, first: str, second: str
-) -> Iterator[str]:
+def _unlike_settings(frames: Frames, first: str, second: str) -> Iterator[str]:
     for name, what in _SETTINGS.items():
         here, there = frames.runs.loc[first, name], frames.runs.loc[second, name]
         if here != there:
             yield f"{what} differs ({here!r} and {there!r})"
+
+
+def _unlike_items(
+    frames: Frames, one: pd.DataFrame, two: pd.DataFrame, first: str, second: str
+) -> Iterator[str]:
     only = [len(one.index.difference(two.index)), len(two.index.difference(one.index))]
     if any(only):
         yield f"{only[0]:,} items are only in {first}, {only[1]:,} only in {second}"

@@ -12,6 +12,7 @@ import pandas as pd
 
 from mmaupro_ext import benchmarks
 from mmaupro_ext.benchmarks import Benchmark
+from mmaupro_ext.data import conditions
 from mmaupro_ext.errors import ConfigError
 from mmaupro_ext.offline import logged_runs, rescoring
 from mmaupro_ext.offline.logged_files import logged_files
@@ -39,8 +40,8 @@ class Frames:
     Attributes
     ----------
     runs : pandas.DataFrame
-        Index `run`, a short name; model, benchmark, dataset, asks_for, items, time, identity, versions, and
-        what else the run says of itself.
+        Index `run`, a short name, with its `condition` where the run is ablated; model, benchmark, dataset,
+        asks_for, condition, items, time, identity, versions, and what else the run says of itself.
     items : pandas.DataFrame
         One row an item of a run: `run`, `id`, `category`, `kind`, the question with its choices and
         answer, `reply`, `finish`, `status`, `score` (0 to 1, NaN where unscored), `evidence` (the words
@@ -77,7 +78,7 @@ class Frames:
     @property
     def is_paper(self) -> bool:
         """Whether a run is of MMAU-Pro itself, so that published scores may stand beside it."""
-        full = (self.runs.dataset == "full").any()
+        full = ((self.runs.dataset == "full") & (self.runs.condition == conditions.FULL)).any()
         return bool(full) and self.benchmark.name == benchmarks.MMAUPRO
 
 
@@ -128,7 +129,7 @@ def load(
     wanted = benchmark or _shared_benchmark(places)
     resolved = presets.resolve(preset, [], wanted)
     parts = [_load(place, wanted, resolved, data_dir, accept_changed) for place in places]
-    names = _short_names([part["about"]["model"] for part in parts])
+    names = _short_names([_asked_model(part["about"]) for part in parts])
     for part, name in zip(parts, names, strict=True):
         for rows in (part["items"], part["clips"], part["scores"], part["tasks"]):
             for row in rows:
@@ -176,6 +177,12 @@ def _writable(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: _writable(entry) for key, entry in value.items()}
     return [_writable(entry) for entry in value] if isinstance(value, list) else value
+
+
+def _asked_model(about: Mapping[str, Any]) -> str:
+    """Return the model's name, with the condition under which it was asked."""
+    under = about["condition"]
+    return about["model"] if under == conditions.FULL else f"{about['model']} [{under}]"
 
 
 def _short_names(models: Sequence[str]) -> list[str]:
@@ -269,6 +276,11 @@ def _load(
         data_dir=data_dir,
         only=benchmark,
     )
+    if (known := conditions.CONDITIONS.get(run.condition)) is not None and known.several:
+        raise ConfigError(
+            f"{place}: under the condition {run.condition} each item was asked several times, which the "
+            "profile of `mmaupro ablate` sums up; `mmaupro score` shows the mean. Leave this run out"
+        )
     results_file = run.files[0].parent / f"results_{run.times[-1]}.json"
     results = read_json(results_file) if results_file.is_file() else {}
     verdicts, result = rescoring.score_run(run, preset, data_dir=data_dir)
@@ -304,6 +316,7 @@ def _about(run: Run | None, results: Mapping[str, Any], file: Path) -> dict[str,
         "benchmark": run.name if run else None,
         "dataset": run.dataset if run else None,
         "asks_for": run.asks_for if run else None,
+        "condition": run.condition if run else config.get("condition") or conditions.FULL,
         "items": len(run.items) if run else 0,
         "time": run.times[-1] if run else file.stem.partition("_")[2],
         "folder": str(file.parent),
@@ -322,7 +335,14 @@ def _about(run: Run | None, results: Mapping[str, Any], file: Path) -> dict[str,
         "tasks": sorted(results.get("configs") or {}),
         "config": config,
         "deviations": list(run.deviations) if run else [],
-        "notes": list(run.notes) if run else [],
+        "notes": [
+            *(run.notes if run else ()),
+            *(
+                [conditions.warning(run.condition)]
+                if run and run.condition != conditions.FULL
+                else []
+            ),
+        ],
     }
 
 

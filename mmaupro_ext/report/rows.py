@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from mmaupro_ext.benchmarks import MMAUPRO
+from mmaupro_ext.data.conditions import FULL
 from mmaupro_ext.errors import ConfigError
 from mmaupro_ext.report import notations, published
 from mmaupro_ext.report.comparison import OVERALL
@@ -39,7 +40,7 @@ def rows(frames: Frames, notation: str = "markdown") -> str:
     Raises
     ------
     ConfigError
-        When there is no such notation, or nothing was scored.
+        When there is no such notation, nothing was scored, or a run is ablated.
     """
     require_choice("notation", notation, FORMATS)
     if frames.benchmark.name != MMAUPRO:
@@ -51,6 +52,9 @@ def rows(frames: Frames, notation: str = "markdown") -> str:
         raise ConfigError(
             "these runs have no scores of MMAU-Pro: name runs with samples of its tasks"
         )
+    ablated = [run for run in frames.runs.index if frames.runs.loc[run, "condition"] != FULL]
+    if ablated:
+        raise ConfigError(f"{', '.join(ablated)}: an ablated run has no row in a table of scores")
     found = [
         _row(frames, run, preset)
         for run in frames.runs.index
@@ -66,6 +70,9 @@ def rows(frames: Frames, notation: str = "markdown") -> str:
         "Identity",
     ]
     cells = [[row[name] for name in header] for row in found]
+    ablated = [name for name in frames.runs.index if frames.runs.loc[name, "condition"] != FULL]
+    if ablated:
+        raise ConfigError(f"{', '.join(ablated)}: an ablated run has no row in a table of scores")
     if notation == "model-index":
         return "\n---\n".join(_model_index(row) for row in found)
     if notation == "csv":

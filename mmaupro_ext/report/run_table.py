@@ -60,7 +60,7 @@ def split(results: Results) -> tuple[dict[str, list[str]], dict[str, Any]]:
     Returns
     -------
     ours : dict of str to list of str
-        Title -> leaves in order, a title for each benchmark and variant that was run.
+        Title -> leaves in order, a title for each benchmark, variant and condition that was run.
     others : dict
         The results without them.
     """
@@ -71,6 +71,8 @@ def split(results: Results) -> tuple[dict[str, list[str]], dict[str, Any]]:
         if asked is not None:
             title = asked.benchmark + ("-sample" if asked.sample else "")
             title += f"-{asked.variant}" if asked.variant else ""
+            condition = condition_of(results, task)
+            title += f" under the condition {condition}" if condition else ""
             ours.setdefault(title, []).append(task)
     names = {task for tasks in ours.values() for task in tasks}
     subtasks = results.get("group_subtasks") or {}
@@ -88,6 +90,12 @@ def split(results: Results) -> tuple[dict[str, list[str]], dict[str, Any]]:
 def _leaves(name: str, subtasks: Mapping[str, Sequence[str]]) -> set[str]:
     below = subtasks.get(name)
     return {name} if not below else set().union(*(_leaves(part, subtasks) for part in below))
+
+
+def condition_of(results: Results, task: str) -> str:
+    """Return the condition under which a task of ours was asked (`data.conditions`); "" for none."""
+    metadata = (results.get("configs", {}).get(task) or {}).get("metadata") or {}
+    return str(metadata.get("condition") or "")
 
 
 def render(results: Results, samples: Samples | None = None) -> str:

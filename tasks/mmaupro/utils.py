@@ -7,6 +7,7 @@ The prompts are `mmaupro_ext.data.questions`, the scores `mmaupro_ext.scoring.sc
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from mmaupro_ext import benchmarks, data, scoring
@@ -28,7 +29,8 @@ def load(
 ) -> dict[str, Documents]:
     """Return the documents of one category as lm_eval's `test` split.
 
-    lm_eval passes everything from --model_args and --metadata; only the folder of the benchmark concerns us.
+    lm_eval passes everything from --model_args and --metadata; the folder of the benchmark concerns us, and
+    under which `condition` its items are asked.
     """
     sample = mmaupro_dataset == "sample"
     benchmark = benchmarks.BENCHMARKS[mmaupro_benchmark]
@@ -37,7 +39,7 @@ def load(
         docs = data.load_category(mmaupro_category, data_dir=folder, sample=sample)
     else:
         docs = data.load_items(benchmark.name, mmaupro_category, folder, sample, mmaupro_prompt)
-    return {"test": Documents(docs)}
+    return {"test": Documents(*data.asked(docs, settings))}
 
 
 class Documents(list):
@@ -45,7 +47,18 @@ class Documents(list):
 
     A `datasets.Dataset` would pad every `kwargs` with nulls, which the official checks treat unlike
     absent keys, and would write an Arrow copy to the user's cache.
+
+    Parameters
+    ----------
+    docs : sequence of dict
+        The documents.
+    not_asked : mapping of str to int, optional
+        Why items of the category are not among them -> how many.
     """
+
+    def __init__(self, docs: Iterable[dict[str, Any]], not_asked: Mapping[str, int] | None = None):
+        super().__init__(docs)
+        self.not_asked = dict(not_asked or {})
 
     @property
     def features(self) -> dict[str, None]:

@@ -20,7 +20,7 @@ from lm_eval.api.model import LM
 from lm_eval.models.utils import normalize_gen_kwargs, postprocess_generated_text
 
 from mmaupro_ext import heard
-from mmaupro_ext.audio.decoding import AudioReader, name_of
+from mmaupro_ext.audio.decoding import AudioReader, condition_of, name_of
 from mmaupro_ext.errors import ConfigError
 from mmaupro_ext.heard import LENGTH, STOP, Reply
 from mmaupro_ext.models.blocks import (
@@ -357,8 +357,10 @@ def _whole_files(references: Sequence[Any], placed: Placed) -> list[str | None]:
     for place, entry in enumerate(placed.recordings):
         whole = not joined and entry.blocks == 1 and entry.is_whole
         reference = references[place] if whole else None
-        in_memory = isinstance(reference, dict) and reference.get("array") is not None
-        file = None if reference is None or in_memory else name_of(reference)
+        made = isinstance(reference, dict) and (
+            reference.get("array") is not None or condition_of(reference) is not None
+        )
+        file = None if reference is None or made else name_of(reference)
         files += [file] * entry.blocks
     return files
 
