@@ -1,7 +1,7 @@
-"""Simulate how often the intervals of `scoring.intervals` hold the truth, for docs/scoring.md.
+"""Simulate how often the intervals of `scoring.intervals` and `scoring.anytime` hold the truth, for docs/.
 
-python tools/interval_coverage.py            # prints the table
-python tools/interval_coverage.py --write    # puts it into docs/scoring.md
+python tools/interval_coverage.py            # prints the tables
+python tools/interval_coverage.py --write    # puts them into docs/scoring.md and docs/anytime.md
 """
 
 from __future__ import annotations
@@ -12,9 +12,11 @@ from pathlib import Path
 
 import numpy as np
 
+from mmaupro_ext.report.published import paper
+from mmaupro_ext.scoring.anytime import confidence_sequence
 from mmaupro_ext.scoring.intervals import clustered_interval, stratified_interval
 
-DOC = Path(__file__).resolve().parents[1] / "docs" / "scoring.md"
+PAGES = Path(__file__).resolve().parents[1] / "docs"
 BEGIN = "<!-- made by: python tools/interval_coverage.py --write -->"
 END = "<!-- end of the table of coverage -->"
 
@@ -101,20 +103,116 @@ def table(trials: int) -> str:
     return "\n".join(lines)
 
 
+# --- runs that stop -------------------------------------------------------------------------------
+
+# Category -> its items, and the probabilities of the scores 0, 0.25, 0.5, 0.75 and 1.
+Population = dict[str, tuple[int, tuple[float, ...]]]
+
+# The scored categories of MMAU-Pro in the order of the paper's columns, the open one among the judged.
+PRO = (1048, 1418, 891, 50, 46, 88, 7, 325, 290, 430, 625, 87)
+OPEN = "open"
+
+
+def _shares(sizes: dict[str, int], share: float) -> Population:
+    return {name: (size, (1.0 - share, 0.0, 0.0, 0.0, share)) for name, size in sizes.items()}
+
+
+def populations() -> dict[str, tuple[Population, float]]:
+    """Return what is drawn from and the half width to stop at, by the name of the row."""
+    row = paper().loc["Qwen2.5-Omni-7B"].drop(["size", "overall"])
+    sizes = dict(zip(row.index, PRO, strict=True))
+    scored = {name: size for name, size in sizes.items() if name != OPEN}
+    as_paper: Population = {}
+    for name, size in scored.items():
+        as_paper |= _shares({name: size}, row[name] / 100.0)
+    judged_too = {**as_paper, OPEN: (sizes[OPEN], JUDGED["evenly spread"])}
+    sample = {str(n): size for n, size in enumerate((13, 12, 12, 12, 12, 12, 8, 12))}
+    return {
+        "MMAU-Pro, scores of Qwen2.5-Omni-7B, to 1 point": (as_paper, 0.01),
+        "the same, to 2 points": (as_paper, 0.02),
+        "the same, to 3 points": (as_paper, 0.03),
+        "the same, to 5 points": (as_paper, 0.05),
+        "the same with judged open questions, to 2 points": (judged_too, 0.02),
+        "MMAU-Pro, 90 % right, to 2 points": (_shares(scored, 0.9), 0.02),
+        "MMAU-Pro, 99 % right, to 1 point": (_shares(scored, 0.99), 0.01),
+        "three categories of 333, 60 % right, to 5 points": (_shares(dict.fromkeys("abc", 333), 0.6), 0.05),
+        "the embedded sample's sizes, 80 % right, to 10 points": (_shares(sample, 0.8), 0.1),
+    }  # fmt: skip
+
+
+def stopped(
+    population: Population, half_width: float, trials: int, seed: int
+) -> tuple[float, float, float, float]:
+    """Simulate runs that stop at a half width.
+
+    Parameters
+    ----------
+    population : Population
+        From which each run's scores are made; its truth is their mean.
+    half_width : float
+        0 to 1.
+    trials, seed : int
+        How many runs, and what seeds them.
+
+    Returns
+    -------
+    at_stop, always : float
+        Shares of the runs whose bounds held the truth where they stopped, and in all rounds to the last.
+    drawn, fixed : float
+        Mean items at the stop; and those of the usual interval (normal, with the correction for a finite
+        population) that has this half width, by somebody who knew the score beforehand.
+    """
+    rng = np.random.default_rng(seed)
+    sizes = {name: size for name, (size, _) in population.items()}
+    items = sum(sizes.values())
+    found = []
+    for _ in range(trials):
+        scores = {name: rng.choice(VALUES, size, p=p) for name, (size, p) in population.items()}
+        every = np.concatenate(list(scores.values()))
+        bounds = confidence_sequence(sizes, {n: s.tolist() for n, s in scores.items()}, half_width)
+        # Sums of the same numbers in another order differ in the last digits.
+        held = [b.low - 1e-9 <= every.mean() <= b.high + 1e-9 for b in bounds]
+        stop = next(n for n, b in enumerate(bounds) if b.half_width <= half_width)
+        independent = every.var() * (1.96 / half_width) ** 2
+        fixed = independent / (1.0 + independent / items)
+        found.append((held[stop], all(held), bounds[stop].drawn, fixed))
+    return tuple(np.mean(found, axis=0).tolist())
+
+
+def table_of_stops(trials: int) -> str:
+    """Return the table of runs that stop, in Markdown."""
+    lines = [
+        "| scores | items | held at the stop | held in every round | drawn | fixed |",
+        "|---|---:|---:|---:|---:|---:|",
+    ]
+    for seed, (name, (population, half_width)) in enumerate(populations().items()):
+        at_stop, always, drawn, fixed = stopped(population, half_width, trials, seed)
+        items = sum(size for size, _ in population.values())
+        cells = [f"{items:,}", f"{100 * at_stop:.1f} %", f"{100 * always:.1f} %"]
+        lines.append(f"| {name} | {' | '.join([*cells, f'{drawn:,.0f}', f'{fixed:,.0f}'])} |")
+    return "\n".join(lines)
+
+
 def main() -> None:
-    """Print the table, or put it into the documentation."""
+    """Print the tables, or put them into the documentation."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--write", action="store_true", help="put the table into docs/scoring.md")
+    parser.add_argument("--write", action="store_true", help="put the tables into their pages")
     parser.add_argument("--trials", type=int, default=2000, metavar="N", help="a row (2000)")
+    parser.add_argument(
+        "--stops", type=int, default=1000, metavar="N", help="of stopping runs (1000)"
+    )
     args = parser.parse_args()
-    found = table(args.trials)
-    if not args.write:
-        print(found)
-        return
-    text = DOC.read_text(encoding="utf-8")
-    before, rest = text.split(BEGIN)
-    after = rest.split(END)[1]
-    DOC.write_text(f"{before}{BEGIN}\n\n{found}\n\n{END}{after}", encoding="utf-8", newline="\n")
+    for page, found in (
+        ("scoring.md", table(args.trials)),
+        ("anytime.md", table_of_stops(args.stops)),
+    ):
+        if not args.write:
+            print(found)
+            continue
+        text = (PAGES / page).read_text(encoding="utf-8")
+        before, rest = text.split(BEGIN)
+        written = f"{before}{BEGIN}\n\n{found}\n\n{END}{rest.split(END)[1]}"
+        (PAGES / page).write_text(written, encoding="utf-8", newline="\n")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What our runs add to lm_eval's command: four options, where answers are kept, and an end by a signal."""
+"""What our runs add to lm_eval's command: five options, where answers are kept, and an end by a signal."""
 
 from __future__ import annotations
 
@@ -12,11 +12,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mmaupro_ext import plugin
+from mmaupro_ext import benchmarks, plugin
+from mmaupro_ext.data.asking import CONDITION
 from mmaupro_ext.errors import ConfigError
 
 RETRY_ERRORS, MAX_ERRORS = "retry_errors", "max_errors"
 FULL_TABLE, BE_QUIET = "full_table", "quiet"
+UNTIL = "until_se"
 
 # What lm_eval runs with that decides which requests are made, besides the data.
 _ASKED = (
@@ -60,6 +62,15 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         default=argparse.SUPPRESS,
         help="Show our tasks in lm_eval's own table: every metric, standard errors, versions",
     )
+    group.add_argument(
+        "--until-se",
+        type=float,
+        default=argparse.SUPPRESS,
+        metavar="<points>",
+        help="Draw the items of our tasks in a balanced, seeded order, and stop when half the 95 %% "
+        "interval of the overall is no wider; the interval allows for the stopping. The same command "
+        "without it goes on to all items",
+    )
 
 
 def take_options(given: dict[str, Any]) -> dict[str, Any]:
@@ -70,11 +81,17 @@ def take_options(given: dict[str, Any]) -> dict[str, Any]:
     ConfigError
         When one of them is no value that it can have.
     """
-    names = (RETRY_ERRORS, MAX_ERRORS, FULL_TABLE, BE_QUIET)
+    names = (RETRY_ERRORS, MAX_ERRORS, FULL_TABLE, BE_QUIET, UNTIL)
     taken = {name: given.pop(name) for name in names if name in given}
     most = taken.get(MAX_ERRORS, 1)
     if not isinstance(most, int) or isinstance(most, bool) or most < 1:
         raise ConfigError(f"--max-errors {most}: give a whole number of 1 or more.")
+    points = taken.get(UNTIL, 1)
+    if not isinstance(points, (int, float)) or isinstance(points, bool) or not 0 < points < 50:
+        raise ConfigError(
+            f"--until-se {points}: give half the width of the interval in points of per cent, above 0 and "
+            "below 50."
+        )
     for name in (RETRY_ERRORS, FULL_TABLE, BE_QUIET):
         if not isinstance(taken.get(name, False), bool):
             raise ConfigError(f"{name}: {taken[name]!r} is neither true nor false.")
@@ -85,8 +102,9 @@ def take_options(given: dict[str, Any]) -> dict[str, Any]:
     return taken
 
 
-def refuse_options(options: Mapping[str, Any], model: str) -> None:
-    """Raise ConfigError for options of ours that another model would not heed."""
+def refuse_options(options: Mapping[str, Any], config: Any) -> None:
+    """Raise ConfigError for options of ours that a run (`EvaluatorConfig`) could not heed."""
+    model = config.model
     kept = [name for name in options if name not in (FULL_TABLE, BE_QUIET)]
     if kept and model not in plugin.MODELS:
         named = ", ".join(f"--{name.replace('_', '-')}" for name in kept)
@@ -94,6 +112,20 @@ def refuse_options(options: Mapping[str, Any], model: str) -> None:
             f"{named}: --model {model} keeps no journal. These options are for "
             f"{', '.join(plugin.MODELS)}."
         )
+    if UNTIL not in options:
+        return
+    if config.limit or config.samples:
+        other = "--limit" if config.limit else "--samples"
+        raise ConfigError(f"--until-se draws the items itself: leave out {other}, or --until-se.")
+    if (config.metadata or {}).get(CONDITION):
+        raise ConfigError("--until-se stops at a score of the benchmark, which no condition gives.")
+    if os.environ.get("WORLD_SIZE", "1") != "1":
+        raise ConfigError(
+            "--until-se: several processes would have to stop together, which they cannot yet. Start one "
+            "process (a server or vllm-audio uses several GPUs from one), or leave it out."
+        )
+    if not benchmarks.asks_for_ours(config.tasks):
+        raise ConfigError("--until-se: no task of this run is one of ours. Leave it out.")
 
 
 # ---- the journal ---------------------------------------------------------------------------------

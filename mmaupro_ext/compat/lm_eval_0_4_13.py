@@ -16,7 +16,7 @@
 ``lm_eval.loggers``                what was heard joins the samples and the results; which
                                    files were written is noted; W&B and Trackio are told more
                                    of our tasks (`compat.loggers`)
-``lm_eval._cli.run``               two options; our errors and a signal end a run with a
+``lm_eval._cli.run``               our options; our errors and a signal end a run with a
                                    sentence, not a traceback;
                                    footnotes below the table (random weights, partial data);
                                    after a run, where its files are
@@ -44,6 +44,7 @@ from mmaupro_ext.compat import (
     loggers,
     preflight,
     requests_cache,
+    rounds,
     secret_arguments,
 )
 
@@ -144,7 +145,7 @@ def check_data_first(module: Any) -> None:
         metadata = secret_arguments.hide_in_config(self, metadata)
         if _run is not None:
             _run.config = self
-            command.refuse_options(_run.options, self.model)
+            command.refuse_options(_run.options, self)
         from mmaupro_ext import __version__, data
 
         resolve = original
@@ -197,12 +198,17 @@ def look_at_tasks(module: Any) -> None:
                 from mmaupro_ext.report.live import LiveScores
 
                 lm.tasks, lm.watch = tasks, LiveScores(tasks)
+                if _run is not None and command.UNTIL in _run.options:
+                    points, seed = _run.options[command.UNTIL], _run.config.seed
+                    lm = rounds.InRounds(lm, tasks, points, seed[0] if seed else None)
         if not arguments:  # lm_eval warns of positional ones
             options |= {"lm": lm, "task_dict": task_dict}
         given = (lm, task_dict, *arguments) if arguments else ()
         results = original(*given, **options)
         if results is not None:
             errored_items.drop_zeros(results, counted)
+            if isinstance(lm, rounds.InRounds):
+                lm.label(results)
         return results
 
     evaluate.__doc__ = original.__doc__

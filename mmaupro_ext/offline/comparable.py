@@ -89,6 +89,8 @@ def differences(
         yield f"the questions are not {run.benchmark.title}'s"
     elif run.deviations:
         yield f"the items are not the released ones ({len(run.deviations):,} deviations accepted)"
+    if run.part is not None:
+        yield f"it is {run.part}"
     if preset.base != "official":
         yield f"the preset {preset.base} is not the released evaluator"
     for option, value in preset.overrides.items():

@@ -5,10 +5,12 @@ lm_eval 0.4.13 writes, per task and run, ``samples_<task>_<time>.jsonl`` beside 
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from mmaupro_ext.benchmarks import BENCHMARKS, MMAUPRO, VARIANTS, TaskName, parse_task
 from mmaupro_ext.scoring.errors import ScoringError
@@ -34,6 +36,11 @@ class LoggedFile:
     path: Path
     asked: TaskName
     time: str
+
+    @property
+    def task(self) -> str:
+        """Name of its task."""
+        return self.path.name.removeprefix("samples_").removesuffix(f"_{self.time}.jsonl")
 
     @property
     def dataset(self) -> str:
@@ -171,3 +178,30 @@ def _require_replies(path: Path) -> LoggedFile:
             "mmaupro-text_<category>, those of the other benchmarks, and their samples"
         )
     return file
+
+
+def read_results(results: Path) -> dict[str, Any]:
+    """Return what a results file holds.
+
+    Parameters
+    ----------
+    results : Path
+        Which may be missing.
+
+    Returns
+    -------
+    dict
+        Empty where there is no such file.
+
+    Raises
+    ------
+    ScoringError
+        When it cannot be read.
+    """
+    if not results.is_file():
+        return {}
+    try:
+        found = json.loads(results.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ScoringError(f"{results}: cannot be read ({error})") from error
+    return dict(found)

@@ -24,8 +24,9 @@ from mmaupro_ext.benchmarks import BENCHMARKS, MMAUPRO, Benchmark
 from mmaupro_ext.data import CATEGORIES, SAMPLE_DIR, conditions, load_category, load_items
 from mmaupro_ext.data.locate import SAMPLES_DIR
 from mmaupro_ext.errors import DataError
-from mmaupro_ext.offline.logged_files import LoggedFile, logged_files
+from mmaupro_ext.offline.logged_files import LoggedFile, logged_files, read_results
 from mmaupro_ext.offline.logged_items import REPLY_FIELDS, Item, read_items
+from mmaupro_ext.offline.parts import Part, part_of
 from mmaupro_ext.scoring.errors import ScoringError
 from mmaupro_ext.util import require_choice
 
@@ -65,6 +66,8 @@ class Run:
         Id of the identity of its answers, where the results say it.
     condition : str
         Under which all items were asked (`data.conditions`); "full": as they were released.
+    part : Part or None
+        What was drawn, where that is not all.
     """
 
     model: str
@@ -78,6 +81,7 @@ class Run:
     name: str = MMAUPRO
     identity: str | None = None
     condition: str = conditions.FULL
+    part: Part | None = None
 
     @property
     def benchmark(self) -> Benchmark:
@@ -199,7 +203,8 @@ def _run_of(
     # Ranks of a parallel run log in another order.
     items.sort(key=lambda item: (order[item.doc["category"]], item.id))
     known = _documents(benchmark, dataset, asks_for, data_dir)
-    deviations = tuple(_deviations(benchmark, items, known))
+    part = part_of(files, benchmark)
+    deviations = tuple(_deviations(benchmark, items, known, part))
     if deviations and not accept_changed:
         shown = "\n  ".join(deviations[:10])
         more = f"\n  and {len(deviations) - 10} more" if len(deviations) > 10 else ""
@@ -222,6 +227,7 @@ def _run_of(
         benchmark.name,
         identity,
         condition,
+        part,
     )
 
 
@@ -313,10 +319,7 @@ def _settings(results: Path) -> dict[str, Any]:
     """Return what a results file says of the model; the folder's name where there is no such file."""
     if not results.is_file():
         return {"model_name": results.parent.name}
-    try:
-        content = json.loads(results.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ScoringError(f"{results}: cannot be read ({error})") from error
+    content = read_results(results)
     config = content.get("config") or {}
     found = {key: content.get(key) for key in _MODEL_KEYS}
     found.update({key: config.get(key) for key in _CONFIG_KEYS})
@@ -329,18 +332,24 @@ def _settings(results: Path) -> dict[str, Any]:
 
 
 def _deviations(
-    benchmark: Benchmark, items: Sequence[Item], known: Mapping[str, Mapping[str, Any]] | None
+    benchmark: Benchmark,
+    items: Sequence[Item],
+    known: Mapping[str, Mapping[str, Any]] | None,
+    part: Part | None = None,
 ) -> Iterator[str]:
     """Yield where the items are not those of the dataset (by id; None: only counts are known)."""
     # Under a condition some items cannot be asked, and others several times: `mmaupro ablate` counts them.
     ablated = any("condition" in item.doc for item in items)
     counts = Counter(() if ablated else (item.doc["category"] for item in items))
+    if part is not None and not ablated:  # a category that is as it was drawn counts as all of it
+        for value, drawn in part.drawn.items():
+            counts[value] += part.sizes[value] - drawn
     wanted = {category.value: category.expected_count for category in benchmark.categories}
     if known is not None:
         wanted = dict.fromkeys(wanted, 0) | Counter(doc["category"] for doc in known.values())
     elif not any(wanted.values()) and counts.keys() == wanted.keys():  # all of it, or a part of all
         counts, wanted = (
-            Counter({"all categories": len(items)}),
+            Counter({"all categories": sum(counts.values())}),
             {"all categories": benchmark.items},
         )
     for value, expected in wanted.items():

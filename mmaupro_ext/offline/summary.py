@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Container, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from mmaupro_ext import __version__
@@ -35,7 +36,8 @@ from mmaupro_ext.offline.means import (
     scores_of,
     with_interval,
 )
-from mmaupro_ext.scoring import aggregate
+from mmaupro_ext.offline.parts import Part
+from mmaupro_ext.scoring import aggregate, anytime
 from mmaupro_ext.scoring.intervals import (
     clip_clusters,
     stratified_interval,
@@ -133,6 +135,7 @@ def summarise(
             "sha256": digest(run.items, replies=False),
             "missing_categories": missing,
             "deviations": len(run.deviations),
+            **({} if run.part is None else {"part": asdict(run.part)}),
         },
         "replies_sha256": digest(run.items, replies=True),
         "overall": _overall(categories, missing, run, members, preset, faulty),
@@ -254,7 +257,7 @@ def _overall(
         for value, found in categories.items()
         if found["score"] is None
     }
-    complete = not (missing or unscored or run.deviations or run.condition != FULL)
+    complete = not (missing or unscored or run.deviations or run.part or run.condition != FULL)
     taking_part = [member for group in own.values() for member in group]
     found: dict[str, Any] = {
         "complete": complete,
@@ -274,6 +277,9 @@ def _overall(
     means = {value: mean_of(group) or 0.0 for value, group in own.items()}
     sizes = {value: len(group) for value, group in own.items()}
     interval = with_interval(taking_part)
+    if run.part is not None:
+        sizes = {value: run.part.sizes.get(value, size) for value, size in sizes.items()}
+        interval |= _anytime_interval(own, sizes, run.part)
     del interval["score"]
     found.update(interval)
     found["weighted"] = percent(aggregate.overall(means, sizes))
@@ -288,6 +294,27 @@ def _overall(
     return found
 
 
+def _anytime_interval(
+    own: Mapping[str, Sequence[Scored]], sizes: Mapping[str, int], part: Part
+) -> dict[str, Any]:
+    """Return the bounds of the score of all items, of which some were drawn; stopping is allowed for."""
+    nothing = {"low": None, "high": None, "method": anytime.METHOD}
+    if any(
+        m.verdict.score is None or not 0.0 <= m.verdict.score <= 1.0
+        for g in own.values()
+        for m in g
+    ):
+        return {**nothing, "interval_note": "a judge went beyond 1 to 5"}
+    scores = {
+        value: scores_of(sorted(group, key=lambda m: (anytime.place(m.item.id, part.seed), m.item.id)))
+        for value, group in own.items()
+    }  # fmt: skip
+    found = anytime.confidence_sequence(sizes, scores, part.points / 100.0)
+    if not found or found[-1].drawn < sum(map(len, scores.values())):
+        return {**nothing, "interval_note": "not all that was drawn is scored"}
+    return {**nothing, "low": percent(found[-1].low), "high": percent(found[-1].high)}
+
+
 def _partial_label(
     missing: Sequence[str], unscored: Mapping[str, int], run: Run, scored: int
 ) -> str:
@@ -297,6 +324,8 @@ def _partial_label(
         parts.append(f"unscored: {shown}")
     if missing:
         parts.append(f"missing: {', '.join(missing)}")
+    if run.part is not None:
+        parts.append(str(run.part))
     if run.deviations:
         parts.append(f"not the released items: {len(run.deviations):,} deviations accepted")
     if run.condition != FULL:

@@ -13,6 +13,7 @@ from typing import Any
 
 from mmaupro_ext.benchmarks import BENCHMARKS, asks_for_ours, parse_task
 from mmaupro_ext.data.conditions import CONDITIONS, warning
+from mmaupro_ext.report.run_table import title_of
 from mmaupro_ext.util import visible
 
 UNSCORED = (
@@ -180,6 +181,7 @@ def footnotes(results: dict[str, Any]) -> list[str]:
             f"long_audio={policy}: {heard_line(heard)}"
         )
     lines += ablation_notes(results)
+    lines += parts_drawn(results)
     parts = {
         (config.get("metadata") or {}).get(BENCHMARKS[asked.benchmark].part_note)
         for task, config in (results.get("configs") or {}).items()
@@ -220,6 +222,47 @@ def not_asked_line(name: str, reasons: Mapping[str, int]) -> str:
     """Return how many items were not asked under a condition, and why."""
     why = "; ".join(f"{reason} ({count:,})" for reason, count in reasons.items())
     return f"under {name}: {sum(reasons.values()):,} items: {why}"
+
+
+def parts_drawn(results: dict[str, Any]) -> list[str]:
+    """Return a sentence for each benchmark of which `--until-se` drew a part.
+
+    Parameters
+    ----------
+    results : dict
+        As for `footnotes`.
+
+    Returns
+    -------
+    list of str
+        Empty where all items were drawn, or none was.
+    """
+    part = results.get("part") or {}
+    lines = []
+    for title, whole in part.get("overall", {}).items():
+        own = [
+            entry
+            for task, entry in part["tasks"].items()
+            if (asked := parse_task(task)) is not None and title_of(asked) == title
+        ]
+        drawn, items = (sum(entry[key] for entry in own) for key in ("drawn", "items"))
+        if drawn == items:
+            continue
+        unscored = [entry for entry in own if not entry["scored"]]
+        besides = (
+            f", and {sum(entry['drawn'] for entry in unscored):,} of "
+            f"{sum(entry['items'] for entry in unscored):,} unscored ones"
+            if unscored
+            else ""
+        )
+        lines.append(
+            f"A PART, not the whole: {title}, {whole['drawn']:,} of {whole['items']:,} scored items{besides}"
+            f", drawn by --until-se {part['points']:g} with seed {part['seed']}. The last row estimates all "
+            f"{whole['items']:,}: {whole['mean']:.1f} %, between {whole['low']:.1f} and {whole['high']:.1f} "
+            f"({100 * part['confidence']:g} %, stopping allowed for, as the intervals of categories do not). "
+            "The same command without --until-se goes on to all of them."
+        )
+    return lines
 
 
 def summary(results: dict[str, Any]) -> list[str]:

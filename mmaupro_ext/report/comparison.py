@@ -38,6 +38,8 @@ class Comparison:
         Ids of the items on which the second scores more, or less.
     remarks : tuple of str
         What is not the same in both, or left out.
+    parts : tuple of str
+        Which of the two was asked a part of its items (`--until-se`).
     """
 
     first: str
@@ -46,6 +48,7 @@ class Comparison:
     won: list[str]
     lost: list[str]
     remarks: tuple[str, ...] = ()
+    parts: tuple[str, ...] = ()
 
 
 def compare(frames: Frames, accept_different: bool = False) -> list[Comparison]:
@@ -128,6 +131,11 @@ def _pair(frames: Frames, first: str, second: str, accept_different: bool) -> Co
         one.id[gain > 0].tolist(),
         one.id[gain < 0].tolist(),
         tuple(differing),
+        tuple(
+            f"{name} is {part}"
+            for name in (first, second)
+            if (part := frames.runs.loc[name, "part"])
+        ),
     )
 
 
@@ -185,6 +193,7 @@ def render(found: list[Comparison]) -> str:
             f"Agreement: {100 * overall.agreement:.1f} % of the items have the same score. {smallest}"
             "Intervals: bootstrap over clips, 10,000 draws. p: McNemar's exact test, the categories "
             "corrected together after Holm.",
+            *(f"Not the whole: {part}." for part in pair.parts),
             *(f"Not the same: {remark}." for remark in pair.remarks),
         ]
         parts.append(
@@ -223,6 +232,7 @@ def as_dict(found: list[Comparison]) -> list[dict[str, object]]:
             "won": pair.won,
             "lost": pair.lost,
             "remarks": list(pair.remarks),
+            "parts": list(pair.parts),
         }
         for pair in found
     ]

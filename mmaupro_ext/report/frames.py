@@ -343,6 +343,7 @@ def _about(run: Run | None, results: Mapping[str, Any], file: Path) -> dict[str,
                 else []
             ),
         ],
+        "part": str(run.part) if run and run.part else "",
     }
 
 

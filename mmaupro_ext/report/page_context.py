@@ -69,6 +69,8 @@ def _run(frames: Frames, name: str) -> Context:
     warnings = [
         note.removeprefix("NOTE: ") for note in footnotes({"config": about.config, "configs": {}})
     ]
+    if about.part:
+        warnings.append(f"{about.part}: no score here is that of the whole")
     if about.deviations:
         warnings.append(
             f"not all items of the dataset, or not as it asks them: {about.deviations[0]}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from mmaupro_ext import benchmarks
@@ -36,6 +36,9 @@ class Row:
         it is not known.
     seconds_heard : float or None
         Of audio that the model was given; None where no sample says it.
+    of : int or None
+        How many items there are, where `--until-se` stopped before all were drawn. `acc` and the bounds of
+        the overall are then those of all of them, not of `items`.
     """
 
     name: str
@@ -47,6 +50,7 @@ class Row:
     parsed: float | None
     errored: int
     seconds_heard: float | None
+    of: int | None = None
 
 
 def split(results: Results) -> tuple[dict[str, list[str]], dict[str, Any]]:
@@ -69,9 +73,7 @@ def split(results: Results) -> tuple[dict[str, list[str]], dict[str, Any]]:
     for task in leaves:
         asked = benchmarks.parse_task(task)
         if asked is not None:
-            title = asked.benchmark + ("-sample" if asked.sample else "")
-            title += f"-{asked.variant}" if asked.variant else ""
-            condition = condition_of(results, task)
+            title, condition = title_of(asked), condition_of(results, task)
             title += f" under the condition {condition}" if condition else ""
             ours.setdefault(title, []).append(task)
     names = {task for tasks in ours.values() for task in tasks}
@@ -85,6 +87,12 @@ def split(results: Results) -> tuple[dict[str, list[str]], dict[str, Any]]:
             kept = {n: v for n, v in others[key].items() if n not in names | groups}
             others[key] = kept
     return ours, others
+
+
+def title_of(asked: benchmarks.TaskName) -> str:
+    """Return the title of the table that a task stands in: its benchmark and variant."""
+    title = asked.benchmark + ("-sample" if asked.sample else "")
+    return f"{title}-{asked.variant}" if asked.variant else title
 
 
 def _leaves(name: str, subtasks: Mapping[str, Sequence[str]]) -> set[str]:
@@ -133,21 +141,26 @@ def rows(results: Results, samples: Samples) -> dict[str, list[Row]]:
     found = {}
     for title, tasks in split(results)[0].items():
         found[title] = [_row(task, results, samples) for task in tasks]
-        if len(tasks) > 1:
-            found[title].append(_overall(tasks, found[title], samples))
+        whole = (results.get("part") or {}).get("overall", {}).get(title, {})
+        is_part = whole.get("drawn", 0) < whole.get("items", 0)
+        if len(tasks) > 1 or is_part:
+            overall = _overall(tasks, found[title], samples)
+            found[title].append(_estimated(overall, whole) if is_part else overall)
     return found
+
+
+def _estimated(overall: Row, whole: Mapping[str, Any]) -> Row:
+    """Return the row of all items, of which some were drawn."""
+    acc, low, high = (whole[name] / 100.0 for name in ("mean", "low", "high"))
+    of = overall.unscored + whole["items"]
+    return replace(overall, acc=acc, low=low, high=high, of=of)
 
 
 def _table(title: str, found: Sequence[Row]) -> str:
     lines = [
         [
-            row.name
-            + (
-                f" (without {row.unscored:,} unscored)"
-                if row.name == OVERALL and row.unscored
-                else ""
-            ),
-            row.items - (row.unscored if row.name == OVERALL else 0),
+            _name(row),
+            _count(row),
             "unscored" if row.acc is None else _percent(row.acc),
             _NONE
             if row.low is None or row.high is None
@@ -160,11 +173,25 @@ def _table(title: str, found: Sequence[Row]) -> str:
     return f"{title}\n{text.table(_HEADER, lines)}"
 
 
+def _name(row: Row) -> str:
+    if row.name == OVERALL and row.of is not None:
+        return "a part" + (f" ({row.unscored:,} unscored)" if row.unscored else "")
+    without = row.name == OVERALL and row.unscored
+    return f"{row.name} (without {row.unscored:,} unscored)" if without else row.name
+
+
+def _count(row: Row) -> int | str:
+    """Return how many items a row is about; of how many, where it is a part."""
+    less = row.unscored if row.name == OVERALL else 0
+    return row.items - less if row.of is None else f"{row.items - less}/{row.of - less}"
+
+
 def _row(task: str, results: Results, samples: Samples) -> Row:
     values = results["results"][task]
     asked = benchmarks.parse_task(task)
     name = asked.part if asked is not None and asked.part else task
     items, acc = int(values.get("sample_len") or 0), _metric(values, "acc")
+    part = (results.get("part") or {}).get("tasks", {}).get(task, {})
     return Row(
         name=name,
         items=items,
@@ -173,6 +200,7 @@ def _row(task: str, results: Results, samples: Samples) -> Row:
         **_from_samples([task], samples, acc),
         parsed=_metric(values, "parsed"),
         errored=round((_metric(values, "errored") or 0.0) * items),
+        of=part["items"] if part and part["drawn"] < part["items"] else None,
     )
 
 
@@ -197,9 +225,7 @@ def _overall(tasks: Sequence[str], parts: Sequence[Row], samples: Samples) -> Ro
     )
 
 
-def _from_samples(
-    tasks: Sequence[str], samples: Samples, acc: float | None
-) -> dict[str, float | None]:
+def _from_samples(tasks: Sequence[str], samples: Samples, acc: float | None) -> dict[str, Any]:
     """Return what only the samples say: the interval, and the seconds heard."""
     low, high = (None, None) if acc is None else _interval(list(_scored(tasks, samples)))
     records = [

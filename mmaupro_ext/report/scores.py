@@ -40,7 +40,8 @@ def render(result: Mapping[str, Any], groups: bool = False, audited: bool = Fals
     clustered = result["overall"]["clustered_by"] or "clip"
     parts = [
         f"{result['model']} on {_dataset_name(result)}, preset {result['label']} "
-        f"(per cent of all items; intervals: 95 %, clustered by {clustered})",
+        f"(per cent of {'the items drawn' if 'part' in result['dataset'] else 'all items'}; intervals: 95 %, "
+        f"clustered by {clustered})",
         text.table(*category_table(result, audited)),
         *_remarks(result, audited),
     ]
@@ -120,7 +121,8 @@ def category_table(
         if entry is None:
             rows.append([name, 0, "missing", *["-"] * (len(header) - 3)])
             continue
-        row: list[object] = [name, entry["items"], _score(entry), _interval(entry)]
+        row: list[object] = [name, _items(result, entry["items"], [name])]
+        row += [_score(entry), _interval(entry)]
         row += [_number(entry["served_score"])]
         row += [_number(entry.get("without_unanswerable"))] if second else []
         row += [_number(entry.get("audited")), entry["faulty"]] if audited else []
@@ -133,17 +135,27 @@ def category_table(
         rows.append([*row, lost, unscored or None])
     name = "overall" if overall["complete"] else "overall (partial)"
     weighted = _number(overall["weighted"]) + (" (errored, see below)" if overall["marked"] else "")
-    row = [name, overall["items"], weighted, _interval(overall), _number(overall["served_score"])]
+    scored = [value for value, entry in result["categories"].items() if entry["score"] is not None]
+    items = _items(result, overall["items"], scored)
+    row = [name, items, weighted, _interval(overall), _number(overall["served_score"])]
     row += [_number(overall.get("without_unanswerable"))] if second else []
     row += [_number(overall.get("audited")), result["faults"]["items"]] if audited else []
     row += [_share_of(overall["dropped"], result["dataset"]["items"])] if drops else []
     row += [_number(overall["read_score"]), "-"] if reader else []
     row += _shares(result.get("closed", {}), shares)
     rows.append([*row, *["-"] * (len(header) - len(row))])
-    row = ["macro mean", overall["items"], _number(overall["macro"])]
+    row = ["macro mean", items, _number(overall["macro"])]
     row += [_interval(overall["macro_interval"])]
     rows.append([*row, *["-"] * (len(header) - len(row))])
     return header, rows
+
+
+def _items(result: Mapping[str, Any], count: int, categories: Iterable[str]) -> int | str:
+    """Return how many items a row is about; of how many, where a part of them was drawn."""
+    part = result["dataset"].get("part")
+    if part is None:
+        return count
+    return f"{count}/{sum(part['sizes'].get(value, 0) for value in categories)}"
 
 
 def _share_of(count: int, items: int) -> str:
@@ -228,6 +240,11 @@ def _remarks(result: Mapping[str, Any], audited: bool) -> list[str]:
         remarks.append(_faults_remark(result["faults"]))
     if not result["overall"]["complete"]:
         remarks.append(f"The overall rows are {result['overall']['label']}.")
+    if "part" in result["dataset"]:
+        remarks.append(
+            "The overall estimates the score of all items of the scored categories, each weighted by its "
+            "size; its interval allows for the stopping, those of the categories and the macro mean do not."
+        )
     if result["unanswerable"]:
         remarks.append(
             f"{len(result['unanswerable'])} multiple-choice item(s) cannot be answered (the "
