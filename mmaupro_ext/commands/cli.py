@@ -29,6 +29,10 @@ COMMANDS = {
     "data show": ("data_show", "one item as a person would look at it"),
     "runs": ("runs", "runs that were started: done, left, errored, and the command that goes on"),
     "score": ("score", "score logged replies again, offline, in another way"),
+    "reconcile": (
+        "reconcile",
+        "the same replies under every published rule, and why two numbers differ",
+    ),
     "compare": ("compare", "is the difference between two runs more than chance?"),
     "report": ("report", "a page to look at, with figures and every item; tables for papers"),
     "doctor": ("doctor", "does a checkpoint listen? a check before a run"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mmaupro_ext.errors import ConfigError
 from mmaupro_ext.offline.judging import JUDGE, READER, Role
@@ -22,20 +22,7 @@ OFFICIAL_EMBEDDER = "nvidia/NV-Embed-v2"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Give a parser the options of the three."""
-    embedder = parser.add_argument_group("embedder (options closed=embedding)")
-    embedder.add_argument(
-        "--embedder",
-        metavar="NAME",
-        default=OFFICIAL_EMBEDDER,
-        help=f"model or folder; {NO_EMBEDDER} leaves multiple choice unscored "
-        f"(default: {OFFICIAL_EMBEDDER})",
-    )
-    embedder.add_argument("--embedder-device", default="auto", metavar="DEVICE")
-    _add_judge_arguments(parser)
-    _add_reader_arguments(parser)
-
-
-def _add_judge_arguments(parser: argparse.ArgumentParser) -> None:
+    _add_embedder_arguments(parser, OFFICIAL_EMBEDDER, "leaves multiple choice unscored")
     judge = parser.add_argument_group("judge of open questions")
     judge.add_argument(
         "--judge", metavar="JUDGE", help="hf:NAME, or a server's address http://…/v1"
@@ -47,6 +34,29 @@ def _add_judge_arguments(parser: argparse.ArgumentParser) -> None:
         default=JUDGE.key_variable,
         help=f"environment variable with the server's key (default: {JUDGE.key_variable})",
     )
+    _add_asking_arguments(judge)
+    _add_reader_arguments(parser)
+
+
+def add_reading_arguments(parser: argparse.ArgumentParser) -> None:
+    """Give a parser the options of embedder and reader, neither of them asked unless it is named."""
+    _add_embedder_arguments(parser, NO_EMBEDDER, "computes no rule that needs one")
+    _add_reader_arguments(parser)
+    _add_asking_arguments(parser.add_argument_group("how the reader is asked"))
+
+
+def _add_embedder_arguments(parser: argparse.ArgumentParser, default: str, without: str) -> None:
+    embedder = parser.add_argument_group("embedder (options closed=embedding)")
+    embedder.add_argument(
+        "--embedder",
+        metavar="NAME",
+        default=default,
+        help=f"model or folder; {NO_EMBEDDER} {without} (default: {default})",
+    )
+    embedder.add_argument("--embedder-device", default="auto", metavar="DEVICE")
+
+
+def _add_asking_arguments(judge: Any) -> None:
     judge.add_argument(
         "--judge-cache",
         metavar="FILE",

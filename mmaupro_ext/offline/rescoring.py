@@ -69,7 +69,7 @@ def score_run(
     if reader is not None:
         require_strict(preset)
     uses_embedder = preset.options.closed == "embedding"
-    nearest = _nearest(run.items, preset, embedder if uses_embedder else None)
+    nearest = nearest_choices(run.items, preset, embedder if uses_embedder else None)
     texts = _judge_texts(run.items, preset, judge)
     verdicts = [
         score(
@@ -98,10 +98,24 @@ def score_run(
     return verdicts, result
 
 
-def _nearest(
+def nearest_choices(
     items: Sequence[Item], preset: Preset, embedder: TokenEmbedder | None
 ) -> dict[str, OfficialMatch]:
-    """Return the nearest choice by item id, for the items that are embedded."""
+    """Return the nearest choice by item id, for the items that are embedded.
+
+    Parameters
+    ----------
+    items : sequence of Item
+        Those of other kinds than multiple choice are passed over.
+    preset : Preset
+        Says what of a reply is embedded.
+    embedder : TokenEmbedder or None
+        None finds nothing.
+
+    Returns
+    -------
+    dict of str to OfficialMatch
+    """
     if embedder is None:
         return {}
     from mmaupro_ext.scoring.closed_official import match_official

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from mmaupro_ext.report import figures, published
+from mmaupro_ext.errors import ConfigError
+from mmaupro_ext.report import extras, figures, published
 from mmaupro_ext.report.frames import Frames
 
 Spec = dict[str, Any]
@@ -14,6 +16,8 @@ Spec = dict[str, Any]
 VERSION = "6.4"
 """Of Vega-Lite: that of the bundle in the page and of the figures in files."""
 SCHEMA = "https://vega.github.io/schema/vega-lite/v6.json"
+
+PICTURES = (".png", ".svg", ".html")
 
 _OTHERS = f"the systems of {published.SOURCE}, human and random"
 _RUN_COLOURS = (
@@ -150,6 +154,55 @@ def theme() -> Spec:
     }
 
 
+def check_picture(path: str) -> None:
+    """Stop where a figure cannot be drawn to a path, before any work is done for it.
+
+    Raises
+    ------
+    ConfigError
+        When its ending is not one of `PICTURES`, its folder does not exist, or a package is missing.
+    """
+    target = Path(path)
+    if target.suffix.lower() not in PICTURES:
+        raise ConfigError(f"--figure {path}: name it with one of {', '.join(PICTURES)}")
+    if not target.absolute().parent.is_dir():
+        raise ConfigError(f"--figure {path}: there is no folder {target.absolute().parent}")
+    extras.require("--figure", "vl_convert")
+
+
+def write_picture(chart: Chart, target: Path) -> None:
+    """Write a figure to a file, by its ending one of `PICTURES`; the page holds all that it needs.
+
+    Raises
+    ------
+    ConfigError
+        When the file cannot be written.
+    """
+    import vl_convert
+
+    suffix = target.suffix.lower()
+    if suffix == ".html":
+        page = vl_convert.vegalite_to_html(_titled(chart), vl_version=VERSION, bundle=True)
+        content = page.encode()
+    else:
+        content = next(data for name, data in files_of(chart) if name.endswith(suffix))
+    try:
+        target.write_bytes(content)
+    except OSError as error:
+        raise ConfigError(
+            f"--figure {target}: cannot be written ({error}). Name another file"
+        ) from error
+
+
+def _titled(chart: Chart) -> Spec:
+    return {
+        "$schema": SCHEMA,
+        **chart.spec,
+        "config": theme(),
+        "title": {"text": chart.title, "subtitle": chart.about, "subtitleColor": figures.SOFT},
+    }
+
+
 def files_of(chart: Chart) -> Iterator[tuple[str, bytes]]:
     """Yield the figure as files: SVG, and PNG with twice the pixels.
 
@@ -160,11 +213,6 @@ def files_of(chart: Chart) -> Iterator[tuple[str, bytes]]:
     """
     import vl_convert
 
-    spec = {
-        "$schema": SCHEMA,
-        **chart.spec,
-        "config": theme(),
-        "title": {"text": chart.title, "subtitle": chart.about, "subtitleColor": figures.SOFT},
-    }
+    spec = _titled(chart)
     yield f"{chart.name}.svg", vl_convert.vegalite_to_svg(spec, vl_version=VERSION).encode()
     yield f"{chart.name}.png", vl_convert.vegalite_to_png(spec, vl_version=VERSION, scale=2)

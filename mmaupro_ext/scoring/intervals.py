@@ -52,7 +52,10 @@ class Interval:
 
 
 def clustered_interval(
-    scores: Sequence[float], clusters: Sequence[Hashable], confidence: float = 0.95
+    scores: Sequence[float],
+    clusters: Sequence[Hashable],
+    confidence: float = 0.95,
+    drawn: float = 0.0,
 ) -> Interval:
     """Return the mean of item scores with an interval that allows for shared clips and few items.
 
@@ -64,6 +67,9 @@ def clustered_interval(
         The cluster of each item, for instance of `clip_clusters`.
     confidence : float
         Between 0 and 1.
+    drawn : float
+        What is to be added to the variance of the mean: that of random draws whose expected values the scores
+        are.
 
     Returns
     -------
@@ -75,11 +81,13 @@ def clustered_interval(
     ScoringError
         When the lengths differ, there are no items, or a score is not from 0 to 1.
     """
-    return stratified_interval([(scores, clusters)], confidence)
+    return stratified_interval([(scores, clusters)], confidence, drawn)
 
 
 def stratified_interval(
-    groups: Sequence[tuple[Sequence[float], Sequence[Hashable]]], confidence: float = 0.95
+    groups: Sequence[tuple[Sequence[float], Sequence[Hashable]]],
+    confidence: float = 0.95,
+    drawn: float = 0.0,
 ) -> Interval:
     """Return the mean of the groups' means, each with the same weight, with its interval.
 
@@ -88,8 +96,8 @@ def stratified_interval(
     groups : sequence of (scores, clusters)
         As for `clustered_interval`. Clusters count within their group: that two groups share a clip
         is left out of account.
-    confidence : float
-        Between 0 and 1.
+    confidence, drawn : float
+        As for `clustered_interval`.
 
     Returns
     -------
@@ -114,8 +122,8 @@ def stratified_interval(
         where = "" if len(strata) == 1 else " in a category"
         note = f"only one {what}{where}: its spread is unknown"
         return Interval(mean, math.nan, math.nan, math.nan, items, counted, note)
-    error = math.sqrt(math.fsum(s.variance for s in strata)) / len(strata)
-    widened = math.fsum(s.widened for s in strata) / len(strata) ** 2
+    error = math.sqrt(math.fsum(s.variance for s in strata) / len(strata) ** 2 + drawn)
+    widened = math.fsum(s.widened for s in strata) / len(strata) ** 2 + drawn
     probability = 0.5 + confidence / 2.0
     if mean in (0.0, 1.0):
         # A system with mean p is all right on n independent clusters with a chance of at most p**n.

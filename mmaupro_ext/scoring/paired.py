@@ -252,6 +252,71 @@ def contrast(
     )
 
 
+def difference_of_means(
+    first: Sequence[float | None],
+    second: Sequence[float | None],
+    clusters: Sequence[int],
+    drawn: float = 0.0,
+    confidence: float = 0.95,
+) -> tuple[float, float, float]:
+    """Return the difference of two means over the same items, each over those that count in it.
+
+    As `contrast`, whose difference it is where all items count in both: two items are added, and the errors
+    of both means are summed within clusters, linearised as those of ratios.
+
+    Parameters
+    ----------
+    first, second : sequence of float or None
+        Scores of the same items in the same order, 0 to 1; None where an item does not count.
+    clusters : sequence of int
+        The cluster of each item.
+    drawn : float
+        As for `intervals.clustered_interval`, of the difference.
+    confidence : float
+        Of the interval.
+
+    Returns
+    -------
+    difference, low, high : float
+        Second minus first; nan bounds with fewer than two clusters.
+
+    Raises
+    ------
+    ScoringError
+        When the lengths differ, or no item counts in one of them.
+
+    Examples
+    --------
+    >>> difference_of_means([1.0, 0.0, None], [1.0, 1.0, 0.0], [0, 0, 0])[0]
+    0.16666666666666663
+    """
+    if not len(first) == len(second) == len(clusters):
+        raise ScoringError(f"{len(first)} and {len(second)} scores of {len(clusters)} items")
+    _, index = np.unique(np.asarray(clusters), return_inverse=True)
+    count = int(index.max(initial=-1)) + 1
+    sums, sizes = [], []
+    for scores, added in ((first, [1.0, 0.0]), (second, [0.0, 1.0])):
+        values = np.array([0.0 if score is None else score for score in scores])
+        counted = np.array([score is not None for score in scores], dtype=np.float64)
+        if not counted.any():
+            raise ScoringError("no item counts in one of the two means: there is no difference")
+        sums.append(np.append(np.bincount(index, weights=values), added))
+        sizes.append(np.append(np.bincount(index, weights=counted), [1.0, 1.0]))
+    one, two = (float(s[:count].sum() / n[:count].sum()) for s, n in zip(sums, sizes, strict=True))
+    if count < 2:
+        return two - one, math.nan, math.nan
+    centres = [float(s.sum() / n.sum()) for s, n in zip(sums, sizes, strict=True)]
+    residues = [
+        (s - n * centre) / n.sum() for s, n, centre in zip(sums, sizes, centres, strict=True)
+    ]
+    gain = residues[1] - residues[0]
+    error = math.sqrt(gain.size / (gain.size - 1) * float(gain @ gain) + drawn)
+    half = t_quantile(0.5 + confidence / 2.0, count - 1) * error
+    centre = centres[1] - centres[0]
+    low, high = min(centre - half, two - one), max(centre + half, two - one)
+    return two - one, max(-1.0, low), min(1.0, high)
+
+
 def _fieller(
     ones: npt.NDArray[np.float64],
     twos: npt.NDArray[np.float64],
