@@ -26,11 +26,24 @@ def render(found: Reconciled, pairs: Sequence[Pair]) -> str:
     return "\n\n".join(
         [
             text.paragraph(_title(found), width=_WIDTH),
-            text.table(["rule", *found.denominators], _rows(found, _short)),
+            *_tables(["rule", *found.denominators], _rows(found, _short)),
             *(text.paragraph(note, width=_WIDTH) for note in notes(found)),
             *(_paragraphs(sentences(pair)) for pair in pairs),
         ]
     )
+
+
+def _tables(header: Sequence[str], rows: Sequence[Sequence[object]]) -> Iterator[str]:
+    """Yield a table, or several with fewer columns where it is wider than a terminal."""
+    start, end = 1, len(header)
+    while start < len(header):
+        kept = [[row[0], *row[start:end]] for row in (header, *rows)]
+        shown = text.table([str(cell) for cell in kept[0]], kept[1:])
+        if end > start + 1 and max(map(len, shown.splitlines())) > _WIDTH:
+            end -= 1
+            continue
+        yield shown
+        start, end = end, len(header)
 
 
 def _paragraphs(lines: Sequence[str]) -> str:
@@ -39,26 +52,27 @@ def _paragraphs(lines: Sequence[str]) -> str:
     return "\n".join([*wrapped, *(text.paragraph(line, "  ", _WIDTH) for line in rest)])
 
 
-def markdown(found: Reconciled, pairs: Sequence[Pair]) -> str:
-    """Return the same as Markdown, with the number of items in each cell and the source of each rule."""
+def markdown(found: Reconciled, pairs: Sequence[Pair], sources: bool = True) -> str:
+    """Return the same as Markdown, with the number of items in each cell, and the source of each rule."""
     header = ["rule", *found.denominators, "reads"]
     rows = [
         [f"`{row[0]}`", *row[1:], text.percent(_read(found, str(row[0])))]
         for row in _rows(found, _long)
-    ]
-    about = [
-        [f"`{name}`", RULES[name].about, f"`{RULES[name].source}`"]
-        for name in found.rules
-        if name in found.outcomes
     ]
     parts = [
         _title(found),
         notations.markdown(header, rows),
         *notes(found),
         "\n".join("\n  - ".join([f"- {head}", *rest]) for head, *rest in map(sentences, pairs)),
-        notations.markdown(["rule", "what it is", "source"], about),
+        rules_table() if sources else "",
     ]
     return "\n\n".join(part for part in parts if part)
+
+
+def rules_table() -> str:
+    """Return the rules with their sources as a Markdown table."""
+    rows = [[f"`{rule.name}`", rule.about, f"`{rule.source}`"] for rule in RULES.values()]
+    return notations.markdown(["rule", "what it is", "source"], rows).replace("---:", "---")
 
 
 def as_dict(found: Reconciled, pairs: Sequence[Pair]) -> dict[str, Any]:

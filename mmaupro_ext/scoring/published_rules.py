@@ -356,7 +356,7 @@ RULES: Mapping[str, Rule] = MappingProxyType(
             Rule(
                 NEMO,
                 "NeMo-Skills: the same, but an empty reply is wrong and case does not count",
-                "NVIDIA-NeMo/Skills, nemo_skills/evaluation/evaluator (read in 2026)",
+                "NVIDIA-NeMo/Skills, nemo_skills/evaluation/evaluator/nvembed_judge.py (a fork of 2026)",
                 None,
             ),
             Rule(
@@ -387,7 +387,7 @@ RULES: Mapping[str, Rule] = MappingProxyType(
             ),
             Rule(
                 "evalscope",
-                "evalscope's MMAU: 'ANSWER: B', letters A to D, else A",
+                "evalscope's MMAU: 'ANSWER: B', letters A to D, else A; asks no more than four choices",
                 "modelscope/evalscope@fde259d, evalscope/benchmarks/mmau/mmau_adapter.py: "
                 "MMAUAdapter",
                 evalscope,
