@@ -19,6 +19,8 @@ import torch
 from mmaupro_ext.models.hf import batching
 from mmaupro_ext.models.hf.decoding import Decoder
 from mmaupro_ext.models.hf.passes import Passes
+from mmaupro_ext.models.hf.prefill import Prefilled
+from mmaupro_ext.models.hf.preparing import PreparedPrompt
 from mmaupro_ext.models.hf.row import Row
 from mmaupro_ext.models.hf.slots import BUCKET
 
@@ -39,16 +41,18 @@ class Counted(Decoder):
         super().__init__(Passes(model, torch.device("cpu"), 0, None, None), slots, frozenset())
 
     def _prefill(self, rows: Any) -> Any:
+        longest = max(row.prompt.length for row in rows)
         for row in rows:
             row.keys_held = row.prompt.length
-        self.counts.prefills += 1
-        return torch.zeros(len(rows), 1), None
+        self.counts.prefilled((len(rows), longest))
+        return Prefilled(torch.zeros(len(rows), 1), None, [torch.empty(0)] * len(rows))
 
     def _new_slots(self, cache: Any, group: Any) -> Any:
         # Wide enough for all: the lengths that a real run would reserve are another question.
         self._slots = SimpleNamespace(
             count=self.wanted,
             columns=1 << 30,
+            reach=0,
             take=lambda *_: None,
             move=lambda *_: None,
             can_move=True,
@@ -96,7 +100,11 @@ def main() -> None:
     for size in (8, 16, 32):
         decoder = Counted(size)
         rows = (
-            Row(item, SimpleNamespace(length=prompts[item], kinds=frozenset()), replies[item])  # type: ignore[arg-type]
+            Row(
+                item,
+                PreparedPrompt("", {"input_ids": torch.empty(1, prompts[item])}, [], [], {}),
+                replies[item],
+            )
             for item in order
         )
         done = list(decoder.run(rows))

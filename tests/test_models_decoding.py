@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from types import SimpleNamespace
 
@@ -13,6 +14,7 @@ from mmaupro_ext.models.families.family import Loading
 from mmaupro_ext.models.hf import decoding
 from mmaupro_ext.models.hf.decoding import Decoder
 from mmaupro_ext.models.hf.passes import Passes
+from mmaupro_ext.models.hf.preparing import PreparedPrompt
 from mmaupro_ext.models.hf.row import Row
 from mmaupro_ext.models.hf.slots import BUCKET, NoSlotsError, Slots, bytes_of_token
 
@@ -29,6 +31,10 @@ def model():
     return made.eval()
 
 
+def prompt_of(tensors, *kinds):
+    return PreparedPrompt("", tensors, [], [], {kind: ["clip"] for kind in kinds})
+
+
 @pytest.fixture(scope="module")
 def prompts():
     """Texts of different lengths; the numbers have no meaning."""
@@ -38,7 +44,7 @@ def prompts():
     for length in lengths:
         ids = torch.randint(300, 1000, (1, length), generator=generator) % 250
         tensors = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
-        made.append(SimpleNamespace(tensors=tensors, length=length, kinds=NONE))
+        made.append(prompt_of(tensors))
     return made
 
 
@@ -230,11 +236,7 @@ def test_a_step_that_fails_for_one_reply_alone_costs_that_reply(
 def test_memory_bounds_the_slots_and_shorter_prompts_get_more(model, ends):
     def prompt(length):
         ids = torch.arange(length)[None] % 200
-        return SimpleNamespace(
-            tensors={"input_ids": ids, "attention_mask": torch.ones_like(ids)},
-            length=length,
-            kinds=NONE,
-        )
+        return prompt_of({"input_ids": ids, "attention_mask": torch.ones_like(ids)})
 
     long, short = prompt(3 * BUCKET), prompt(20)
     with torch.inference_mode():
@@ -252,10 +254,9 @@ def test_memory_bounds_the_slots_and_shorter_prompts_get_more(model, ends):
 
 
 def test_rows_that_may_not_share_a_pass_do_not(model, prompts, ends, wanted):
-    kinds = [frozenset({"audio"}) if number % 2 else NONE for number in range(len(prompts))]
     mixed = [
-        SimpleNamespace(tensors=prompt.tensors, length=prompt.length, kinds=kind)
-        for prompt, kind in zip(prompts, kinds, strict=True)
+        prompt_of(prompt.tensors, *(["audio"] if number % 2 else []))
+        for number, prompt in enumerate(prompts)
     ]
     seen = []
     loading = Loading(loader="", before_forward=lambda _, kinds: seen.append(kinds))
@@ -291,3 +292,97 @@ def test_settings_that_count_from_the_end_of_the_prompt_are_left_to_generate(mod
     monkeypatch.setattr(model.generation_config, "min_new_tokens", 5)
     with pytest.raises(NoSlotsError, match="MinNewTokens"):
         decoder(model, frozenset({1}), 4)
+
+
+# ---- prompts that begin alike ----------------------------------------------------------------------
+
+
+SHARING = Loading(loader="")
+
+
+def alike(prompts, *ends, begin=20):
+    """Prompts with one beginning, and ends of these lengths."""
+    ids = prompts[0].tensors["input_ids"]
+    made = []
+    for number, end in enumerate(ends):
+        more = (torch.arange(end)[None] * 7 + 31 * number) % 250
+        whole = torch.cat([ids[:, :begin], more], dim=1)
+        made.append(prompt_of({"input_ids": whole, "attention_mask": torch.ones_like(whole)}))
+    return made
+
+
+def asked(model, prompts, ends, slots, loading=SHARING):
+    """The replies, and what was counted; they are those of `generate` alone."""
+    running = decoder(model, ends, slots, loading)
+    made = list(running.run(iter(rows_of(prompts))))
+    assert replies_of(made) == [alone(model, prompt, ends) for prompt in prompts]
+    return running.counts
+
+
+@pytest.mark.parametrize("slots", [1, 2, 3, 8])
+def test_what_prompts_begin_with_is_read_once(model, prompts, ends, slots):
+    same = alike(prompts, 9, 9, 5, 12, 1, 7)
+    counts = asked(model, same, ends, slots)
+    assert counts.shared_tokens == 20 * (len(same) - 1)
+    if slots == 1:
+        assert counts.prefilled_tokens == 20 + 9 + 9 + 5 + 12 + 1 + 7
+
+
+def test_the_same_prompt_again_reads_its_last_token(model, prompts, ends):
+    counts = asked(model, [prompts[0]] * 3, ends, 2)
+    assert counts.prefilled_tokens == prompts[0].length + 2
+    assert counts.prefills == 2  # the two that repeat it go together
+
+
+@pytest.mark.parametrize(
+    "media",
+    [{"media_digest": b"other"}, {"media": {"audio": ["clip"]}}, {"media_end": 22}],
+    ids=["other sounds", "other adapters", "sounds after the beginning"],
+)
+def test_prompts_that_only_look_alike_are_read_whole(model, prompts, ends, media):
+    loading = Loading(loader="", before_forward=lambda *_: None)
+    first, second = alike(prompts, 9, 8)
+    pair = [first, dataclasses.replace(second, **media)]
+    assert asked(model, pair, ends, 1, loading).shared_tokens == 0
+
+
+@pytest.mark.parametrize("loading", [None, Loading(loader="", shared_prefix=False)])
+def test_models_without_a_shared_prefix_read_prompts_whole(model, prompts, ends, loading):
+    assert asked(model, alike(prompts, 9, 8), ends, 1, loading).shared_tokens == 0
+
+
+def test_prompts_on_both_sides_of_the_rope_limit_share_nothing(model, prompts, ends):
+    pair = alike(prompts, 15, 5)
+    loading = Loading(loader="", rope_limit=lambda config: 30)
+    assert asked(model, pair, ends, 1, loading).shared_tokens == 0
+
+
+def reads_an_end(inputs):
+    return inputs.get("past_key_values") is not None and inputs["input_ids"].shape[1] > 1
+
+
+def test_a_model_that_takes_no_prompt_behind_another_reads_them_whole(
+    model, prompts, ends, monkeypatch
+):
+    Failing(model, monkeypatch, reads_an_end, ValueError("not behind these"))
+    same = alike(prompts, 9, 9, 5)
+    running = decoder(model, ends, 2, SHARING)
+    made = list(running.run(iter(rows_of(same))))
+    monkeypatch.undo()
+    assert replies_of(made) == [alone(model, prompt, ends) for prompt in same]
+    assert running.counts.shared_tokens == 0
+
+
+def test_ends_too_large_together_are_read_one_after_the_other(model, prompts, ends, monkeypatch):
+    Failing(
+        model,
+        monkeypatch,
+        lambda inputs: reads_an_end(inputs) and len(inputs["input_ids"]) > 1,
+        torch.OutOfMemoryError("no memory"),
+    )
+    same = alike(prompts, 9, 9, 5, 5)
+    running = decoder(model, ends, 4, SHARING)
+    made = list(running.run(iter(rows_of(same))))
+    monkeypatch.undo()
+    assert replies_of(made) == [alone(model, prompt, ends) for prompt in same]
+    assert running.counts.shared_tokens == 60

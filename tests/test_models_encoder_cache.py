@@ -129,7 +129,13 @@ def test_a_model_that_tells_its_text_part_more_of_the_audio_encodes_every_prompt
         return stock(*args, **kwargs)
 
     inner.forward = forward
-    questions = [asked(f"Which {'x' * n}?", clip(0)) for n in range(4)]
+    # Other words before the clip: no prompt begins like another one.
+    contexts = [f"{'x' * n}<audio>\nWhich?" for n in range(4)]
+    options = {"until": [], "max_gen_toks": 3}
+    questions = [
+        Instance("generate_until", {}, (context, options, {"audio": [clip(0)]}), 0)
+        for context in contexts
+    ]
     lm.generate_until(questions, disable_tqdm=True)
     assert not lm.passes.encoder_cache.serves
     assert sum(blocks) == 1 + 4  # one to find out

@@ -25,13 +25,13 @@ from mmaupro_ext.replies import parse_error
 @pytest.fixture(scope="module", autouse=True)
 def _heavy_imports():
     """Import what takes seconds when the first test runs, not when tests are collected."""
-    global torch, Instance, ending, features, batching, loading, HFAudioLM
+    global torch, Instance, ending, features, batching, loading, prefill, HFAudioLM
     import torch
     from lm_eval.api.instance import Instance
     from tiny.common import ending
 
     from mmaupro_ext import features
-    from mmaupro_ext.models.hf import batching, loading
+    from mmaupro_ext.models.hf import batching, loading, prefill
     from mmaupro_ext.models.hf.model import HFAudioLM
 
 
@@ -377,7 +377,7 @@ def test_a_clip_is_encoded_once_whatever_is_asked_about_it(case, make):
     assert again[0] == replies
     assert again[1] == pytest.approx(full, abs=case.tolerance)
     assert again[2] == pytest.approx(shared, abs=case.tolerance)
-    assert again[3] == lm.passes.encoder_cache.encoded == len(clips)
+    assert again[3] == lm.passes.counts.encoded == len(clips)
 
 
 def test_scores_equal_a_plain_forward_pass(case, lm):
@@ -490,6 +490,60 @@ def test_replies_in_slots_are_those_of_generate_alone(case, make):
     assert replies == wanted
     assert [reply.finish for reply in replies] == [reply.finish for reply in wanted]
     assert {reply.finish for reply in wanted} >= {"stop"}
+
+
+# Families whose layers do not keep all keys of a prompt: it is read whole, whatever it begins with.
+NOT_SHARED = WITHOUT_SLOTS | {
+    "nemotron_h_omni",
+    "gemma3n",
+    "gemma4",
+    "gemma4_unified",
+    "muse_spark",
+}
+
+
+def test_what_prompts_begin_with_is_read_once(case, lm, monkeypatch):
+    """Orders of choices and other words after one clip; another clip; two clips; the same once more."""
+    first, second = sound(0.7), sound(1.1, seed=1)
+    asked = [
+        (f"<audio>\nWhat is it, of these things? {choices}", [first])
+        for choices in ("a cat, a dog", "a dog, a cat", "a dog, a cat, or none that was named")
+    ]
+    asked += [("<audio>\nWhat is it, of these things? a cat, a dog", [second])]
+    asked += [
+        (f"<audio><audio>\nWhich of the two is {choice}, if any of them?", [first, second])
+        for choice in ("louder", "longer", "louder")
+    ]
+    requests = [generate(chat(lm, content), *sounds, tokens=5) for content, sounds in asked]
+    lm.decoding = "generate"
+    wanted = [lm.generate_until([request], disable_tqdm=True)[0] for request in requests]
+    counts = lm.passes.counts
+    alone = read = counts.prefilled_tokens
+    assert counts.shared_tokens == 0
+    found, after = [], prefill.after
+
+    def spy(passes, rows, *others):
+        read = after(passes, rows, *others)
+        found.extend(zip([row.prompt for row in rows], read.logits, strict=True))
+        return read
+
+    monkeypatch.setattr(prefill, "after", spy)
+    lm.decoding = "slots"
+    assert lm.generate_until(requests, disable_tqdm=True) == wanted
+    for prompt, logits in found:
+        with lm.passes.over(prompt.kinds):
+            whole = lm.model(**prompt.tensors).logits[0, -1]
+        torch.testing.assert_close(
+            logits.log_softmax(-1), whole.log_softmax(-1), rtol=0, atol=case.tolerance
+        )
+    read, taken = counts.prefilled_tokens - read, counts.shared_tokens
+    if case.builder in NOT_SHARED:
+        assert taken == 0
+    else:
+        assert len(found) >= 4
+        # What was not taken over was read, with at most a fifth of padding.
+        assert taken > alone / 3
+        assert alone <= read + taken < 1.2 * alone
 
 
 def test_logits_are_computed_where_they_are_wanted_only(case, lm):

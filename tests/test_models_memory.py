@@ -9,10 +9,11 @@ import torch
 from hf_requests import RATE, generate, scores_of
 
 from mmaupro_ext.models import tiny_random
-from mmaupro_ext.models.hf import memory
+from mmaupro_ext.models.hf import batching, memory
 from mmaupro_ext.models.hf.decoding import Decoder
 from mmaupro_ext.models.hf.memory import FILLED, FIRST_TOKENS, Budget
 from mmaupro_ext.models.hf.passes import Passes
+from mmaupro_ext.models.hf.preparing import PreparedPrompt
 from mmaupro_ext.models.hf.row import Row
 from mmaupro_ext.models.hf.schedule import Schedule
 from mmaupro_ext.models.items import Failures, Question
@@ -134,8 +135,7 @@ def rows_of(count, length):
     for key in range(count):
         ids = torch.full((1, length), key + 1)
         tensors = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
-        prompt = SimpleNamespace(tensors=tensors, length=length, kinds=frozenset())
-        yield Row(key, prompt, 2)
+        yield Row(key, PreparedPrompt("", tensors, [], [], {}), 2)
 
 
 def prefills_of(model, budget, card, monkeypatch, count=24, length=300):
@@ -257,3 +257,31 @@ def test_auto_fills_the_memory_of_a_card_and_answers_as_one_by_one_does(tmp_path
         scores_of(one, "<audio>\nWhat?", paths[:1]),
         abs=1e-4,  # float32, another batch
     )
+
+
+def test_questions_on_the_same_clip_stand_side_by_side_as_far_as_they_are_alike():
+    clips = {"a": {"audio": ["a.wav"]}, "b": {"audio": ["b.wav"]}}
+    asked = [("a", 400), ("b", 396), ("a", 392), ("b", 388), ("a", 200), ("b", 396), ("b", 384)]
+    questions = [
+        Question(f"{number:03}" + (length - 3) * "x", clips[clip])
+        for number, (clip, length) in enumerate(asked)
+    ]
+    generator = SimpleNamespace(
+        failures=Failures("it", ""), passes=SimpleNamespace(budget=Budget(None))
+    )
+    schedule = Schedule(SimpleNamespace(placer=None), 0, 1 << 20, generator)
+    taken = []
+    answered = schedule.stream(
+        questions,
+        lambda _, question: question.context,
+        lambda prepared: ((question, taken.append(context)) for question, context in prepared),
+    )
+    list(answered)
+    # a's two long ones, b's four, and the short one on a: beside the long ones it would be padding
+    assert [int(context[:3]) for context in taken] == [0, 2, 1, 5, 3, 6, 4]
+
+
+def test_a_batch_holds_no_more_than_its_budget_whichever_is_the_longest():
+    assert batching.batch_length([50, 60, 60], 8, 120) == 2
+    assert batching.batch_length([50, 70, 60], 8, 120) == 1
+    assert batching.batch_length([50, 60, 30, 29], 8) == 3

@@ -34,7 +34,7 @@ def test_parts_sum_up_to_the_run_and_go_by_length(lm, monkeypatch):
     assert set(found.parts) == {"waiting", "encoder", "prefill", "decode", "rest"}
     assert all(found.parts[name] > 0 for name in ("encoder", "prefill", "decode"))
     # every clip was encoded: none was taken for another
-    assert lm.passes.encoder_cache.encoded >= len(pace.LENGTHS)
+    assert lm.passes.counts.encoded >= len(pace.LENGTHS)
 
 
 def test_parts_that_go_by_length_are_reckoned_back(lm, monkeypatch):

@@ -34,7 +34,7 @@ def halves(batch: Sequence[Entry]) -> tuple[Sequence[Entry], Sequence[Entry]]:
 
 
 def batch_length(sizes: Sequence[int], limit: int, max_size: int | None = None) -> int:
-    """Return how many leading entries of `sizes` (descending) may share a batch.
+    """Return how many leading entries of `sizes` may share a batch.
 
     At most `limit`, and none less than half as long as the longest, so that at most half of a
     batch is padding.
@@ -42,21 +42,23 @@ def batch_length(sizes: Sequence[int], limit: int, max_size: int | None = None) 
     Parameters
     ----------
     sizes : sequence of int
-        Lengths of the waiting items, longest first.
+        Lengths of the waiting items, about longest first.
     limit : int
         The batch size.
     max_size : int, optional
-        Most that the batch may come to with its padding: `count * sizes[0]`.
+        Most that the batch may come to with its padding: its count times its longest.
 
     Returns
     -------
     int
         At least 1.
     """
-    if max_size is not None:
-        limit = min(limit, max_size // max(1, sizes[0]))
+    shortest = longest = max(1, sizes[0])
     count = 1
-    while count < min(limit, len(sizes)) and 2 * sizes[count] >= sizes[0]:
+    for size in sizes[1:limit]:
+        shortest, longest = min(shortest, size), max(longest, size)
+        if 2 * shortest < longest or (max_size is not None and (count + 1) * longest > max_size):
+            break
         count += 1
     return count
 

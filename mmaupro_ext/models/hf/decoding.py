@@ -19,10 +19,12 @@ from typing import Any, TypeVar
 import torch
 
 from mmaupro_ext.failing import Failed, free_memory, is_out_of_memory
-from mmaupro_ext.models.hf import batching
+from mmaupro_ext.models.hf import batching, prefill
 from mmaupro_ext.models.hf.memory import free_bytes
 from mmaupro_ext.models.hf.passes import Passes
-from mmaupro_ext.models.hf.row import Counts, Row, processors_of
+from mmaupro_ext.models.hf.prefill import Prefilled, kinds_of
+from mmaupro_ext.models.hf.row import Row, processors_of
+from mmaupro_ext.models.hf.shared import Standing
 from mmaupro_ext.models.hf.slots import BUCKET, NoSlotsError, Slots, bytes_of_token
 
 logger = logging.getLogger(__name__)
@@ -68,14 +70,15 @@ class Decoder:
         self.passes, self.wanted, self.ends, self.stops = passes, slots, ends, stops
         self._free_memory = free_memory or (lambda: free_bytes(passes.device))
         loading = passes.loading
-        self._mrope = loading is not None and loading.positions == "mrope"
+        shares = loading is not None and loading.shared_prefix
+        self._standing = Standing(shares, self._pool_of)
         self._switches = loading is not None and loading.before_forward is not None
         limit = loading.rope_limit if loading is not None else None
         self._rope_limit = limit(passes.model.config) if limit is not None else None
         self._processors = processors_of(passes.model)
-        self.counts = Counts()
-        self._slots: Slots | None = None
-        self._rows: list[Row[Any] | None] = []
+        self.counts = passes.counts
+        self._waiting: deque[Row[Any]] = deque()
+        self._let_go()
 
     # ---- the loop -----------------------------------------------------------------------------
 
@@ -93,7 +96,7 @@ class Decoder:
         NoSlotsError
             At the first prompt, when the model's cache cannot be kept in slots.
         """
-        waiting: deque[Row[Key]] = deque()
+        waiting = self._waiting
         crowded = False
 
         def fill(count: int) -> None:
@@ -111,7 +114,7 @@ class Decoder:
                 free = self._free_slots
                 fill(free)
                 if not self._active or free >= min(self._refill_at, len(waiting)):
-                    left = self._admit(self._next_group(waiting, free))
+                    left = self._admit(self._next_group(free))
                     waiting.extendleft(row for row in reversed(left) if not row.finish)
                     yield from (row for row in left if row.finish)
                     yield from self._ended()
@@ -119,7 +122,7 @@ class Decoder:
                     crowded = any(not row.finish for row in left) and bool(self._active)
                     continue
             before = len(self._active)
-            yield from self._step(waiting)
+            yield from self._step()
             crowded = crowded and len(self._active) >= before
 
     # ---- places -------------------------------------------------------------------------------
@@ -166,21 +169,32 @@ class Decoder:
         needed = row.prompt.length + row.limit
         narrow = self._slots.count < self.wanted and 2 * needed <= self._slots.columns
         if needed > self._slots.columns or narrow:
-            self._slots, self._rows = None, []
+            self._let_go()
 
-    def _next_group(self, waiting: deque[Row[Key]], free: int) -> list[Row[Key]]:
+    def _let_go(self) -> None:
+        """Begin with no slots."""
+        self._slots: Slots | None = None
+        self._rows: list[Row[Any] | None] = []
+        self._standing.clear()
+
+    def _next_group(self, free: int) -> list[Row[Any]]:
         """Take the prompts that are prefilled together: alike in length, and of one pool."""
+        waiting = self._waiting
         pool, columns = self._pool_of(waiting[0]), self._slots.columns if self._slots else None
-        fitting = []
+        fitting: list[Row[Any]] = []
         for row in list(waiting)[:free]:
             if self._pool_of(row) != pool:
                 break
             if columns is not None and row.prompt.length + row.limit > columns:
                 break
             fitting.append(row)
-        lengths = [max(1, row.prompt.length) for row in fitting]
-        count = batching.batch_length(lengths, len(lengths), self.passes.budget.tokens)
-        return [waiting.popleft() for _ in range(count)]
+        fitting = self._standing.together(fitting)
+        lengths = [row.prompt.length for row in fitting]
+        group = fitting[: batching.batch_length(lengths, free, self.passes.budget.tokens)]
+        for row in group:
+            waiting.remove(row)
+        self._standing.keep_for(waiting)
+        return group
 
     # ---- taking in ----------------------------------------------------------------------------
 
@@ -193,7 +207,9 @@ class Decoder:
         except Exception as error:
             failed = Failed.of(error)
         # Memory, or one prompt that the model cannot take, or inputs that do not go together.
-        self._rows = [None if row in group else row for row in self._rows]
+        for slot in [slot for slot, row in enumerate(self._rows) if row in group]:
+            self._rows[slot] = None
+            self._standing.forget(slot)
         for row in group:
             row.start_again()
         if failed.out_of_memory:
@@ -209,8 +225,8 @@ class Decoder:
 
     def _take_in(self, group: list[Row[Key]]) -> list[Row[Key]]:
         """Prefill prompts and give each a slot; return those for which there was none."""
-        logits, cache = self._prefill(group)
-        slots = self._slots or self._new_slots(cache, group)
+        read = self._prefill(group)
+        slots = self._slots or self._new_slots(read.cache, group)
         if len(self._active) + len(group) > slots.count:
             # Fewer slots than were hoped for: the rest goes in when some are free.
             later = group[slots.count - len(self._active) :]
@@ -218,17 +234,22 @@ class Decoder:
             later = []
         coming = group[: len(group) - len(later)]
         for number, row in enumerate(coming):
-            slot = self._rows.index(None)
-            slots.take(slot, cache, number, row.keys_held)
+            slot = self._standing.next_slot(
+                slot for slot, other in enumerate(self._rows) if other is None
+            )
+            self._standing.forget(slot)
             self._rows[slot] = row
+            slots.take(slot, read.cache, number, read.places[number])
+            self._standing.put(slot, row)
         if coming:
-            self._write(coming, logits[: len(coming)])
+            self._write(coming, read.logits[: len(coming)])
         for row in later:
             row.start_again()
         return later
 
     def _new_slots(self, cache: Any, group: Sequence[Row[Any]]) -> Slots:
-        columns = max(row.prompt.length + row.limit for row in group)
+        # Prompts are about longest first: one of the next may be a little longer.
+        columns = max(row.prompt.length + row.limit for row in [*group, *self._waiting])
         count = self.wanted
         free = self._free_memory()
         if free is not None:
@@ -246,35 +267,33 @@ class Decoder:
                 count //= 2
         if count < self.wanted:
             logger.info("%d replies of up to %d tokens go side by side", count, columns)
-        self._rows = [None] * count
+        self._rows, self._standing.reach = [None] * count, self._slots.reach
         return self._slots
 
-    def _prefill(self, rows: Sequence[Row[Any]]) -> tuple[torch.Tensor, Any]:
-        """Run prompts, aligned on the right; return the last logits and the cache."""
-        passes, model = self.passes, self.passes.model
-        with (
-            passes.over(_kinds(rows)),
-            passes.inputs([row.prompt for row in rows]) as tensors,
-            batching.last_positions_only(model, 1),
-            passes.part("prefill"),
-        ):
-            # With several axes the model itself works out where images and audio stand.
-            mask = tensors["attention_mask"]
-            positions = None if self._mrope else (mask.cumsum(1) - 1).clamp(min=0)
-            output = model(**tensors, position_ids=positions, use_cache=True)
-        deltas = batching.rope_deltas(model)[:, 0].tolist() if self._mrope else [0] * len(rows)
-        for row, delta in zip(rows, deltas, strict=True):
-            row.keys_held, row.delta = row.prompt.length, int(delta)
-        self.counts.prefills += 1
-        self.counts.prefill_tokens += tensors["input_ids"].numel()
-        return output.logits[:, -1], output.past_key_values
+    def _prefill(self, rows: Sequence[Row[Any]]) -> Prefilled:
+        """Read prompts, after what they share with others if all of them do."""
+        beginnings = [self._standing.beginning_of(row) for row in rows]
+        known = [beginning for beginning in beginnings if beginning is not None]
+        if self._slots is None or len(known) < len(rows):
+            return prefill.whole(self.passes, rows)
+        try:
+            read = prefill.after(self.passes, rows, self._slots, known)
+        except Exception as error:  # whatever a model says to it, prompts can be read whole
+            if is_out_of_memory(error):
+                raise
+            logger.info("prompts that begin alike are read whole: %s", error)
+            self._standing.shares = False
+            self._standing.clear()
+            return prefill.whole(self.passes, rows)
+        self._standing.used(known)
+        return read
 
     # ---- steps --------------------------------------------------------------------------------
 
-    def _step(self, waiting: deque[Row[Key]]) -> Iterator[Row[Key]]:
+    def _step(self) -> Iterator[Row[Any]]:
         """Write one token of every row; yield the rows that end with it."""
         assert self._slots is not None
-        count = self._slots.count if waiting else self._close_ranks()
+        count = self._slots.count if self._waiting else self._close_ranks()
         rows = self._rows[:count]
         try:
             logits = self._forward(rows)
@@ -287,7 +306,7 @@ class Decoder:
         else:
             yield from self._ended()
             return
-        yield from self._give_up(waiting, failed)
+        yield from self._give_up(failed)
 
     def _forward(self, rows: Sequence[Row[Any] | None]) -> torch.Tensor:
         """Run one token of every row; return the logits of the rows that are there."""
@@ -295,14 +314,13 @@ class Decoder:
         mask = self._slots.begin_step([row.keys_held if row else 0 for row in rows])
         tokens = torch.tensor([[row.tokens[-1] if row else 0] for row in rows])
         positions = torch.tensor([[row.keys_held + row.delta if row else 0] for row in rows])
-        if self._mrope:
-            positions = positions[None].expand(3, -1, -1)
+        positions = self.passes.on_axes(positions)
         there = [slot for slot, row in enumerate(rows) if row is not None]
         passes, model = self.passes, self.passes.model
         inputs = passes.to_device(
             {"input_ids": tokens, "attention_mask": mask, "position_ids": positions}
         )
-        kinds = _kinds([row for row in rows if row is not None])
+        kinds = kinds_of([row for row in rows if row is not None])
         with passes.over(kinds), model._optimize_model_for_decode(), passes.part("decode"):
             output = model(**inputs, past_key_values=self._slots.cache, use_cache=True)
         logits = output.logits[:, -1]
@@ -348,20 +366,21 @@ class Decoder:
             return self._slots.count
         active = self._active
         count = min(self._slots.count, 1 << (len(active) - 1).bit_length())
+        self._standing.clear()
         for slot in [slot for slot in active if slot >= count]:
             target = self._rows.index(None)
             self._slots.move(slot, target)
             self._rows[target], self._rows[slot] = self._rows[slot], None
         return count
 
-    def _give_up(self, waiting: deque[Row[Key]], failed: Failed) -> Iterator[Row[Key]]:
+    def _give_up(self, failed: Failed) -> Iterator[Row[Any]]:
         """A step failed: its rows start again, in half the slots if memory ran out, else alone.
 
         A row that was alone has failed.
         """
         rows = [row for row in self._rows if row is not None]
         count, columns = (self._slots.count, self._slots.columns) if self._slots else (1, 1)
-        self._slots, self._rows = None, []
+        self._let_go()
         if len(rows) == 1:
             rows[0].finish, rows[0].failed = "error", failed
             yield rows[0]
@@ -377,23 +396,4 @@ class Decoder:
         for row in reversed(rows):
             row.start_again()
             row.alone = not failed.out_of_memory
-            waiting.appendleft(row)
-
-
-def can_serve(passes: Passes) -> bool:
-    """Tell whether a model's cache can be kept in slots, by a pass over one token."""
-    model = passes.model
-    token = torch.tensor([[passes.pad_token_id]])
-    try:
-        with passes.over(()), batching.last_positions_only(model, 1):
-            cache = model(**passes.to_device({"input_ids": token}), use_cache=True).past_key_values
-        processors_of(model)
-        Slots(cache, 1, 1)
-    except Exception as error:  # whatever a model says to one token, `generate` may do without
-        logger.info("replies are written batch by batch: %s", error)
-        return False
-    return True
-
-
-def _kinds(rows: Sequence[Row[Any]]) -> frozenset[str]:
-    return frozenset().union(*(row.prompt.kinds for row in rows))
+            self._waiting.appendleft(row)

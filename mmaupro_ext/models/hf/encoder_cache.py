@@ -47,11 +47,6 @@ class EncoderCache:
     max_bytes : int
         Bound on what is kept, where the model is; what was used longest ago goes first. With 0 nothing
         is, and every prompt is encoded in its own pass.
-
-    Attributes
-    ----------
-    encoded, reused : int
-        Prompts whose audio went through the encoder, and prompts that found it done.
     """
 
     def __init__(self, model: Any, audio_token_id: int, max_bytes: int) -> None:
@@ -59,7 +54,6 @@ class EncoderCache:
         self._part = _text_part(model)
         self._serves: bool | None = None  # not known before the first prompt
         self._kept: OrderedDict[bytes, torch.Tensor] = OrderedDict()
-        self.encoded = self.reused = 0
 
     @classmethod
     def of(
@@ -92,7 +86,7 @@ class EncoderCache:
             own pass: images among them, no audio at all, or a model that takes audio in another way.
         """
         media = {kind for prompt in prompts for kind in prompt.kinds}
-        digests = [prompt.audio_digest for prompt in prompts]
+        digests = [prompt.media_digest for prompt in prompts]
         if not self.serves or media != {"audio"} or not all(digests):
             return None
         new: dict[bytes, torch.Tensor] = {}
@@ -110,8 +104,10 @@ class EncoderCache:
             if digest not in found and digest not in new
         }
         new.update(zip(missing, self._encode(list(missing.values()), passes), strict=True))
-        self.encoded += len(new)
-        self.reused += len(prompts) - len(new)
+        blocks = dict(zip(digests, (sum(prompt.blocks) for prompt in prompts), strict=True))
+        encoded = sum(blocks[digest] for digest in new)
+        passes.counts.encoded += encoded
+        passes.counts.encoded_before += sum(sum(prompt.blocks) for prompt in prompts) - encoded
         found |= new
         self._keep(found)
         return [found[digest] for digest in digests]

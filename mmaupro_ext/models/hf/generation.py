@@ -11,7 +11,7 @@ from lm_eval.models.utils_hf import stop_sequences_criteria
 
 from mmaupro_ext.failing import in_parts
 from mmaupro_ext.heard import LENGTH, STOP, Reply
-from mmaupro_ext.models.hf import batching, decoding
+from mmaupro_ext.models.hf import batching, prefill
 from mmaupro_ext.models.hf.decoding import Decoder
 from mmaupro_ext.models.hf.passes import Passes
 from mmaupro_ext.models.hf.preparing import PreparedPrompt
@@ -86,7 +86,7 @@ class Generator:
     @functools.cached_property
     def has_slots(self) -> bool:
         """Whether replies to this model's prompts can be written in slots."""
-        return decoding.can_serve(self.passes)
+        return prefill.can_serve(self.passes)
 
     def stream(
         self,
@@ -210,6 +210,9 @@ class Generator:
         for prompt, tokens in zip(batch, generated[:, width:].tolist(), strict=True):
             text, finish = self.read(tokens, until, max_gen_toks)
             replies.append(Reply(text, prompt.heard, finish))
+        passes.counts.encoded += sum(sum(prompt.blocks) for prompt in batch)
+        passes.counts.prefilled((len(batch), width))
+        passes.counts.steps += generated.shape[1] - width - 1
         return replies
 
     def read(self, tokens: list[int], until: list[str], max_gen_toks: int) -> tuple[str, str]:

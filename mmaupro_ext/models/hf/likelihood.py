@@ -80,14 +80,13 @@ def score_shared(passes: Passes, batch: Sequence[Choices]) -> list[list[Score]]:
     if batching.refuse_to_cross(model, loading, [choices.prompt.length for choices in batch], more):
         # The keys of the prompt would have to be turned anew.
         return score_full(passes, batch)
-    several_axes = loading is not None and loading.positions == "mrope"
     with (
         passes.inputs([choices.prompt for choices in batch]) as tensors,
         batching.last_positions_only(model, 1),
     ):
         mask = tensors["attention_mask"]
         # With several axes the model itself works out where images and audio stand.
-        positions = None if several_axes else (mask.cumsum(dim=1) - 1).clamp(min=0)
+        positions = None if passes.has_axes else (mask.cumsum(dim=1) - 1).clamp(min=0)
         output = model(**tensors, position_ids=positions, use_cache=True)
     lengths = mask.sum(dim=1, keepdim=True)
     first = output.logits[:, -1:].float().log_softmax(dim=-1)
@@ -95,7 +94,7 @@ def score_shared(passes: Passes, batch: Sequence[Choices]) -> list[list[Score]]:
     # Layers that keep a window or a state cannot be taken back to where the prompt ended.
     can_crop = all(type(layer) is DynamicLayer for layer in cache.layers)
     after = lengths
-    if several_axes:
+    if passes.has_axes:
         after = lengths + batching.rope_deltas(model).to(lengths.device)
     scores: list[list[Score]] = [[] for _ in batch]
     for turn in range(max(len(choices.continuations) for choices in batch)):
@@ -110,9 +109,7 @@ def score_shared(passes: Passes, batch: Sequence[Choices]) -> list[list[Score]]:
             read, read_mask = _pad_right(
                 [tokens[:-1] for tokens in current], width, passes.pad_token_id
             )
-            next_positions = after + torch.arange(width, device=lengths.device)
-            if several_axes:
-                next_positions = next_positions[None].expand(3, -1, -1)
+            next_positions = passes.on_axes(after + torch.arange(width, device=lengths.device))
             more = model(
                 input_ids=read.to(mask.device),
                 attention_mask=torch.cat([mask, read_mask.to(mask.device)], dim=1),

@@ -13,6 +13,7 @@ from mmaupro_ext.failing import is_out_of_memory
 from mmaupro_ext.models.families.family import Loading
 from mmaupro_ext.models.hf import batching
 from mmaupro_ext.models.hf.batching import Inputs
+from mmaupro_ext.models.hf.counts import Counts
 from mmaupro_ext.models.hf.encoder_cache import EncoderCache
 from mmaupro_ext.models.hf.memory import Budget
 from mmaupro_ext.models.hf.preparing import PreparedPrompt
@@ -38,6 +39,11 @@ class Passes:
         Of the model; None where every prompt is encoded in its own pass.
     budget : Budget, optional
         Of tokens in a pass; default: one that only falls.
+
+    Attributes
+    ----------
+    counts : Counts
+        What was done so far.
     """
 
     def __init__(
@@ -53,7 +59,17 @@ class Passes:
         self.model, self.device, self.pad_token_id = model, device, pad_token_id
         self.autocast, self.loading = autocast, loading
         self._times: dict[str, float] | None = None
+        self.counts = Counts()
         self.encoder_cache, self.budget = encoder_cache, budget or Budget(None)
+
+    @property
+    def has_axes(self) -> bool:
+        """Whether positions are counted on several axes."""
+        return self.loading is not None and self.loading.positions == "mrope"
+
+    def on_axes(self, positions: torch.Tensor) -> torch.Tensor:
+        """Return positions of text, shape `(prompts, tokens)`, as the model takes them."""
+        return positions[None].expand(3, -1, -1) if self.has_axes else positions
 
     @contextlib.contextmanager
     def timed(self) -> Iterator[dict[str, float]]:
@@ -142,6 +158,9 @@ class Passes:
             if cache is not None and rows is not None:
                 entries = [cache.without_audio(entry, self.loading) for entry in entries]
             tensors = self.collate(entries, side)
+            if rows is None:
+                self.counts.encoded += sum(sum(prompt.blocks) for prompt in prompts)
+            self.counts.prefilled(tensors["input_ids"].shape)
             if cache is not None and rows is not None:
                 stack.enter_context(cache.put_in(tensors["input_ids"], rows))
             took(tensors["input_ids"].numel())

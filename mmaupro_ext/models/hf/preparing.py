@@ -40,8 +40,10 @@ class PreparedPrompt:
         The references of its question by kind.
     heard : dict or None
         The record of what is given of its clips; None without audio.
-    audio_digest : bytes
-        What tells its audio from that of other prompts, by every byte of the features.
+    media_digest : bytes
+        What tells its audio and images from those of other prompts, by every byte of the features.
+    media_end : int
+        How many tokens there are up to the last one that stands for audio or an image.
     """
 
     text: str
@@ -50,7 +52,8 @@ class PreparedPrompt:
     blocks: list[int]
     media: Mapping[str, list[Any]]
     heard: Record | None = None
-    audio_digest: bytes = b""
+    media_digest: bytes = b""
+    media_end: int = 0
 
     @property
     def kinds(self) -> frozenset[str]:
@@ -144,7 +147,8 @@ class Preparer:
             [entry.blocks for entry in placed.recordings] if placed else [],
             question.media,
             heard,
-            _audio_digest(tensors) if blocks else b"",
+            _media_digest(tensors) if blocks or images else b"",
+            self._media_end(tensors["input_ids"][0], bool(blocks), bool(images)),
         )
 
     def prepare_choices(self, question: Question, max_length: int) -> Choices:
@@ -259,9 +263,20 @@ class Preparer:
         token = self.processor.tokenizer.convert_tokens_to_ids(self._writing.audio_token)
         return int((tensors["input_ids"] == token).sum())
 
+    def _media_end(self, ids: torch.Tensor, has_audio: bool, has_images: bool) -> int:
+        names = [self._writing.audio_token] if has_audio else []
+        names += [self.processor.image_token] if has_images else []
+        end = 0
+        for token in self.processor.tokenizer.convert_tokens_to_ids(names):
+            places = (ids == token).nonzero()
+            if not len(places):  # something else stands for it: it cannot be told where it ends
+                return len(ids)
+            end = max(end, int(places[-1]) + 1)
+        return end
 
-def _audio_digest(tensors: Inputs) -> bytes:
-    """Return what tells the audio of one prompt from that of others: the features, by every byte."""
+
+def _media_digest(tensors: Inputs) -> bytes:
+    """Return what tells the media of one prompt from those of others: the features, by every byte."""
     hasher = hashlib.blake2b(digest_size=16)
     for name in sorted(set(tensors) - set(PER_TOKEN_INPUTS)):
         value = tensors[name].contiguous()

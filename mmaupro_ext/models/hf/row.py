@@ -1,4 +1,4 @@
-"""One reply that is being written, what is counted meanwhile, and what the checkpoint does to its logits."""
+"""One reply that is being written, and what the checkpoint does to its logits."""
 
 from __future__ import annotations
 
@@ -69,18 +69,6 @@ class Row(Generic[Key]):
         """Forget what was written."""
         self.tokens.clear()
         self.finish, self.failed, self.keys_held, self.delta = "", None, 0, 0
-
-
-@dataclass
-class Counts:
-    """What was done: benchmarks count steps and shapes where clocks are noisy."""
-
-    steps: int = 0
-    rows_in_steps: int = 0
-    slots_in_steps: int = 0
-    prefills: int = 0
-    prefill_tokens: int = 0
-    shapes: set[tuple[int, int]] = field(default_factory=set)
 
 
 def processors_of(model: Any) -> Any:

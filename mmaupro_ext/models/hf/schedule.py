@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
@@ -18,6 +19,9 @@ from mmaupro_ext.models.prefetch import Prefetcher
 T = TypeVar("T")
 R = TypeVar("R")
 
+# Questions on the same media go side by side if the shortest has this share of the longest one's tokens: a
+# tenth of a batch is padding then at most, and slots that hold the first hold the others.
+ALIKE = 0.9
 # A float32 sample, and its share of 128 float32 features every 160 samples, both twice while copied.
 BYTES_PER_SAMPLE = 2 * (4 + 4 * 128 / 160)
 
@@ -83,10 +87,10 @@ class Schedule:
         with self._prepared(questions, prepare) as (lengths, prefetcher):
             start = 0
             while start < len(lengths):
-                longest = lengths[start]
                 count = batching.batch_length(
                     lengths[start : start + batch_size], batch_size, self._budget.tokens
                 )
+                longest = max(lengths[start : start + count])
                 start += count
                 ready: list[tuple[Question, T]] = []
                 for question, prepared in self._taken(prefetcher, count):
@@ -143,15 +147,7 @@ class Schedule:
         self, questions: Sequence[Question], prepare: Callable[[Preparer, Question], T]
     ) -> Iterator[tuple[list[int], Prefetcher[Question, Preparer, T | Reply | Failed]]]:
         """Prepare questions ahead, longest first; with the estimated tokens of each."""
-        sizes = {id(question): self._size_of(question) for question in questions}
-        ordered = sorted(
-            questions,
-            key=lambda question: (
-                -sizes[id(question)],
-                media_key(question.media),
-                question.context,
-            ),
-        )
+        sizes, ordered = self._in_order(questions)
         prefetcher = Prefetcher(
             ordered,
             self.preparer.clone if self.workers else lambda: self.preparer,
@@ -162,10 +158,30 @@ class Schedule:
         )
         try:
             with prefetcher:
-                yield [sizes[id(question)] for question in ordered], prefetcher
+                yield sizes, prefetcher
         finally:
             self.waited_s += prefetcher.waited_s
             self.prepared_s += prefetcher.prepared_s
+
+    def _in_order(self, questions: Sequence[Question]) -> tuple[list[int], list[Question]]:
+        """Return sizes and questions, about longest first.
+
+        Those on the same media stand side by side, since they begin alike, as far as the shortest of them
+        is not much shorter than the longest.
+        """
+        by_size = sorted(
+            (-self._size_of(question), media_key(question.media), question.context, number)
+            for number, question in enumerate(questions)
+        )
+        leading: dict[str, int] = {}
+        places = []
+        for entry in by_size:
+            size, media = -entry[0], entry[1]
+            if size < ALIKE * leading.get(media, math.inf):
+                leading[media] = size
+            places.append((-leading[media], media, *entry))
+        places.sort()
+        return [-entry[2] for entry in places], [questions[entry[-1]] for entry in places]
 
     def _taken(
         self, prefetcher: Prefetcher[Question, Preparer, T | Reply | Failed], count: int

@@ -4,7 +4,9 @@ transformers' own caches hold one batch: every row has the same number of column
 keys to append one, and a row that has ended stays until the longest has. Here every layer is one buffer
 of shape `(slots, heads, columns, size)`. Token t of a row stands in column t of its slot, so each row
 writes at a column of its own: taking in a prompt copies the keys of that prompt alone, letting a row go
-copies nothing, and a step reads the first columns, rounded up to a bucket, so that shapes repeat.
+copies nothing, and a step reads the first columns, rounded up to a bucket, so that shapes repeat. What
+stood in a slot stays there until the next prompt takes it, so that prompts that begin alike can begin with
+a copy of it (`Slots.beginnings`).
 
 The layers are transformers' (`DynamicLayer` and its kin), read and written through their public face.
 """
@@ -12,6 +14,7 @@ The layers are transformers' (`DynamicLayer` and its kin), read and written thro
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -36,8 +39,9 @@ class NoSlotsError(TypeError):
 class _Step:
     """What all layers share while a step runs: the column of each row, and how much is read."""
 
-    columns: torch.Tensor  # int64, (slots,)
+    columns: torch.Tensor  # int64, (slots,); beyond all columns for a slot without a row
     rows: int
+    end: int  # of the columns
     keys: int = 1
 
 
@@ -52,19 +56,36 @@ class _SlotLayer(DynamicLayer):
         self.is_sliding = like.is_sliding
         self.sliding_window = getattr(like, "sliding_window", None)
         self.columns = min(columns, self.sliding_window or columns)
+        self._goes_round = self.columns < columns
         self._step = step
+        # One column more, for what a step writes for slots without a row.
         self.keys, self.values = (
-            part.new_zeros(slots, part.shape[1], self.columns, part.shape[3])
+            part.new_zeros(slots, part.shape[1], self.columns + 1, part.shape[3])
             for part in (like.keys, like.values)
         )
         self.dtype, self.device, self.is_initialized = like.keys.dtype, like.keys.device, True
 
-    def take(self, slot: int, like: Any, row: int, length: int) -> None:
-        """Copy the keys of one row of a prefilled layer, which is aligned on the right."""
-        kept = min(length, like.keys.shape[2], self.columns)
-        columns = torch.arange(length - kept, length, device=self.device) % self.columns
+    def take(self, slot: int, like: Any, row: int, places: torch.Tensor) -> None:
+        """Copy the keys of one row of a prefilled layer, which stand at these places from its end."""
+        held = int((places >= -like.keys.shape[2]).sum())
+        kept = min(held, self.columns)
+        columns = torch.arange(len(places) - kept, len(places), device=self.device) % self.columns
+        source = places[len(places) - kept :].to(self.device)
         for mine, theirs in ((self.keys, like.keys), (self.values, like.values)):
-            mine[slot, :, columns] = theirs[row, :, theirs.shape[2] - kept :]
+            mine[slot, :, columns] = theirs[row, :, source]
+
+    def beginnings(self, slots: Sequence[int], lengths: Sequence[int], width: int) -> DynamicLayer:
+        """Return a layer of copies of the first tokens in slots, aligned on the right."""
+        layer = DynamicLayer()
+        layer.lazy_initialization(self.keys, self.values)
+        copies = []
+        for part in (self.keys, self.values):
+            copied = part.new_zeros(len(slots), part.shape[1], width, part.shape[3])
+            for row, (slot, length) in enumerate(zip(slots, lengths, strict=True)):
+                copied[row, :, width - length :] = part[slot, :, :length]
+            copies.append(copied)
+        layer.keys, layer.values = copies
+        return layer
 
     def move(self, source: int, target: int) -> None:
         """Copy a row to another slot."""
@@ -77,7 +98,9 @@ class _SlotLayer(DynamicLayer):
         """Write one token of each row at its column, and return what the step reads."""
         rows, used = self._step.rows, min(self._step.keys, self.columns)
         slots = torch.arange(rows, device=self.device)
-        columns = self._step.columns[:rows] % self.columns
+        columns = self._step.columns[:rows]
+        if self._goes_round:
+            columns = torch.where(columns < self._step.end, columns % self.columns, self.columns)
         self.keys[slots, :, columns] = key_states[:, :, 0]
         self.values[slots, :, columns] = value_states[:, :, 0]
         return self.keys[:rows, :, :used], self.values[:rows, :, :used]
@@ -110,6 +133,11 @@ class Slots:
     ----------
     cache : transformers.Cache
         What the model is given in a step.
+    can_move : bool
+        Whether a row can be copied to another slot.
+    reach : float
+        Up to how many tokens all that a row has read stands in its slot: as the narrowest sliding window
+        says, and 0 where a layer has a state instead of keys.
 
     Raises
     ------
@@ -123,9 +151,17 @@ class Slots:
         device = next(
             layer.keys.device for layer in like.layers if getattr(layer, "keys", None) is not None
         )
-        self._step = _Step(torch.zeros(count, dtype=torch.long, device=device), count)
+        columns_of_slots = torch.zeros(count, dtype=torch.long, device=device)
+        self._step = _Step(columns_of_slots, count, self.columns)
         self.cache = Cache(layers=[self._in_slots(layer) for layer in like.layers])
         self.can_move = not any(map(_has_state, self.cache.layers))
+        # A layer of transformers with a window of W keeps W - 1 keys.
+        windows = [
+            layer.sliding_window - 1
+            for layer in self.cache.layers
+            if isinstance(layer, _SlotLayer) and layer.sliding_window
+        ]
+        self.reach = min(windows, default=math.inf) if self.can_move else 0
 
     def _in_slots(self, like: Any) -> Any:
         if _has_state(like) and not isinstance(like, DynamicLayer):
@@ -143,7 +179,7 @@ class Slots:
             return copy.deepcopy(like)
         raise NoSlotsError(f"no slots for a cache layer of type {type(like).__name__}")
 
-    def take(self, slot: int, cache: Any, row: int, length: int) -> None:
+    def take(self, slot: int, cache: Any, row: int, places: torch.Tensor) -> None:
         """Take in one row of a prefilled cache.
 
         Parameters
@@ -154,19 +190,43 @@ class Slots:
             As the model filled it.
         row : int
             Of `cache`.
-        length : int
-            Tokens of that row, without padding.
+        places : torch.Tensor
+            Where the tokens of that row stand in `cache`, counted from its end: negative, int64 of shape
+            `(tokens,)`, on the CPU.
         """
         layers: list[Any] = self.cache.layers
         for mine, theirs in zip(layers, cache.layers, strict=True):
             if isinstance(mine, _SlotLayer):
-                mine.take(slot, theirs, row, length)
+                mine.take(slot, theirs, row, places)
             elif _has_state(mine):
                 for number in range(mine.number_of_states):
                     for name in ("conv_states", "recurrent_states"):
                         source = getattr(theirs, name)[number]
                         if source is not None:
                             getattr(mine, name)[number][slot] = source[row]
+
+    def beginnings(self, slots: Sequence[int], lengths: Sequence[int], width: int) -> Cache:
+        """Return a cache of copies of what slots begin with, for a pass over what comes after.
+
+        Parameters
+        ----------
+        slots : sequence of int
+            One for each row of that pass; a row that was let go is still in its slot.
+        lengths : sequence of int
+            Tokens to be copied of each.
+        width : int
+            Of the cache, at least the longest of them: shorter rows are aligned on the right. With what
+            comes after no more than `reach`.
+        """
+        layers: list[Any] = self.cache.layers
+        return Cache(
+            layers=[
+                layer.beginnings(slots, lengths, width)
+                if isinstance(layer, _SlotLayer)
+                else copy.copy(layer)
+                for layer in layers
+            ]
+        )
 
     def move(self, source: int, target: int) -> None:
         """Copy a row to another slot; only where `can_move`."""
@@ -191,7 +251,8 @@ class Slots:
         held = torch.tensor(lengths)
         keys = -(-int(held.max() + 1) // BUCKET) * BUCKET
         self._step.rows, self._step.keys = len(lengths), keys
-        self._step.columns[: len(lengths)].copy_(held)
+        # What is written for a free slot goes beside what is kept in it.
+        self._step.columns[: len(lengths)].copy_(held.masked_fill(held == 0, self.columns))
         return (torch.arange(keys) <= held[:, None]).long()
 
 
