@@ -28,6 +28,7 @@ COMMANDS = {
     "data info": ("data_info", "what is in it, as tables and one picture"),
     "data show": ("data_show", "one item as a person would look at it"),
     "runs": ("runs", "runs that were started: done, left, errored, and the command that goes on"),
+    "ablate": ("ablate", "did it listen? the same items without audio, with noise, in pieces, …"),
     "score": ("score", "score logged replies again, offline, in another way"),
     "reconcile": (
         "reconcile",
@@ -130,11 +131,20 @@ def main(argv: Sequence[str] | None = None) -> None:
         _hand_to_lm_eval(argv)
         return
     parser = build_parser()
-    args = parser.parse_args(argv)
+    args = _parse(parser, argv)
     if args.command is None:
         parser.print_help()
         return
     sys.exit(_run(args))
+
+
+def _parse(parser: argparse.ArgumentParser, argv: Sequence[str]) -> argparse.Namespace:
+    """Return the options; as `more` the words for lm_eval's own command, which only `ablate` takes."""
+    args, more = parser.parse_known_args(argv)
+    if more and args.command != "ablate":
+        parser.error(f"unrecognized arguments: {' '.join(more)}")
+    args.more = more
+    return args
 
 
 def _run(args: argparse.Namespace) -> int:

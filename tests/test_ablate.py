@@ -1,0 +1,258 @@
+"""`mmaupro ablate` on nano and the sample: what a model that hears must show, and one that goes on where it was."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from pathlib import Path
+
+import pytest
+from lm_eval_here import run
+
+from mmaupro_ext.commands import cli
+from mmaupro_ext.compat import command
+from mmaupro_ext.data import conditions
+from mmaupro_ext.models.journal import Journal
+from mmaupro_ext.offline.ablated import answers_of
+from mmaupro_ext.scoring import reliance
+
+# Guessing has this chance of so many right answers or more; below it a model is taken to know something.
+CHANCE = 0.01
+
+MODEL = "--model hf-audio --model_args pretrained=nano --batch_size 8"
+DEAF = ("none", "silence", "noise", "swap")
+
+
+def ablate(patch: pytest.MonkeyPatch, words: str) -> str:
+    """Run the command; return what it printed on its standard output."""
+    printed: list[str] = []
+    patch.setattr("builtins.print", lambda *told, **_: printed.append(" ".join(map(str, told))))
+    patch.setattr(command, "status_of", lambda interruption: 130)  # it would end this process
+    patch.setattr(sys, "argv", ["mmaupro", "ablate", *words.split()])
+    try:
+        run(patch, *words.split(), command="ablate")
+    except SystemExit as end:
+        printed.append(f"exit {end.code}")
+    return "\n".join(printed)
+
+
+def guessing(answers) -> float:
+    """Return the chance that guesses among the choices are right at least as often (Poisson binomial)."""
+    chances = [1 / len(answer.lengths) for answer in answers]
+    distribution = [1.0]
+    for chance in chances:
+        missed = [part * (1 - chance) for part in distribution] + [0.0]
+        hit = [0.0] + [part * chance for part in distribution]
+        distribution = [one + other for one, other in zip(missed, hit, strict=True)]
+    right = sum(bool(answer.correct) for answer in answers)
+    return math.fsum(distribution[right:])
+
+
+@pytest.fixture(scope="module")
+def profiled(tmp_path_factory):
+    """Interrupt an ablation and start it again; return its folder, both outputs and its answers."""
+    folder = tmp_path_factory.mktemp("profiled")
+    words = (
+        f"{MODEL} --tasks mmaupro-sample_sound,mmaupro-sample_speech,mmaupro-sample_spatial_audio "
+        f"--conditions {','.join(DEAF)},mono,repeat --output_path {folder}"
+    )
+    keep = Journal.keep
+
+    def interrupted_keep(self, address, entry):
+        keep(self, address, entry)
+        if len(self) == 20:
+            raise KeyboardInterrupt
+
+    outputs = []
+    for interrupted in (True, False):
+        with pytest.MonkeyPatch.context() as patch:
+            if interrupted:
+                patch.setattr(Journal, "keep", interrupted_keep)
+            outputs.append(ablate(patch, words))
+    return folder, outputs, answers_of([folder / "nano"])
+
+
+def under(answers, name, category=None):
+    return [one for one in answers if one.condition == name and category in (None, one.category)]
+
+
+def test_ctrl_c_keeps_what_was_answered_and_the_same_command_goes_on(profiled):
+    folder, (first, second), _ = profiled
+    assert "Interrupted: 20 of " in first
+    assert "mmaupro ablate --model hf-audio" in first
+    assert first.endswith("exit 130")
+    starts = [
+        json.loads(file.read_text().splitlines()[0])["start"]
+        for file in sorted((folder / "journal").rglob("*.jsonl"))
+    ]
+    assert [start["found"] for start in starts] == [0, 20]
+    assert second.endswith("exit 0")
+
+
+def test_full_is_well_above_chance_and_deaf_nano_guesses(profiled):
+    _, _, answers = profiled
+    assert guessing(under(answers, "full")) < 1e-6
+    for name in DEAF:
+        assert len(under(answers, name)) == len(under(answers, "full")) == 33
+        assert guessing(under(answers, name)) > CHANCE
+
+
+def test_mono_takes_away_where_sounds_are(profiled):
+    _, _, answers = profiled
+    assert guessing(under(answers, "full", "spatial_audio")) < CHANCE
+    assert len(under(answers, "mono")) == 8
+    assert guessing(under(answers, "mono")) > CHANCE
+
+
+def test_repeats_are_asked_again_and_a_greedy_model_says_the_same(profiled):
+    folder, _, answers = profiled
+    first = {one.item: one.picked for one in under(answers, "full")}
+    again = {one.item: one.picked for one in under(answers, "repeat")}
+    assert first == again
+    kept = [
+        json.loads(line)
+        for file in (folder / "journal").rglob("*.jsonl")
+        for line in file.read_text().splitlines()
+    ]
+    asked = [entry for entry in kept if entry.get("task", "").endswith("@repeat")]
+    assert len({entry["request"] for entry in asked}) == 33
+
+
+def test_the_profile_is_printed_written_and_the_same_from_the_files(profiled):
+    folder, (_, printed), answers = profiled
+    written = json.loads((folder / "nano" / "reliance.json").read_text())
+    assert written["not_asked"]["mono"] == {"no clip of two channels": 25}
+    assert "NOT ASKED under mono: 25 items: no clip of two channels (25)" in printed
+    found = reliance.profile(answers)
+    rows = {
+        row["name"]: row
+        for row in written["profiles"]["mmaupro"]["rows"]
+        if row["category"] == "overall"
+    }
+    assert set(rows) == {"full", *DEAF, "mono", "repeat"}
+    assert rows["none"]["score"]["mean"] == found.row("none").score.mean
+    assert written["runs"] == sorted(rows)
+
+
+def test_each_condition_is_a_run_of_its_own(profiled):
+    folder, _, _ = profiled
+    for name in ("full", *DEAF, "mono", "repeat"):
+        (results,) = (folder / "nano" / name).glob("results_*.json")
+        content = json.loads(results.read_text())
+        wanted = ["sound", "spatial_audio", "speech"] if name != "mono" else ["spatial_audio"]
+        assert sorted(content["results"]) == [f"mmaupro-sample_{slug}" for slug in wanted]
+        assert content["config"].get("condition", "full") == name
+        assert len(list(results.parent.glob("samples_*.jsonl"))) == len(wanted)
+        heard = content["config"]["heard"]
+        assert (
+            heard is None
+            if name == "none"
+            else heard["items"] == len(wanted) * 11 + (name == "mono") * -3
+        )
+
+
+@pytest.fixture(scope="module")
+def variants(tmp_path_factory):
+    """Ask the spatial items in all orders and in pieces, of another benchmark's prompt as well."""
+    folder = tmp_path_factory.mktemp("variants")
+    words = (
+        f"{MODEL} --tasks mmaupro-sample_spatial_audio,mmau-sample-text_speech --limit 3 "
+        f"--conditions permute,fragments,absent --output_path {folder}"
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        printed = ablate(patch, words)
+    return folder, printed
+
+
+def test_several_benchmarks_have_a_profile_each(variants):
+    folder, printed = variants
+    assert "nano on MMAU-Pro" in printed
+    assert "nano on MMAU\n" in printed
+    written = json.loads((folder / "nano" / "reliance.json").read_text())
+    assert set(written["profiles"]) == {"mmaupro", "mmau"}
+
+
+def test_orders_and_fragments_are_all_there_and_read_in_their_order(variants):
+    folder, _ = variants
+    answers = answers_of([folder / "nano"], "mmaupro")
+    full = {one.item: one for one in under(answers, "full")}
+    assert len(full) == 3  # --limit counts items
+    for item, answer in full.items():
+        orders = [one for one in under(answers, "permute") if one.item == item]
+        assert len(orders) == math.factorial(len(answer.lengths))
+        assert {one.order[one.gold] for one in orders} == {answer.gold}
+        assert {one.gold for one in orders} == set(range(len(answer.lengths)))
+        same = next(one for one in orders if one.order == answer.order)
+        assert (same.picked, same.correct) == (answer.picked, answer.correct)
+        pieces = {one.variant for one in under(answers, "fragments") if one.item == item}
+        assert pieces == {f"{part}/{of}" for of in (2, 3, 4, 5) for part in range(1, of + 1)}
+    assert {one.clips for one in answers if one.item == next(iter(full))} == {
+        full[next(iter(full))].clips
+    }
+
+
+def test_nano_knows_no_absent_answer(variants):
+    """It writes the text of an option that it was trained on, and `None of these` is none."""
+    folder, _ = variants
+    absent = under(answers_of([folder / "nano"], "mmaupro"), "absent")
+    assert len(absent) == 3
+    assert not any(one.correct for one in absent)
+
+
+# ---- what is refused -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("--conditions nose", "no condition 'nose'"),
+        ("--conditions text-backbone", "needs --backbone_args pretrained=NAME"),
+        ("--conditions rephrase", "needs --rephrasings FILE"),
+        ("--conditions none --rephrasings x.jsonl", "--rephrasings is for rephrase"),
+        (
+            "--conditions none --tasks mmaupro-sample-ll_sound",
+            "mmaupro-sample-ll_sound: only tasks of ours",
+        ),
+        ("--conditions none --metadata condition=noise", "name conditions with --conditions"),
+        ("--conditions none --limit 0.5", "--limit 0.5: give a whole number"),
+        ("--conditions none --output_path x.json", "x.json: name a folder"),
+    ],
+)
+def test_what_cannot_be_asked_is_said_before_a_model_is_loaded(
+    words, told, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    if "--tasks" not in words:
+        words += " --tasks mmaupro-sample_sound"
+    with pytest.raises(SystemExit) as end:
+        run(
+            monkeypatch,
+            *f"--model hf-audio --model_args pretrained=missing {words}".split(),
+            command="ablate",
+        )
+    assert end.value.code == 2
+    assert told in capsys.readouterr().err
+
+
+def test_help_names_every_condition_and_what_it_tells(capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["ablate", "--help"])
+    printed = capsys.readouterr().out
+    for one in conditions.CONDITIONS.values():
+        assert one.name in printed
+        assert one.changes in printed
+        assert one.tells in printed
+
+
+def test_other_commands_still_refuse_words_they_do_not_know(capsys):
+    with pytest.raises(SystemExit) as end:
+        cli.main(["path", "--nonsense"])
+    assert end.value.code == 2
+    assert "unrecognized arguments: --nonsense" in capsys.readouterr().err
+
+
+def test_answers_need_the_full_run(tmp_path):
+    Path(tmp_path / "noise").mkdir()
+    with pytest.raises(Exception, match="samples"):
+        answers_of([tmp_path])
