@@ -1,9 +1,10 @@
-"""`mmaupro ablate` on nano and the sample: what a model that hears must show, and one that goes on where it was."""
+"""`mmaupro ablate` on nano and the sample: what a model that hears must show; a run that goes on."""
 
 from __future__ import annotations
 
 import json
 import math
+import re
 import sys
 from pathlib import Path
 
@@ -22,6 +23,9 @@ CHANCE = 0.01
 
 MODEL = "--model hf-audio --model_args pretrained=nano --batch_size 8"
 DEAF = ("none", "silence", "noise", "swap")
+# Clips of a few seconds: the sample's longest cost minutes under each condition.
+SLUGS = ("spatial_audio", "sound_music", "music_speech", "sound_speech", "voice_chat")
+ITEMS = 29
 
 
 def ablate(patch: pytest.MonkeyPatch, words: str) -> str:
@@ -54,7 +58,7 @@ def profiled(tmp_path_factory):
     """Interrupt an ablation and start it again; return its folder, both outputs and its answers."""
     folder = tmp_path_factory.mktemp("profiled")
     words = (
-        f"{MODEL} --tasks mmaupro-sample_sound,mmaupro-sample_speech,mmaupro-sample_spatial_audio "
+        f"{MODEL} --tasks {','.join(f'mmaupro-sample_{slug}' for slug in SLUGS)} "
         f"--conditions {','.join(DEAF)},mono,repeat --output_path {folder}"
     )
     keep = Journal.keep
@@ -79,7 +83,7 @@ def under(answers, name, category=None):
 
 def test_ctrl_c_keeps_what_was_answered_and_the_same_command_goes_on(profiled):
     folder, (first, second), _ = profiled
-    assert "Interrupted: 20 of " in first
+    assert re.search(r"Interrupted: (19|20) of 182 answers are kept", first)
     assert "mmaupro ablate --model hf-audio" in first
     assert first.endswith("exit 130")
     starts = [
@@ -94,7 +98,7 @@ def test_full_is_well_above_chance_and_deaf_nano_guesses(profiled):
     _, _, answers = profiled
     assert guessing(under(answers, "full")) < 1e-6
     for name in DEAF:
-        assert len(under(answers, name)) == len(under(answers, "full")) == 33
+        assert len(under(answers, name)) == len(under(answers, "full")) == ITEMS
         assert guessing(under(answers, name)) > CHANCE
 
 
@@ -116,20 +120,19 @@ def test_repeats_are_asked_again_and_a_greedy_model_says_the_same(profiled):
         for line in file.read_text().splitlines()
     ]
     asked = [entry for entry in kept if entry.get("task", "").endswith("@repeat")]
-    assert len({entry["request"] for entry in asked}) == 33
+    assert len({entry["request"] for entry in asked}) == ITEMS
 
 
 def test_the_profile_is_printed_written_and_the_same_from_the_files(profiled):
     folder, (_, printed), answers = profiled
     written = json.loads((folder / "nano" / "reliance.json").read_text())
-    assert written["not_asked"]["mono"] == {"no clip of two channels": 25}
-    assert "NOT ASKED under mono: 25 items: no clip of two channels (25)" in printed
+    assert written["not_asked"]["mono"] == {"no clip of two channels": ITEMS - 8}
+    assert "NOT ASKED under mono: 21 items: no clip of two channels (21)" in printed
     found = reliance.profile(answers)
-    rows = {
-        row["name"]: row
-        for row in written["profiles"]["mmaupro"]["rows"]
-        if row["category"] == "overall"
-    }
+    overall = [
+        row for row in written["profiles"]["mmaupro"]["rows"] if row["category"] == reliance.OVERALL
+    ]
+    rows = {row["name"]: row for row in overall}
     assert set(rows) == {"full", *DEAF, "mono", "repeat"}
     assert rows["none"]["score"]["mean"] == found.row("none").score.mean
     assert written["runs"] == sorted(rows)
@@ -140,16 +143,12 @@ def test_each_condition_is_a_run_of_its_own(profiled):
     for name in ("full", *DEAF, "mono", "repeat"):
         (results,) = (folder / "nano" / name).glob("results_*.json")
         content = json.loads(results.read_text())
-        wanted = ["sound", "spatial_audio", "speech"] if name != "mono" else ["spatial_audio"]
+        wanted = sorted(SLUGS) if name != "mono" else ["spatial_audio"]
         assert sorted(content["results"]) == [f"mmaupro-sample_{slug}" for slug in wanted]
         assert content["config"].get("condition", "full") == name
         assert len(list(results.parent.glob("samples_*.jsonl"))) == len(wanted)
-        heard = content["config"]["heard"]
-        assert (
-            heard is None
-            if name == "none"
-            else heard["items"] == len(wanted) * 11 + (name == "mono") * -3
-        )
+        heard = content["config"].get("heard") or {"items": 0}
+        assert heard["items"] == {"none": 0, "mono": 8}.get(name, ITEMS)
 
 
 @pytest.fixture(scope="module")
@@ -158,7 +157,8 @@ def variants(tmp_path_factory):
     folder = tmp_path_factory.mktemp("variants")
     words = (
         f"{MODEL} --tasks mmaupro-sample_spatial_audio,mmau-sample-text_speech --limit 3 "
-        f"--conditions permute,fragments,absent --output_path {folder}"
+        f"--conditions permute,fragments,absent,none,text-backbone --output_path {folder} "
+        "--backbone_args pretrained=nano"
     )
     with pytest.MonkeyPatch.context() as patch:
         printed = ablate(patch, words)
@@ -190,6 +190,18 @@ def test_orders_and_fragments_are_all_there_and_read_in_their_order(variants):
     assert {one.clips for one in answers if one.item == next(iter(full))} == {
         full[next(iter(full))].clips
     }
+
+
+def test_the_backbone_is_asked_what_none_asks_and_lies_beside_it(variants):
+    """With the same model behind both, the answers are the same: nothing else differs."""
+    folder, printed = variants
+    answers = answers_of([folder / "nano"], "mmaupro")
+    told = {one.item: one.picked for one in under(answers, "text-backbone")}
+    assert told == {one.item: one.picked for one in under(answers, "none")}
+    assert len(told) == 3
+    assert "text-backbone" in printed
+    (results,) = (folder / "nano" / "text-backbone").glob("results_*.json")
+    assert json.loads(results.read_text())["config"]["condition"] == "text-backbone"
 
 
 def test_nano_knows_no_absent_answer(variants):
@@ -225,12 +237,9 @@ def test_what_cannot_be_asked_is_said_before_a_model_is_loaded(
     monkeypatch.chdir(tmp_path)
     if "--tasks" not in words:
         words += " --tasks mmaupro-sample_sound"
+    words = f"--model hf-audio --model_args pretrained=missing {words}"
     with pytest.raises(SystemExit) as end:
-        run(
-            monkeypatch,
-            *f"--model hf-audio --model_args pretrained=missing {words}".split(),
-            command="ablate",
-        )
+        run(monkeypatch, *words.split(), command="ablate")
     assert end.value.code == 2
     assert told in capsys.readouterr().err
 

@@ -130,6 +130,9 @@ class Ablation:
             by_condition.setdefault(name or conditions.FULL, {})[task] = leaf
         for name, names in by_condition.items():
             part = {**results, "config": {**results["config"]}}
+            part["config"].pop(
+                "heard", None
+            )  # of all conditions; that of this one is added up anew
             for key in _BY_TASK:
                 if key in part:
                     found = {names[t]: v for t, v in part[key].items() if t in names}
