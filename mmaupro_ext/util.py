@@ -244,9 +244,21 @@ def refuse_unknown(
     """
     for argument in given:
         if argument not in known and difflib.get_close_matches(argument, known, 1, cutoff=alike):
-            near = difflib.get_close_matches(argument, known, n=3, cutoff=0.5)
-            hint = f" The nearest: {', '.join(near)}." if near else ""
-            raise ConfigError(f"{name} has no argument {argument!r}.{hint}")
+            raise ConfigError(f"{name} has no argument {argument!r}.{nearest(argument, known)}")
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return the end of a message about an unknown name: those that may have been meant.
+
+    Examples
+    --------
+    >>> nearest("scor", ["score", "report"])
+    ' The nearest: score.'
+    >>> nearest("x", ["score", "report"])
+    ''
+    """
+    near = difflib.get_close_matches(name, list(known), n=3, cutoff=0.5)
+    return f" The nearest: {', '.join(near)}." if near else ""
 
 
 def positive(name: str, value: Any, kind: Callable[[Any], N]) -> N | None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import py_compile
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from mmaupro_ext import __version__, plugin
-from mmaupro_ext.commands import cli, hook
+from mmaupro_ext.commands import cli, completion, hook
 
 
 def run(*arguments: str) -> int:
@@ -97,3 +98,69 @@ def test_hook_in_a_folder_that_cannot_be_written_names_the_way_out(monkeypatch, 
     monkeypatch.setattr(hook, "site_packages", lambda: tmp_path / "missing")
     assert run("hook", "enable") == 2
     assert "mmaupro run" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["scor"], "mmaupro: COMMAND: 'scor' is unknown. The nearest: score"),
+        (["data", "verfy"], "mmaupro data: ACTION: 'verfy' is unknown. The nearest: verify."),
+        (["data", "fetch", "mmrr"], "BENCHMARK: 'mmrr' is unknown. The nearest: mmar"),
+        (["score", "RUN", "--juge"], "there is no argument '--juge'. The nearest: --judge,"),
+        (["hook", "foo"], "'foo' is unknown. Known: status, enable, disable."),
+    ],
+)
+def test_a_mistyped_word_gets_one_line_with_the_nearest(arguments, said, capsys):
+    assert run(*arguments) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert error.count("\n") == 1
+    assert error.endswith(" --help\n")
+
+
+@pytest.mark.parametrize("shell", completion.SHELLS)
+def test_completion_knows_commands_and_options_lm_evals_included(shell, capsys):
+    pytest.importorskip("shtab")
+    assert run("completion", shell) == 0
+    script = capsys.readouterr().out
+    for word in ("compare", "judge-tries", "model_args"):
+        assert word in script
+
+
+def test_bash_completes_a_command_and_an_option(capsys, tmp_path):
+    pytest.importorskip("shtab")
+    run("completion", "bash")
+    script = tmp_path / "completion.bash"
+    script.write_text(capsys.readouterr().out)
+    words = "COMP_WORDS=(mmaupro score --for); COMP_CWORD=2; _shtab_mmaupro; echo $COMPREPLY"
+    done = subprocess.run(
+        ["bash", "-c", f"source {script}; {words}"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ["--format"]
+
+
+@pytest.mark.parametrize(
+    ("name", "family"),
+    [
+        ("qwen2-audio", "qwen2_audio"),
+        ("Qwen/Qwen2.5-Omni-7B", "qwen2_5_omni"),
+        ("ibm-granite/granite-speech-plus-8b", "granite_speech_plus"),
+        ("nvidia/audio-flamingo-3-hf", "audioflamingo3"),
+    ],
+)
+def test_a_model_is_found_by_the_name_that_people_know(name, family, capsys):
+    assert run("models", name) == 0
+    assert capsys.readouterr().out.startswith(family)
+
+
+def test_a_model_is_found_by_the_folder_of_its_checkpoint(tmp_path, capsys):
+    (tmp_path / "config.json").write_text('{"model_type": "voxtral"}')
+    assert run("models", str(tmp_path)) == 0
+    assert capsys.readouterr().out.startswith("voxtral")
+
+
+def test_a_model_that_is_not_known_gets_the_nearest_and_the_command_that_tries(capsys):
+    assert run("models", "Qwen/Qwen3-Omni-30B-A3B-Instruct") == 2
+    error = capsys.readouterr().err
+    assert "The nearest: qwen3_omni_moe, " in error
+    assert "doctor --model_args pretrained=Qwen/Qwen3-Omni-30B-A3B-Instruct" in error

@@ -69,10 +69,11 @@ def test_missing_data_names_folder_commands_and_sample(tmp_path):
         "47.5 GB",
         "--metadata data_dir=",
         "export MMAUPRO_DATA=",
-        "lm_eval --model hf-audio --model_args pretrained=nano",
-        "mmaupro-sample_*",
+        "--tasks mmaupro-sample",
     ):
         assert part in message
+    last = message.splitlines()[-1].strip()
+    assert last.startswith(f"mmaupro data fetch --to '{missing}' --limit 120 ")
 
 
 @pytest.mark.parametrize(

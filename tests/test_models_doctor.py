@@ -1,6 +1,7 @@
 """The doctor must find each fault that it looks for: every check is shown a model that fails it."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from mmaupro_ext.audio import AudioReader
 from mmaupro_ext.commands import cli
 from mmaupro_ext.commands import doctor as command
-from mmaupro_ext.models import blocks, pace
+from mmaupro_ext.models import blocks, nano, pace
 from mmaupro_ext.models.windows import Recording
 
 
@@ -245,12 +246,29 @@ def test_a_failed_check_is_the_exit_status(capsys):
         (["--model_args", "dtype=bfloat16"], "which model?"),
         (["--model_args", '{"dtype": "bfloat16"}'], "which model?"),
         (["--model_args", '{"pretrained": "a,b"'], "no JSON"),
+        (["--model_args", "pretrained=nano,dtype=float99"], "there is no such type"),
+        (["--model_args", "pretrained=nano", "--batch_size", "many"], "batch_size=many: give"),
+        (["--model_args", "pretrained=nano", "--batch_size", "0"], "batch_size=0: give"),
     ],
 )
 def test_what_cannot_be_examined_is_said(capsys, arguments, message):
     code, said = run(capsys, *arguments)
     assert code == 2
     assert message in said.err
+
+
+@pytest.mark.parametrize("damage", ["cut", "gone"])
+def test_weights_that_cannot_be_loaded_are_one_sentence_and_exit_2(damage, tmp_path, capsys):
+    for file in Path(nano.path()).iterdir():
+        if file.suffix != ".safetensors":
+            (tmp_path / file.name).write_bytes(file.read_bytes())
+        elif damage == "cut":
+            (tmp_path / file.name).write_bytes(file.read_bytes()[:1000])
+    code, said = run(capsys, "--model_args", f"pretrained={tmp_path}")
+    assert code == 2
+    error = said.err.strip().splitlines()[-1]
+    assert error.startswith(f"mmaupro doctor: {tmp_path}: its weights cannot be loaded (")
+    assert error.endswith("leave them out.")
 
 
 def test_model_args_are_read_as_lm_eval_reads_them():

@@ -274,7 +274,7 @@ def test_a_device_that_was_left_out_is_what_is_there(checks, monkeypatch):
         monkeypatch.setattr(torch.cuda, "is_available", lambda there=there: there)
         monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
         for said, device in expected.items():
-            assert checks.before_loading(HFAudioLM, "tiny-random", [], said) == device
+            assert checks.before_loading(HFAudioLM, "tiny-random", {}, said) == device
 
 
 # ---- processes -----------------------------------------------------------------------------------

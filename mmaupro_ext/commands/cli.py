@@ -7,11 +7,11 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from mmaupro_ext import __version__
 from mmaupro_ext.errors import MMAUProError
-from mmaupro_ext.util import visible
+from mmaupro_ext.util import nearest, visible
 
 LM_EVAL_COMMANDS = {
     "run": "run an evaluation (options: mmaupro run --help)",
@@ -39,6 +39,7 @@ COMMANDS = {
     "doctor": ("doctor", "does a checkpoint listen? a check before a run"),
     "models": ("models", "the audio models that hf-audio knows"),
     "features": ("features", "log-mel frames of a whole corpus, in files to train on"),
+    "completion": ("completion", "completion of commands and options, for bash, zsh or fish"),
     "hook": (
         "hook",
         "the start-up hook that lets the bare lm_eval command find us: status, enable, disable",
@@ -75,17 +76,38 @@ After a plain pip install the bare `lm_eval` command does the same.
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser that imports its command's module when it is first used, and not before."""
+    """A parser that imports its command's module when it is first used, and says errors in one line."""
 
     module: str | None = None
 
-    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+    def load(self) -> None:
+        """Add the options of the command, if that was not done yet."""
         if self.module is not None:
             command = importlib.import_module(f"mmaupro_ext.commands.{self.module}")
             self.module = None
             command.add_arguments(self)
             self.set_defaults(run=command.run)
-        return super().parse_known_args(args, namespace)
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        is_command = self.module is not None
+        self.load()
+        namespace, others = super().parse_known_args(args, namespace)
+        if others and is_command:
+            known = [name for action in self._actions for name in action.option_strings]
+            self.error(f"there is no argument {others[0]!r}.{nearest(others[0], known)}")
+        return namespace, others
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is not None and value not in action.choices:
+            known = [str(choice) for choice in action.choices]
+            what = action.metavar or "/".join(action.option_strings) or action.dest
+            near = nearest(str(value), known) or f" Known: {', '.join(known)}."
+            self.error(f"{what}: {value!r} is unknown.{near}")
+
+    def error(self, message: str) -> NoReturn:
+        """End with one line, and where the options are explained."""
+        end = "" if message.endswith(".") else "."
+        self.exit(2, visible(f"{self.prog}: {message}{end} See: {self.prog} --help") + "\n")
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -14,6 +14,8 @@ EPILOG = """\
 examples:
   mmaupro models
   mmaupro models qwen2_5_omni
+  mmaupro models Qwen/Qwen2.5-Omni-7B         by a name on the hub that says the type
+  mmaupro models FOLDER                       of a checkpoint
 
 A model type that is not listed is served the generic way where its processor takes audio beside
 text; the results then carry a note. `mmaupro doctor` checks a checkpoint.
@@ -24,7 +26,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `mmaupro models`."""
     parser.description, parser.epilog = DESCRIPTION, EPILOG
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("name", nargs="?", metavar="NAME", help="a model type, to see all of it")
+    parser.add_argument(
+        "name",
+        nargs="?",
+        metavar="NAME",
+        help="a model type, or a checkpoint, to see all of it",
+    )
     parser.add_argument(
         "--markdown", action="store_true", help="print the list as a table for a page"
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import errno
 import logging
 import os
@@ -15,6 +14,7 @@ from typing import Any
 from mmaupro_ext import benchmarks
 from mmaupro_ext.compat import command
 from mmaupro_ext.errors import ConfigError
+from mmaupro_ext.util import nearest
 
 logger = logging.getLogger(__name__)
 
@@ -207,7 +207,7 @@ def check_model(model: str) -> None:
 
     known = list(model_registry)
     if model not in known:
-        raise ConfigError(f"--model {model}: there is no such model.{_nearest(model, known)}")
+        raise ConfigError(f"--model {model}: there is no such model.{nearest(model, known)}")
 
 
 def unknown_tasks(wanted: Any, manager: Any) -> ConfigError | None:
@@ -226,7 +226,7 @@ def unknown_tasks(wanted: Any, manager: Any) -> ConfigError | None:
     missing = [name for name in names if not _is_known(name, manager)]
     if not missing:
         return None
-    hints = "".join(_nearest(name.rstrip("*"), manager.all_tasks) for name in missing[:1])
+    hints = "".join(nearest(name.rstrip("*"), manager.all_tasks) for name in missing[:1])
     return ConfigError(
         f"--tasks: not found: {', '.join(map(repr, missing))}.{hints} `mmaupro ls tasks` lists all."
     )
@@ -249,7 +249,7 @@ def check_samples(config: Any, leaves: Sequence[str]) -> None:
     for name in samples:
         if name not in leaves:
             raise ConfigError(
-                f"--samples: {name!r} is no task of this run.{_nearest(name, leaves)} Groups are named by "
+                f"--samples: {name!r} is no task of this run.{nearest(name, leaves)} Groups are named by "
                 "their tasks."
             )
 
@@ -306,8 +306,3 @@ def _children(task: Any, manager: Any) -> list[Any] | None:
         task = (entry.cfg if entry is not None else None) or {}
     inside = task.get("task")
     return inside if isinstance(inside, list) else None
-
-
-def _nearest(name: str, known: Sequence[str]) -> str:
-    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-    return f" The nearest: {', '.join(near)}." if near else ""

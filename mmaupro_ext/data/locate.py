@@ -97,12 +97,13 @@ def benchmark_folder(
         )
     raise DataError(
         f"{benchmark.title} was not found in {folder} (from {origin}): {problem}.\n"
-        f"To get it (resumable):\n"
-        f"  mmaupro data fetch {benchmark.name} --to '{folder}'\n"
         "A folder other than the default is named in either way:\n"
         f"  lm_eval ... --metadata {folder_setting(benchmark)}=DIR\n"
         f"  export {folder_variable(benchmark)}=DIR\n"
-        f"To try everything without the data: --tasks {benchmark.task(sample=True)}"
+        f"To try everything without the data: --tasks {benchmark.task(sample=True)}, and --sample in "
+        "`mmaupro data`.\n"
+        f"To get it (resumable):\n"
+        f"  mmaupro data fetch {benchmark.name} --to '{folder}'"
     )
 
 
@@ -159,15 +160,14 @@ def _how_to_get_the_data(folder: Path, origin: str, problem: str) -> str:
     target = f"'{folder}'"
     return (
         f"MMAU-Pro was not found in {folder} (from {origin}): {problem}.\n"
-        "To get all of it (47.5 GB to download, 53 GB on disk; resumable), or a part:\n"
-        f"  mmaupro data fetch --to {target}\n"
-        f"  mmaupro data fetch --to {target} --limit 120    (a stratified sample, about 1 GB)\n"
+        "A folder other than the default is named in either way:\n"
+        f"  lm_eval ... --metadata data_dir=DIR\n"
+        f"  export {DATA_DIR_VARIABLE}=DIR\n"
+        "To try everything without the data, use the sample inside this package: --tasks mmaupro-sample, "
+        "and --sample in `mmaupro data`.\n"
         "By other means: `hf download gamma-lab-umd/MMAU-Pro --repo-type dataset --local-dir DIR`, "
         "then unzip data.zip there.\n"
-        "A folder other than the default is named in either way:\n"
-        f"  lm_eval ... --metadata data_dir={folder}\n"
-        f"  export {DATA_DIR_VARIABLE}={target}\n"
-        "To try everything without the data, use the sample inside this package:\n"
-        "  lm_eval --model hf-audio --model_args pretrained=nano "
-        "--tasks 'mmaupro-sample_*'"
+        "To get all of it (47.5 GB to download, 53 GB on disk; resumable), or a part, here:\n"
+        f"  mmaupro data fetch --to {target}\n"
+        f"  mmaupro data fetch --to {target} --limit 120    (a stratified sample, about 1 GB)"
     )

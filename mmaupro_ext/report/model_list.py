@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import re
 import textwrap
 from collections.abc import Sequence
+from os.path import commonprefix
+from pathlib import Path
 
 from mmaupro_ext.errors import ConfigError
 from mmaupro_ext.models.families import FAMILIES, REFUSED, Family
+from mmaupro_ext.util import nearest
 
 HEADER = ("model type", "hears whole", "tokens of 30 s", "needs beside torch")
 _HALF_MINUTE_S = 30
@@ -27,21 +32,52 @@ def families() -> list[Family]:
 
 
 def find(name: str) -> Family:
-    """Return a family by one of its model types.
+    """Return the family that a name means.
+
+    Parameters
+    ----------
+    name : str
+        A model type (``"qwen2_audio"``), however it is written; the folder of a checkpoint; or a name on the
+        hub that begins with its type (``"Qwen/Qwen2-Audio-7B-Instruct"``).
 
     Raises
     ------
     ConfigError
         When there is none, with the reason where the type is refused.
+
+    Examples
+    --------
+    >>> find("Qwen/Qwen2-Audio-7B-Instruct").name
+    'qwen2_audio'
     """
-    if name in FAMILIES:
-        return FAMILIES[name]
-    if name in REFUSED:
-        raise ConfigError(f"models of type {name!r} are refused: {REFUSED[name]}.")
+    wanted = _model_type_in(name) or name.rstrip("/").rpartition("/")[2]
+    types = {_plain(model_type): model_type for model_type in (*FAMILIES, *REFUSED)}
+    # The longest first: Granite Speech Plus is no Granite Speech.
+    for plain in sorted(types, key=len, reverse=True):
+        if _plain(wanted).startswith(plain):
+            found = types[plain]
+            if found in REFUSED:
+                raise ConfigError(f"models of type {found!r} are refused: {REFUSED[found]}.")
+            return FAMILIES[found]
+    begin = [types[plain] for plain in types if len(commonprefix([plain, _plain(wanted)])) >= 5]
+    hint = f" The nearest: {', '.join(begin)}." if begin else nearest(wanted, types.values())
     raise ConfigError(
-        f"{name!r} is not described here; its processor may still serve the generic way. Described: "
-        f"{', '.join(sorted(FAMILIES))}."
+        f"{name!r} is not described here.{hint} Its processor may still serve the generic way: try "
+        f"`mmaupro doctor --model_args pretrained={name}`. `mmaupro models` lists all."
     )
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", name.lower())
+
+
+def _model_type_in(folder: str) -> str | None:
+    """Return the model type of a checkpoint on this machine, None where the name is no such folder."""
+    try:
+        config = json.loads((Path(folder) / "config.json").read_text(encoding="utf-8"))
+        return str(config["model_type"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def row(family: Family) -> tuple[str, ...]:

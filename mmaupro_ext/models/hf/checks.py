@@ -6,7 +6,8 @@ import difflib
 import inspect
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import torch
 import transformers
 from lm_eval.models.huggingface import HFLM
 
-from mmaupro_ext.errors import ConfigError
+from mmaupro_ext.errors import ConfigError, MMAUProError
 from mmaupro_ext.models.hf import loading
 from mmaupro_ext.util import arguments_of, refuse_unknown
 
@@ -26,7 +27,7 @@ _QUANTIZING = ("bnb_", "llm_int8_", "load_in_")
 _ALIKE = 0.8
 
 
-def before_loading(cls: type, pretrained: Any, given: Iterable[str], device: Any) -> str:
+def before_loading(cls: type, pretrained: Any, given: Mapping[str, Any], device: Any) -> str:
     """Check what a model is to be made with, and return its device.
 
     Parameters
@@ -35,7 +36,7 @@ def before_loading(cls: type, pretrained: Any, given: Iterable[str], device: Any
         The model class.
     pretrained : str or transformers.PreTrainedModel
         The checkpoint.
-    given : iterable of str
+    given : mapping
         Arguments that the class does not name.
     device : str or None
         None: CUDA where there is one, else the CPU. So does `cuda:0` where there is none: lm_eval's command
@@ -49,6 +50,7 @@ def before_loading(cls: type, pretrained: Any, given: Iterable[str], device: Any
     if isinstance(pretrained, str):
         check_checkpoint(pretrained)
     check_arguments(cls, pretrained, given)
+    check_values(given)
     if device is None or (str(device) == "cuda:0" and not torch.cuda.is_available()):
         return "cuda" if torch.cuda.is_available() else "cpu"
     check_device(str(device))
@@ -107,6 +109,62 @@ def not_to_be_had(pretrained: str, error: Exception) -> ConfigError:
         f"{pretrained}: {reason.rstrip('. ')}.{beside} A folder must hold the checkpoint; a name on the hub "
         "must be spelled as there, be downloaded or within reach, and HF_TOKEN set where it is gated."
     )
+
+
+@contextmanager
+def loading_from(pretrained: Any, weights: bool = False) -> Iterator[None]:
+    """Make one sentence of what transformers says of a checkpoint that it cannot load.
+
+    Parameters
+    ----------
+    pretrained : str or transformers.PreTrainedModel
+        The checkpoint, as messages name it.
+    weights : bool
+        Whether weights are loaded, on which other libraries fail in ways of their own.
+
+    Raises
+    ------
+    ConfigError
+        In place of what was raised inside; what is raised on purpose goes through as it is.
+    """
+    try:
+        yield
+    except MMAUProError:
+        raise
+    except torch.cuda.OutOfMemoryError as error:
+        raise ConfigError(
+            f"{pretrained}: the weights do not fit into the memory of the device. Add dtype=bfloat16, or "
+            "spread them over several with parallelize=True."
+        ) from error
+    except Exception as error:
+        if not weights:
+            if isinstance(error, OSError):
+                raise not_to_be_had(pretrained, error) from error
+            raise
+        said = next(iter(str(error).strip().splitlines()), "").rstrip(".") or type(error).__name__
+        raise ConfigError(
+            f"{pretrained}: its weights cannot be loaded ({type(error).__name__}: {said}). Where a file is "
+            "damaged or missing, get the checkpoint again; where arguments of the model are at fault, leave "
+            "them out."
+        ) from error
+
+
+def check_values(given: Mapping[str, Any]) -> None:
+    """Raise ConfigError for a dtype or a batch size that cannot be meant."""
+    dtype = given.get("dtype")
+    if isinstance(dtype, str) and dtype != "auto":
+        names = [name for name in dir(torch) if isinstance(getattr(torch, name), torch.dtype)]
+        if dtype.removeprefix("torch.") not in names:
+            usual = "auto, bfloat16, float16, float32"
+            raise ConfigError(f"dtype={dtype}: there is no such type. Usual ones: {usual}.")
+    size = str(given.get("batch_size", 1)).partition(":")
+    counts = size[2:] if size[0] == "auto" else size[:1]
+    if not all(
+        count == "" and size[0] == "auto" or count.isdecimal() and int(count) for count in counts
+    ):
+        raise ConfigError(
+            f"batch_size={given['batch_size']}: give a whole number of 1 or more, or auto."
+        )
 
 
 def check_device(device: str) -> None:

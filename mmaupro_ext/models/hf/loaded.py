@@ -191,10 +191,8 @@ class LoadedModel(ranks.Together):
     def _get_config(self, pretrained: str, **options: Any) -> None:
         if self._own_family is None:
             loading.refuse_elsewhere(pretrained, options.get("revision"))
-        try:
+        with checks.loading_from(pretrained):
             super()._get_config(pretrained, **options)
-        except OSError as error:
-            raise checks.not_to_be_had(pretrained, error) from error
 
     def _get_backend(self, config: Any, backend: Any = "default", **_: Any) -> None:
         # HFLM trusts a transformers table that lists several decoder-only audio models as
@@ -240,7 +238,8 @@ class LoadedModel(ranks.Together):
         options |= kwargs
         if self._quantization_config is not None:  # HFLM would pass it twice
             options["quantization_config"] = self._quantization_config
-        super()._create_model(*args, **loading.with_quantization(options))
+        with checks.loading_from(self._named, weights=True):
+            super()._create_model(*args, **loading.with_quantization(options))
 
     def _take_audio(self, frontend: str, cache_bytes: int) -> None:
         """Fit family, processor and model to each other, and take clips."""
