@@ -87,7 +87,7 @@ def test_constructor_arguments_reach_transformers(make):
     ],
 )
 def test_quantization_reaches_transformers(make, monkeypatch, given, arrives):
-    class Arrived(BaseException):  # noqa: N818 - the end of the test, no failure to load
+    class Arrived(BaseException):
         pass
 
     def from_pretrained(*_, **options):
