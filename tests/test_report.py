@@ -22,6 +22,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from ablated_answers import answers
 from logged_runs import DOCS, EARLY, LATE, good_reply, line_of, score, write_lines, write_run
 
 from mmaupro_ext import benchmarks, data, report
@@ -30,6 +31,7 @@ from mmaupro_ext.data import SAMPLE_DIR
 from mmaupro_ext.errors import ConfigError
 from mmaupro_ext.report import charts, comparison, page, published, rows, serve
 from mmaupro_ext.scoring.errors import ScoringError
+from mmaupro_ext.scoring.reliance import profile
 
 HOSTILE = '</script><img src=x onerror="document.title=1">|\x1b[31m{{ 7*7 }}'
 
@@ -61,7 +63,8 @@ def frames(runs):
 
 @pytest.fixture(scope="module")
 def written(frames, tmp_path_factory):
-    return page.write(frames, tmp_path_factory.mktemp("report"))
+    found = {frames.runs.index[0]: profile(answers())}
+    return page.write(frames, tmp_path_factory.mktemp("report"), profiles=found)
 
 
 @pytest.fixture
@@ -84,6 +87,19 @@ def markup(written):
 def embedded(markup: str) -> dict:
     (packed,) = re.findall(r'<script type="text/plain" id="data">([^<]*)</script>', markup)
     return json.loads(zlib.decompress(base64.b64decode(packed)))
+
+
+def test_the_page_asks_whether_a_run_listened(written, markup):
+    start, end = (markup.index(f'<section id="{name}">') for name in ("listening", "where"))
+    section = markup[start:end]
+    assert 'data-chart="listening_model_a"' in section
+    assert section.count("<table") == 5
+    assert '<th scope="row">text-backbone</th>' in section
+    assert "Published under ablations" not in section  # the sample is no benchmark
+    assert (written["figures"] / "listening_model_a.svg").is_file()
+    assert "## Did it listen? model-a" in written["markdown"].read_text(encoding="utf-8")
+    content = json.loads(written["json"].read_text(encoding="utf-8"))
+    assert content["reliance"]["model-a"]["conditions"] == ["full", "none", "text-backbone"]
 
 
 # --- frames ---------------------------------------------------------------------------------------

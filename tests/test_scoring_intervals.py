@@ -185,12 +185,17 @@ def test_bounds_hold_the_truth_as_often_as_they_say(case):
     assert held >= 0.917
 
 
-def test_the_documentation_has_every_row_of_the_simulation():
-    from interval_coverage import BEGIN, END, cases
+@pytest.mark.parametrize(
+    ("page", "rows"),
+    [("scoring.md", "cases"), ("anytime.md", "populations"), ("reliance.md", "pairs")],
+)
+def test_the_documentation_has_every_row_of_the_simulation(page, rows):
+    import interval_coverage
 
-    text = (ROOT / "docs" / "scoring.md").read_text(encoding="utf-8")
-    table = text[text.index(BEGIN) : text.index(END)]
-    assert [name for name in cases() if f"| {name} |" not in table] == []
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    table = text[text.index(interval_coverage.BEGIN) : text.index(interval_coverage.END)]
+    names = getattr(interval_coverage, rows)()
+    assert [name for name in names if f"| {name} |" not in table] == []
 
 
 @pytest.mark.parametrize(
@@ -204,14 +209,6 @@ def test_runs_that_stop_hold_the_score_of_all_items(case):
     # 60 draws of a true 95 % stray by 2.8 points (standard error); three of them below are 86.6 %.
     assert min(at_stop, always) >= 0.866
     assert drawn > fixed  # else it would be no wider than an interval that must not be looked at
-
-
-def test_the_documentation_has_every_row_of_the_runs_that_stop():
-    from interval_coverage import BEGIN, END, populations
-
-    text = (ROOT / "docs" / "anytime.md").read_text(encoding="utf-8")
-    table = text[text.index(BEGIN) : text.index(END)]
-    assert [name for name in populations() if f"| {name} |" not in table] == []
 
 
 def test_items_that_share_a_clip_share_a_cluster():

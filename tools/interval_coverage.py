@@ -1,7 +1,7 @@
-"""Simulate how often the intervals of `scoring.intervals` and `scoring.anytime` hold the truth, for docs/.
+"""Simulate how often the intervals of `scoring` hold the truth, for docs/.
 
 python tools/interval_coverage.py            # prints the tables
-python tools/interval_coverage.py --write    # puts them into docs/scoring.md and docs/anytime.md
+python tools/interval_coverage.py --write    # puts them into docs/scoring.md, anytime.md and reliance.md
 """
 
 from __future__ import annotations
@@ -9,12 +9,14 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from pathlib import Path
+from statistics import NormalDist
 
 import numpy as np
 
 from mmaupro_ext.report.published import paper
 from mmaupro_ext.scoring.anytime import confidence_sequence
 from mmaupro_ext.scoring.intervals import clustered_interval, stratified_interval
+from mmaupro_ext.scoring.paired import contrast, difference
 
 PAGES = Path(__file__).resolve().parents[1] / "docs"
 BEGIN = "<!-- made by: python tools/interval_coverage.py --write -->"
@@ -70,6 +72,68 @@ def macro(rng: np.random.Generator) -> tuple[float, float, float]:
     return found.low, found.high, sum(share for _, share in MACRO) / len(MACRO)
 
 
+# Right answers in full and without audio, and how alike the two are: a model that listens, one that nearly
+# always hears, one that hardly looks at the audio, one whose audio does nothing.
+PAIRS = ((0.6, 0.35, 0.5), (0.95, 0.3, 0.2), (0.5, 0.5, 0.9), (0.3, 0.25, 0.0))
+
+
+def pair(
+    clips: int, largest: int, full: float, ablated: float, alike: float
+) -> Callable[[np.random.Generator], list[tuple[float, float, float]]]:
+    """Return a draw of the same items under two conditions, 1 to `largest` on each clip.
+
+    Whether an item is right is a normal value below a bound, so that two values of an item, and those of a
+    clip's items where there are several (correlation 0.5), are as alike as wanted. Drawn are low bound, high
+    bound and truth: of the difference, of the ratio, and of the bootstrap's difference.
+    """
+    bounds = [NormalDist().inv_cdf(share) for share in (full, ablated)]
+
+    def both(rng: np.random.Generator, count: int) -> np.ndarray:
+        own, shared = rng.standard_normal((2, count)), rng.standard_normal(count)
+        return np.sqrt(alike) * shared + np.sqrt(1.0 - alike) * own
+
+    def draw(rng: np.random.Generator) -> list[tuple[float, float, float]]:
+        clusters: np.ndarray = np.repeat(np.arange(clips), rng.integers(1, largest + 1, clips))
+        values = both(rng, len(clusters))
+        if largest > 1:
+            values = np.sqrt(0.5) * (values + both(rng, clips)[:, clusters])
+        first, second = (values < np.array(bounds)[:, None]).astype(float)
+        found = contrast(first, second, clusters.tolist())
+        drawn = difference(first, second, clusters.tolist(), draws=400)
+        truth = ablated - full
+        # A ratio without bounds claims nothing.
+        low, high = found.ratio_low, found.ratio_high
+        ratio = (0.0, np.inf) if np.isnan(low) else (low, high)
+        return [
+            (found.low, found.high, truth),
+            (*ratio, ablated / full),
+            (drawn.low, drawn.high, truth),
+        ]
+
+    return draw
+
+
+def pairs() -> dict[str, Callable[[np.random.Generator], list[tuple[float, float, float]]]]:
+    """Return the pairs that are simulated, by the name of their row."""
+    found = {}
+    for clips, largest in ((7, 1), (30, 1), (10, 8), (30, 8), (300, 3)):
+        for full, ablated, alike in PAIRS:
+            questions = f"1 to {largest} questions" if largest > 1 else "1 question"
+            name = f"{clips} clips with {questions}, {full} and {ablated}, alike {alike}"
+            found[name] = pair(clips, largest, full, ablated, alike)
+    return found
+
+
+def paired_coverage(name: str, trials: int, seed: int) -> tuple[list[float], float]:
+    """Return how often each of the three intervals holds the truth, and the mean width of the first."""
+    rng = np.random.default_rng(seed)
+    draw = pairs()[name]
+    bounds = np.array([draw(rng) for _ in range(trials)])
+    low, high, truth = np.moveaxis(bounds, 2, 0)
+    inside = (low <= truth + 1e-9) & (truth <= high + 1e-9)
+    return inside.mean(axis=0).tolist(), float((high - low)[:, 0].mean())
+
+
 def coverage(draw: Draw, trials: int, seed: int) -> tuple[float, float]:
     """Return how often the bounds hold the truth, and their mean distance."""
     rng = np.random.default_rng(seed)
@@ -95,11 +159,26 @@ def cases() -> dict[str, Draw]:
 
 
 def table(trials: int) -> str:
-    """Return the table in Markdown."""
+    """Return the table of means in Markdown."""
     lines = ["| scores | held the truth | mean width |", "|---|---:|---:|"]
     for seed, (name, draw) in enumerate(cases().items()):
         held, width = coverage(draw, trials, seed)
         lines.append(f"| {name} | {100 * held:.1f} % | {100 * width:.0f} points |")
+    return "\n".join(lines)
+
+
+def paired_table(trials: int) -> str:
+    """Return the table of pairs in Markdown."""
+    lines = [
+        "| right in full and without audio | difference held | mean width | ratio held | bootstrap held |",
+        "|---|---:|---:|---:|---:|",
+    ]
+    for seed, name in enumerate(pairs()):
+        (held, ratio, drawn), width = paired_coverage(name, trials, seed)
+        shares = [f"{100 * share:.1f} %" for share in (held, ratio, drawn)]
+        lines.append(
+            f"| {name} | {shares[0]} | {100 * width:.0f} points | {shares[1]} | {shares[2]} |"
+        )
     return "\n".join(lines)
 
 
@@ -205,6 +284,7 @@ def main() -> None:
     for page, found in (
         ("scoring.md", table(args.trials)),
         ("anytime.md", table_of_stops(args.stops)),
+        ("reliance.md", paired_table(args.trials)),
     ):
         if not args.write:
             print(found)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import wrap
 from typing import Any
 
 from mmaupro_ext.errors import ConfigError
@@ -42,8 +43,8 @@ class Chart:
         What it shows, and how to read it in a sentence.
     spec : dict
         Vega-Lite, with its data.
-    section : {"headline", "where", "what", "compare"}
-        Where on the page it stands.
+    section : str
+        Where on the page it stands: "headline", "where", "what", "compare", or one of `reliance_chart`.
     """
 
     name: str
@@ -199,7 +200,11 @@ def _titled(chart: Chart) -> Spec:
         "$schema": SCHEMA,
         **chart.spec,
         "config": theme(),
-        "title": {"text": chart.title, "subtitle": chart.about, "subtitleColor": figures.SOFT},
+        "title": {
+            "text": chart.title,
+            "subtitle": wrap(chart.about, 80),
+            "subtitleColor": figures.SOFT,
+        },
     }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -13,7 +13,9 @@ from mmaupro_ext.report.chart_parts import SCORE, Chart, Spec, dots
 from mmaupro_ext.report.comparison import OVERALL, Comparison
 from mmaupro_ext.report.comparison_chart import difference_chart
 from mmaupro_ext.report.frames import Frames
+from mmaupro_ext.report.reliance_chart import reliance_chart
 from mmaupro_ext.scoring.intervals import clustered_interval
+from mmaupro_ext.scoring.reliance import Profile
 
 # Seconds heard; the bounds of the benchmark's own words "short" to "ultra-long" are among them.
 _SECONDS = (0, 2, 5, 10, 20, 30, 60, 120, 300, 600, math.inf)
@@ -51,7 +53,11 @@ def outcome(status: str, score: float) -> str:
     return "right" if score >= 1 else "wrong" if score <= 0 else "partly right"
 
 
-def draw(frames: Frames, comparisons: Sequence[Comparison] = ()) -> list[Chart]:
+def draw(
+    frames: Frames,
+    comparisons: Sequence[Comparison] = (),
+    profiles: Mapping[str, Profile] | None = None,
+) -> list[Chart]:
     """Return the figures that these runs have data for, in the order of the page."""
     if frames.items.empty:
         return []
@@ -63,6 +69,9 @@ def draw(frames: Frames, comparisons: Sequence[Comparison] = ()) -> list[Chart]:
     found += [_by_group(frames, *group) for group in (*_GROUPS, *others)]
     found += [_positions(frames), _seconds(frames), _skill_map(frames), _outcomes(frames)]
     found += [difference_chart(pair) for pair in comparisons]
+    found += [
+        reliance_chart(run, profile, frames.categories) for run, profile in (profiles or {}).items()
+    ]
     return [chart for chart in found if chart is not None]
 
 

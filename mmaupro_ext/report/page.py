@@ -15,13 +15,14 @@ import pandas as pd
 
 from mmaupro_ext import __version__
 from mmaupro_ext.errors import ConfigError
-from mmaupro_ext.report import charts, extras
+from mmaupro_ext.report import charts, extras, reliance
 from mmaupro_ext.report.chart_parts import SCHEMA, VERSION, Chart, files_of, theme
 from mmaupro_ext.report.clip_media import Media, media_of
 from mmaupro_ext.report.comparison import Comparison, as_dict, compare
 from mmaupro_ext.report.figures import page_variables
 from mmaupro_ext.report.frames import Frames
 from mmaupro_ext.report.page_context import Context, context_of
+from mmaupro_ext.scoring.reliance import Profile
 from mmaupro_ext.util import write_atomically
 
 
@@ -32,6 +33,7 @@ def write(
     data_dir: str | Path | None = None,
     waves: bool | None = None,
     accept_different: bool = False,
+    profiles: Mapping[str, Profile] | None = None,
 ) -> dict[str, Path]:
     """Write the report of runs into a folder.
 
@@ -48,6 +50,8 @@ def write(
     accept_different : bool
         As for `comparison.compare`. Without it, runs that cannot be compared stand side by side, and the
         page says why there are no differences.
+    profiles : mapping of str to Profile, optional
+        For runs that were asked under conditions as well: what `scoring.reliance.profile` says of them.
 
     Returns
     -------
@@ -62,8 +66,9 @@ def write(
     extras.require("a report", *extras.PAGE)
     folder = Path(folder)
     comparisons, refused = _comparisons(frames, accept_different)
-    figures = charts.draw(frames, comparisons)
-    context = context_of(frames, comparisons, figures, refused)
+    profiles = profiles or {}
+    figures = charts.draw(frames, comparisons, profiles)
+    context = context_of(frames, comparisons, figures, refused, profiles)
     clips, media = _media(frames, folder, data_dir, waves)
     written = {"html": folder / "report.html", "markdown": folder / "report.md"}
     written.update(json=folder / "report.json", figures=folder / "figures")
@@ -75,7 +80,9 @@ def write(
         for name in ("items", "clips", "scores", "tasks"):
             table = getattr(frames, name)
             write_atomically(folder / f"{name}.csv", table.to_csv(index=False))
-        write_atomically(written["json"], json.dumps(_json(frames, comparisons), indent=2) + "\n")
+        write_atomically(
+            written["json"], json.dumps(_json(frames, comparisons, profiles), indent=2) + "\n"
+        )
         write_atomically(written["markdown"], _template("report.md.j2", False).render(context))
         write_atomically(written["html"], _html(frames, context, figures, clips, media))
     except OSError as error:
@@ -250,7 +257,9 @@ def _media(
     return of_clip, media_of(asked, folder.resolve(), data_dir, waves)
 
 
-def _json(frames: Frames, comparisons: Sequence[Comparison]) -> Context:
+def _json(
+    frames: Frames, comparisons: Sequence[Comparison], profiles: Mapping[str, Profile]
+) -> Context:
     def records(table: pd.DataFrame) -> list[Context]:
         return [
             {key: _plain(value) for key, value in row.items()} for row in table.to_dict("records")
@@ -264,6 +273,7 @@ def _json(frames: Frames, comparisons: Sequence[Comparison]) -> Context:
                 "scores": records(frames.scores),
                 "tasks": records(frames.tasks),
                 "comparisons": as_dict(list(comparisons)),
+                "reliance": {name: reliance.as_dict(found) for name, found in profiles.items()},
             },
             default=str,
         )

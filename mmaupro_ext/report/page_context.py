@@ -5,24 +5,30 @@ from __future__ import annotations
 import json
 import math
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
 from mmaupro_ext import __version__
 from mmaupro_ext.data import text
-from mmaupro_ext.report import charts, published
+from mmaupro_ext.report import charts, published, reliance
 from mmaupro_ext.report.after_run import footnotes
 from mmaupro_ext.report.chart_parts import Chart
 from mmaupro_ext.report.comparison import OVERALL, Comparison, p_text
 from mmaupro_ext.report.frames import Frames
+from mmaupro_ext.report.reliance_chart import section_of
+from mmaupro_ext.scoring.reliance import Profile
 
 Context = dict[str, Any]
 
 
 def context_of(
-    frames: Frames, comparisons: Sequence[Comparison], figures: Sequence[Chart], refused: str
+    frames: Frames,
+    comparisons: Sequence[Comparison],
+    figures: Sequence[Chart],
+    refused: str,
+    profiles: Mapping[str, Profile],
 ) -> Context:
     """Return what the templates of a report are given.
 
@@ -36,6 +42,8 @@ def context_of(
         What `charts.draw` gave.
     refused : str
         Why runs were not compared; "" where they were, or where there is one.
+    profiles : mapping of str to Profile
+        Of the runs that were asked under conditions as well.
     """
     runs = [_run(frames, name) for name in frames.runs.index]
     warnings = [
@@ -54,6 +62,12 @@ def context_of(
         "headline": _headline(frames),
         "other_tasks": _other_tasks(frames),
         "comparisons": [_pair(pair) for pair in comparisons],
+        "listening": [_listening(run, found) for run, found in profiles.items()],
+        "listening_beside": (
+            [reliance.overall_published(), reliance.categories_published()]
+            if profiles and frames.is_paper
+            else []
+        ),
         "published": _published() if frames.is_paper else None,
         "happened": _happened(frames),
         "charts": figures,
@@ -214,6 +228,10 @@ def _pair(pair: Comparison) -> Context:
         note += f" So many items show a difference of {100 * overall.smallest:.1f} points four times in five."
     note += "".join(f" Not the same: {remark}." for remark in pair.remarks)
     return {"first": pair.first, "second": pair.second, "rows": rows, "note": note}
+
+
+def _listening(run: str, profile: Profile) -> Context:
+    return {"name": run, "section": section_of(run), "tables": reliance.tables(profile)}
 
 
 def _published() -> Context:

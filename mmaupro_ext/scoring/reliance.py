@@ -49,6 +49,8 @@ class Row:
         Mean over items of the share of right answers; clustered by clip. None where no item counts.
     against_full : Contrast or None
         Full first, the condition second. None in the rows of full and of absent, which has other choices.
+    chance : float
+        What guessing gives on these items: mean of 1 over the number of choices; nan where one has none.
     left_out : LeftOut
     """
 
@@ -56,6 +58,7 @@ class Row:
     category: str
     score: Interval | None
     against_full: Contrast | None
+    chance: float
     left_out: LeftOut
 
 
@@ -195,7 +198,7 @@ def _rows(table: Table, name: str) -> Iterator[Row]:
             continue
         kept, left_out = table.counting(sorted({FULL, name}), items)
         if not kept:
-            yield Row(name, category, None, None, left_out)
+            yield Row(name, category, None, None, math.nan, left_out)
             continue
         clusters = table.clusters_of(kept)
         scores = table.shares(name, kept, _correct)
@@ -204,7 +207,13 @@ def _rows(table: Table, name: str) -> Iterator[Row]:
             if name in (FULL, ABSENT)
             else contrast(table.shares(FULL, kept, _correct), scores, clusters)
         )
-        yield Row(name, category, clustered_interval(scores, clusters), against, left_out)
+        found = clustered_interval(scores, clusters)
+        yield Row(name, category, found, against, _chance(table, name, kept), left_out)
+
+
+def _chance(table: Table, name: str, items: list[str]) -> float:
+    sizes = [len(answer.order) for item in items for answer in table.of(name, item)[:1]]
+    return fmean(1.0 / size for size in sizes) if all(sizes) else math.nan
 
 
 def _correct(answer: Answer) -> bool | None:

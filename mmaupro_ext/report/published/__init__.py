@@ -3,6 +3,12 @@
 `paper.csv`: table 3 of arXiv 2508.13992: 25 systems, the human and the random row, in the paper's order and
 names. `later.csv`: overall scores printed elsewhere since; `how` says how they were scored, "unstated" where
 their source does not.
+
+`paper_ablations.csv`: its tables 4 and 5, and random choice of table 3. `foo.csv`: right answers by category
+under ablations, of leonardofhy/all-that-glitters-is-not-audio at e42b3d1, files
+results/mmau_pro/<directory>/<condition>_llm_judge_results.json (a text backbone's condition there is "none");
+`foo_classes.csv`: its results/decomposition_summary.json. MIT; the benchmarks are under CC BY-NC 4.0.
+docs/reliance.md says what to know of them.
 """
 
 from __future__ import annotations
@@ -30,6 +36,7 @@ COLUMNS = {
 }
 OVERALL = "Avg."
 SOURCE = "arXiv 2508.13992"
+FOO = "Foo et al., arXiv 2604.24401 (leonardofhy/all-that-glitters-is-not-audio at e42b3d1)"
 
 
 @cache
@@ -47,6 +54,33 @@ def later() -> pd.DataFrame:
     table["stated"] = table["overall"]
     table["overall"] = pd.to_numeric(table["overall"], errors="coerce")
     return table[["model", "overall", "stated", "source", "how"]]
+
+
+@cache
+def paper_ablations() -> pd.DataFrame:
+    """Return `table` (of the paper), `model`, `condition` and `score` (per cent, overall)."""
+    return pd.read_csv(_text("paper_ablations.csv"))
+
+
+@cache
+def foo() -> pd.DataFrame:
+    """Return scores under ablations (per cent): index (model, condition), columns categories and "overall".
+
+    The last, `no_choice`, is the share of replies from which no choice was read; they count as wrong.
+    """
+    counts = pd.read_csv(_text("foo.csv"))
+    table = counts[1:].set_index(["model", "condition"]).drop(columns="directory")
+    items = counts.iloc[0].drop(["model", "condition", "directory"])
+    items["no_choice"] = items["right"]
+    shares = 100.0 * table / items.astype(float)
+    names = [*(name for name in COLUMNS.values() if name in shares), "right", "no_choice"]
+    return shares[names].rename(columns={"right": "overall"})
+
+
+@cache
+def foo_classes() -> pd.DataFrame:
+    """Return the shares of item classes (per cent, means over `models` models): index the benchmark."""
+    return pd.read_csv(_text("foo_classes.csv")).set_index("benchmark")
 
 
 def _text(name: str) -> io.StringIO:
