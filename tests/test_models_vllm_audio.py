@@ -304,6 +304,18 @@ def test_a_prompt_that_vllm_refuses_costs_no_other(make, clips, tmp_path):
     assert [math.isnan(value) for value, _ in scores] == [False, True, True]
 
 
+def test_a_clip_of_a_prompt_that_vllm_refuses_is_heard_in_the_next_one(make, clips):
+    lm = make(max_model_len=200)
+    replies = ask(
+        lm,
+        generate("<audio>\nHow?", clips[2]),
+        generate("<audio>\n" + "very long " * 40, clips[0]),
+        generate("<audio>\nWhat?", clips[0]),
+        generate("<audio>\nWhere?", clips[2]),
+    )
+    assert [parse_error(reply) is None for reply in replies] == [True, False, True, True]
+
+
 def test_more_sounds_than_allowed_are_an_error_with_the_way_out(make, clips):
     lm = make(limit_mm_per_prompt={"audio": 1})
     (refused,) = ask(lm, generate("<audio><audio>\nWhich?", *clips[:2]))

@@ -16,7 +16,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from tiny import common
-from transformers import WhisperFeatureExtractor
+from transformers import Gemma3nForConditionalGeneration, WhisperFeatureExtractor
 
 HEAD = 32
 # Transformers before 5.20 writes some language models one level deeper than the hub has them.
@@ -38,6 +38,12 @@ def build(name: str, folder: Path) -> str:
     weights = {k.replace(DEEPER, ON_THE_HUB): v for k, v in load_file(path).items()}
     if name == "qwen2_5_omni":
         weights = as_part_of_the_whole_model(folder, weights)
+    if name == "qwen3_omni_moe":
+        whole = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        whole["thinker_config"]["text_config"]["tie_word_embeddings"] = False  # vLLM looks here
+        common.save_json(folder / "config.json", whole)
+    if name == "gemma3n":
+        embed_ends_as_vllm_does(folder, weights)
     save_file(weights, path, metadata={"format": "pt"})
     # Without it, vLLM takes the weights of a LoRA beside the model for the model's.
     index = {"metadata": {}, "weight_map": dict.fromkeys(weights, path.name)}
@@ -79,6 +85,19 @@ def as_part_of_the_whole_model(folder: Path, weights: dict[str, Any]) -> dict[st
     }
     common.save_json(folder / "config.json", whole)
     return {f"thinker.{name}": weight for name, weight in weights.items()}
+
+
+def embed_ends_as_vllm_does(folder: Path, weights: dict[str, Any]) -> None:
+    """Give the token that ends a sound, and that of images, the same embedding among those of text.
+
+    transformers takes it from the embeddings of sounds (and images), vLLM from those of text.
+    """
+    model = Gemma3nForConditionalGeneration.from_pretrained(folder).model
+    table = weights["model.language_model.embed_tokens.weight"]
+    for embed in (model.embed_vision, model.embed_audio):
+        token = torch.tensor([[embed.vocab_offset]])
+        with torch.no_grad():
+            table[token.item()] = embed(input_ids=token)[0, 0] / table.shape[1] ** 0.5
 
 
 # ---- families that transformers has not ---------------------------------------------------------

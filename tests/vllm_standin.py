@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import io
+import itertools
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,6 +32,10 @@ ENGINE_ARGUMENTS = {
 
 class VLLMValidationError(Exception):
     """As `vllm.exceptions` has it: no ValueError."""
+
+
+class MultiModalCacheMissError(Exception):
+    """As vLLM's, which its engine raises of a prompt that is half added."""
 
 
 class EngineDeadError(Exception):
@@ -99,6 +104,9 @@ class Renderer:
     def __init__(self, llm: LLM) -> None:
         self.llm = llm
 
+    def clear_mm_cache(self):
+        self.llm.sent.clear()
+
     def render_cmpl(self, prompts, options):
         return [self.llm.ready(p["prompt"], p["multi_modal_data"], options) for p in prompts]
 
@@ -150,9 +158,14 @@ class LLM:
         self.hidden_text = False
         self.audio_tokens_at_most = 1 << 20
         self.renderer, self.llm_engine = Renderer(self), self
-        self.engine_core = self
+        self.engine_core = self.output_processor = self
+        # Sounds that were processed, and those of them that have reached the engine.
+        self.sent: set[bytes] = set()
+        self.received: set[bytes] = set()
+        self.request_states: dict[str, None] = {}
         self._kind = ""
-        self._queue: list[tuple[Any, SamplingParams]] = []
+        self._queue: list[tuple[str, Any, SamplingParams]] = []
+        self._numbers = itertools.count()
         self._cached: list[tuple[bytes, list[int]]] = []
         self.stopped = False
         LLM.made.append(self)
@@ -222,17 +235,33 @@ class LLM:
         if LLM.dies:
             raise EngineDeadError("EngineCore encountered an issue.")
         assert not self.stopped
+        assert not set(self.request_states) - {name for name, *_ in self._queue}, "waits for ever"
         queue, self._queue = self._queue, []
+        self.request_states.clear()
         self.calls.append((self._kind, len(queue)))
-        return [self._output(ready, params) for ready, params in queue]
+        return [self._output(ready, params) for _, ready, params in queue]
+
+    def abort_request(self, names, internal=False):
+        assert internal
+        for name in names:
+            del self.request_states[name]
 
     def _add(self, rendered, sampling_params):
         if LLM.dies:
             raise EngineDeadError("EngineCore encountered an issue.")
         assert isinstance(sampling_params, list)
         assert len(sampling_params) == len(rendered)
-        self._queue += zip(rendered, sampling_params, strict=True)
-        return [str(number) for number in range(len(rendered))]
+        names = []
+        for ready, params in zip(rendered, sampling_params, strict=True):
+            names.append(str(next(self._numbers)))
+            self.request_states[names[-1]] = None
+            if missing := ready["without data"] - self.received:
+                raise MultiModalCacheMissError(
+                    f"{len(missing)} items are not in the receiver cache"
+                )
+            self.received |= ready["sounds"]
+            self._queue.append((names[-1], ready, params))
+        return names
 
     def ready(self, text, media, options):
         """Refuse what vLLM refuses, and return the input of the engine."""
@@ -250,6 +279,9 @@ class LLM:
             )  # fmt: skip
         else:
             inputs = self.processor.tokenizer(text, return_tensors="pt", **options)
+        each = {samples.tobytes() for samples, _ in sounds}
+        known = each & self.sent
+        self.sent |= each
         length = inputs["input_ids"].shape[1]
         if length == 0:
             raise VLLMValidationError("The decoder prompt cannot be empty")
@@ -270,6 +302,8 @@ class LLM:
             "mm_placeholders": {"audio": ranges},
             "prompt": text,
             "inputs": dict(inputs),
+            "sounds": each,
+            "without data": known,
             "hash": b"".join(samples.tobytes() for samples, _ in sounds),
         }
 

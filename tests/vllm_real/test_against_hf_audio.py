@@ -29,21 +29,28 @@ class Case:
         Whether vLLM takes several sounds a prompt of this model.
     sees : bool
         Whether an image is tried.
-    tolerance : float
-        Bound on differences of log-likelihoods: float32 in another order of operations.
+    plain : bool
+        Whether vLLM takes plain prompts of several lines.
+    same_text : bool
+        Whether prompts of several clips are the same text under both.
     """
 
     builder: str
     engine: dict[str, Any] = field(default_factory=dict)
     several: bool = True
     sees: bool = False
-    tolerance: float = 1e-3
+    plain: bool = True
+    same_text: bool = True
 
 
 CASES = [
     Case("qwen2_audio"),
     Case("audioflamingo3", {"chat_template_content_format": "openai"}, several=False),
     Case("qwen2_5_omni", sees=True),
+    # Their encoders hear the padding of what is encoded together: one prompt at a time.
+    Case("qwen3_omni_moe", {"max_num_seqs": 1}),
+    # A line break after a sound, and the template that strips each part under vLLM.
+    Case("gemma3n", {"max_num_seqs": 1}, sees=True, plain=False, same_text=False),
 ]
 
 PLAIN = [
@@ -54,7 +61,13 @@ PLAIN = [
     ("<audio><audio>\nWhich is higher?", [2, 3]),
     ("<audio>\n<audio>\nWhich is higher?", [3, 2]),
 ]
-CHATS = [("<audio>What is it?", [0]), ("<audio>How many?", [1]), ("Hello?", [])]
+CHATS = [
+    ("<audio>What is it?", [0]),
+    ("<audio>How many?", [1]),
+    ("Hello?", []),
+    ("<audio>What happens?", [4]),
+    ("<audio><audio>Which is higher?", [2, 3]),
+]
 CHOICES = ("A", "B is right", " the first one", "A" * 40)
 
 
@@ -66,8 +79,16 @@ class Pair:
     ours: Any
     local: Any
 
-    def fits(self, questions):
+    def fits(self, chat):
+        """Return the questions that vLLM takes of this model."""
+        if not chat and not self.case.plain:
+            return []
+        questions = CHATS if chat else PLAIN
         return questions if self.case.several else [q for q in questions if len(q[1]) < 2]
+
+    def differs(self, numbers):
+        """Tell whether what is asked about some clips is another text under vLLM."""
+        return not self.case.same_text and (len(numbers) > 1 or 4 in numbers)
 
 
 @pytest.fixture(scope="module", params=CASES, ids=[case.builder for case in CASES])
@@ -123,21 +144,25 @@ def both(pair, questions, clips, make, chat):
 
 @pytest.mark.parametrize("chat", [False, True])
 def test_replies_are_those_of_hf_audio(pair, clips, chat):
-    questions = pair.fits(CHATS if chat else PLAIN)
+    if not (questions := pair.fits(chat)):
+        return
     replies, expected = both(
         pair, questions, clips, lambda text, paths: [generate(text, *paths)], chat
     )
     assert all(parse_error(reply) is None for reply in [*replies, *expected])
-    assert [whole(reply) for reply in replies] == [whole(reply) for reply in expected]
     assert len(set(replies)) > 1
     for (_, numbers), reply, other in zip(questions, replies, expected, strict=True):
+        if not pair.differs(numbers):
+            assert whole(reply) == whole(other)
         if numbers:
             assert reply.heard["audio_tokens"] == other.heard["audio_tokens"]
 
 
 @pytest.mark.parametrize("chat", [False, True])
 def test_log_likelihoods_are_those_of_hf_audio(pair, clips, chat):
-    questions = pair.fits(CHATS if chat else PLAIN)
+    questions = [q for q in pair.fits(chat) if not pair.differs(q[1])]
+    if not questions:
+        return
     found, wanted = both(
         pair,
         questions,
@@ -147,8 +172,8 @@ def test_log_likelihoods_are_those_of_hf_audio(pair, clips, chat):
     )
     values = [value for value, _ in found]
     assert np.isfinite(values).all()
-    tolerance = pair.case.tolerance
-    assert values == pytest.approx([value for value, _ in wanted], abs=tolerance)
+    # float32 in another order of operations.
+    assert values == pytest.approx([value for value, _ in wanted], abs=1e-3)
     assert [greedy for _, greedy in found] == [greedy for _, greedy in wanted]
 
 

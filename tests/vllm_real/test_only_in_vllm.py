@@ -50,11 +50,11 @@ def test_every_item_is_answered_with_its_tokens_counted(lm, clips):
     assert all(parse_error(reply) is None for reply in replies)
     one, two, long = (reply.heard for reply in replies[:3])
     assert (one["windows"], two["windows"], long["windows"]) == (1, 2, 3)
-    # Three seconds, three and a half in two clips, 65 in three windows: each clip rounds once.
+    # Three seconds, three and a half in two clips, 66 in three windows: each clip rounds once.
     a_second = one["audio_tokens"] / 3
     assert a_second > 1
     assert two["audio_tokens"] == pytest.approx(3.5 * a_second, abs=2)
-    assert long["audio_tokens"] == pytest.approx(65 * a_second, abs=3 + 65 / 3)
+    assert long["audio_tokens"] == pytest.approx(66 * a_second, abs=3 + 66 / 3)
 
 
 def test_the_model_hears_each_clip_in_its_order(lm, clips):

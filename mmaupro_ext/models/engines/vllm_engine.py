@@ -258,15 +258,17 @@ class VLLMEngine:
         """
         results: list[Any] = [None] * len(prompts)
         placed: list[tuple[int, tuple[int, ...]]] = []
+        waiting: list[str] = []
         for position, (prompt, params) in enumerate(zip(prompts, sampling, strict=True)):
             self._placed.clear()
             try:
-                self._enqueue(prompt, params)
+                waiting += self._enqueue(prompt, params)
             except Exception as error:  # vLLM has several kinds of its own
                 if type(error).__name__ == _DEATH:
                     raise _death(error) from error
                 logger.debug("vLLM refuses a prompt", exc_info=True)
                 results[position] = _refusal(error)
+                self._forget_refused(waiting)
             else:
                 placed.append((position, self._placed[-1]))
         if not placed:
@@ -282,9 +284,10 @@ class VLLMEngine:
             results[position] = Answer(output, audio_tokens)
         return results
 
-    def _enqueue(self, prompt: Prompt, sampling: Any) -> None:
+    def _enqueue(self, prompt: Prompt, sampling: Any) -> list[str]:
+        """Hand a prompt over; return the names of its requests."""
         if isinstance(prompt, ChatPrompt):
-            self.llm.enqueue_chat(
+            return self.llm.enqueue_chat(
                 [prompt.messages],
                 sampling_params=[sampling],
                 use_tqdm=False,
@@ -292,13 +295,28 @@ class VLLMEngine:
                 continue_final_message=prompt.goes_on,
                 **self.chat_options,
             )
-            return
-        self.llm.enqueue(
+        return self.llm.enqueue(
             [prompt.as_dict()],
             sampling_params=[sampling],
             use_tqdm=False,
             tokenization_kwargs=None if prompt.special_tokens else {"add_special_tokens": False},
         )
+
+    def _forget_refused(self, waiting: Sequence[str]) -> None:
+        """Undo what a refused prompt has left behind, for which those after it would pay.
+
+        vLLM keeps processed sounds on both sides of its engine, and sends those that the other side has
+        without data. Those of a refused prompt never got there: the next prompt with the same clip would
+        fail, and its request, which is half added, would be waited for without end.
+        """
+        # A cache in shared memory holds what waiting prompts need, and has one side only.
+        if self.arguments.get("mm_processor_cache_type") != "shm":
+            self.llm.renderer.clear_mm_cache()
+        engine = self.llm.llm_engine
+        known = set(waiting)
+        left = [name for name in engine.output_processor.request_states if name not in known]
+        if left:
+            engine.abort_request(left, internal=True)
 
     def token_ids(self, text: str) -> list[int]:
         """Return the tokens of a text without special ones around it."""
@@ -330,6 +348,11 @@ _FIXES = (
         "Failed to apply prompt replacement",
         "The chat template leaves the sound out where vLLM gives it plain strings: add "
         "chat_template_content_format=openai, or run without --apply_chat_template.",
+    ),
+    (
+        "prompt placeholders corresponding to",
+        "vLLM does not find the sound again in what it has written (Gemma 3n: where a line break "
+        "follows one): add --apply_chat_template.",
     ),
     (
         "context length",
