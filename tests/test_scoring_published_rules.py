@@ -56,6 +56,12 @@ def test_a_rule_that_differs_from_the_released_code(name):
         ("lmms-mmau", "(A) or (B)", "letter", 0),  # the last one counts, but these stand nowhere
         ("lmms-mmau", " A or B ", "letter", 1),
         ("lmms-mmau", "coffee", "guess", None),
+        ("lmms-mmau", "<think>(A)</think>\nB", "letter", 1),
+        ("lmms-mmau", "A</think> B", "letter", 1),  # a thought whose beginning was in the prompt
+        ("lmms-mmau", "<think>(A) B", "letter", 0),  # a thought without an end is not taken out
+        ("evalscope", "<think>(A)</think> B", "letter", 1),
+        ("evalscope", "(A)</think> B", "letter", 0),
+        ("voicebench", "<think>it is a.</think> B", "letter", 0),
         ("lmms-mmar", "USA today", "letter", 0),  # the end of a word
         ("lmms-mmar", "somebody pours himself a cup of coffee", "text", 1),
         ("lmms-mmar", "coffee", "guess", None),  # too short for texts to be looked for

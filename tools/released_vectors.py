@@ -50,9 +50,17 @@ MORE = (
     "<think>{other} or {letter}?</think> {letter}.", "</think>{letter}", "<think>{letter}", "'{letter}.'",
     "I listened to it for a long time and heard {text}, not {other}", "the answer is {text}",
     "In the USA the sound of {text} is common", "Is it {other}? I'd say {lower}. Yes.", "{text}!?.",
+    "<analysis>({other})</analysis>\n{letter}", "<think>{text}</think>\n{letter}\n<think>A</think>B.",
+    '<think signature="x">({letter})</think> {text}', "A</think> B</think>\n{letter}", "\n{letter}\n",
+    "<think>A</think><analysis>B {letter}", "<think>A</think><think>({letter})</think>",
+    "</think><think>{letter} ",
     "{letter}{letter}", "{text}: {letter} ", "{letter},", "  {letter}  ", "The ANSWER is: **{letter}**",
 )  # fmt: skip
 SKIPPED = object()
+LMMS_TAGS = [
+    ["<think>", "</think>"],
+    ["<analysis>", "</analysis>"],
+]  # the default of its --reasoning_tags
 Score = Callable[[list[str], str, str], Any]
 
 
@@ -77,7 +85,7 @@ def code_of(scripts: Sequence[Path], draws: Draws) -> dict[str, Any]:
     found: dict[str, Any] = {
         **{"json": json, "re": re, "np": np, "defaultdict": defaultdict, "random": draws},
         **dict.fromkeys(("Sample", "Score", "ContentText", "ContentAudio"), made),
-        **dict.fromkeys(("ChatMessageUser", "bytes_to_base64"), made),
+        **dict.fromkeys(("ChatMessageUser", "ContentReasoning", "bytes_to_base64"), made),
         "print": lambda *_, **__: None,
     }
     for script in scripts:
@@ -106,6 +114,7 @@ def scores(rule: str, scripts: Sequence[Path], draws: Draws) -> Score:
     code = code_of(scripts, draws)
 
     def lmms_mmau(choices: list[str], answer: str, reply: str) -> float:
+        reply = code["strip_reasoning_tags"](reply, LMMS_TAGS)
         doc = {"choices": json.dumps(choices), "answer": answer, "task": ""}
         try:
             return code["mmau_process_results"](doc, [reply])["accuracy"]["overall"]
@@ -113,7 +122,7 @@ def scores(rule: str, scripts: Sequence[Path], draws: Draws) -> Score:
             return 0.0
 
     def lmms_mmar(choices: list[str], answer: str, reply: str) -> Any:
-        gold = letter_of(answer, choices)
+        gold, reply = letter_of(answer, choices), code["strip_reasoning_tags"](reply, LMMS_TAGS)
         if "mmar_process_results" in code:
             options = [f"{letter_of(i)}. {choice}" for i, choice in enumerate(choices)]
             doc = {"choices": options, "answer": gold}
@@ -130,6 +139,7 @@ def scores(rule: str, scripts: Sequence[Path], draws: Draws) -> Score:
             sample = adapter.record_to_sample(row)
         except IndexError:  # more choices than it has letters
             return None
+        reply, _ = code["parse_content_with_reasoning"](reply)
         return adapter.match_score(reply, reply, sample.target, None).value["acc"]
 
     def voicebench(choices: list[str], answer: str, reply: str) -> float:

@@ -6,7 +6,7 @@ The rules of MMAU, MMAR and MMSU are in `official_rules`, ours in `closed`, the 
 `closed_official`, what a model is asked in `model_reader`: here they only have their row.
 
 Where released code draws a choice at random, the score here is the share of draws that are right: its
-expected value. `Outcome.variance` is what a single draw adds to it. A few lines over 400 with their list.
+expected value. `Outcome.variance` is what a single draw adds to it. Over 400 lines: all rules in one place.
 """
 
 from __future__ import annotations
@@ -97,6 +97,20 @@ class Rule:
 _FOUR = CHOICE_LETTERS[:4]
 
 
+_LMMS_TAGS = (("<think>", "</think>"), ("<analysis>", "</analysis>"))
+
+
+def _without_reasoning(reply: str) -> str:
+    """Return what lmms-eval hands to a task unless told otherwise: no closed thoughts, none before an end."""
+    for start, end in _LMMS_TAGS:
+        while end in reply.partition(start)[2]:
+            before, _, rest = reply.partition(start)
+            reply = before + rest.partition(end)[2]
+        if start not in reply:
+            reply = reply.rpartition(end)[2]
+    return reply.strip()
+
+
 def _without_marks(reply: str) -> str:
     """Return a reply between two spaces, without marks at its ends; one kind after the other, so not all."""
     for mark in ",.!?;:'":
@@ -136,7 +150,7 @@ def lmms_mmau(choices: Sequence[str], answer: str, reply: str) -> Outcome:
         position < len(choices) and choices[position].strip().lower() == wanted
         for position in range(len(_FOUR))
     ]
-    letter = _letter_of_four(reply)
+    letter = _letter_of_four(_without_reasoning(reply))
     if letter is None:
         return Outcome(sum(right) / len(right), "guess")
     return _taken(_FOUR.index(letter), choices, right[_FOUR.index(letter)])
@@ -150,7 +164,7 @@ def lmms_mmar(choices: Sequence[str], answer: str, reply: str) -> Outcome:
     letters = CHOICE_LETTERS[: len(choices)]
     texts = {letter: text.strip().lower() for letter, text in zip(letters, choices, strict=False)}
     gold = _position(answer, choices)
-    text = _without_marks(reply)
+    text = _without_marks(_without_reasoning(reply))
     form, found = _named(text, letters, ("({})", "{} ", "{}."))
     how = "letter"
     if not found and len(text.split()) > 5:
@@ -167,14 +181,20 @@ def lmms_mmar(choices: Sequence[str], answer: str, reply: str) -> Outcome:
     return Outcome(float(index == gold), how, index)
 
 
+_THOUGHT = re.compile(
+    r'<think(?:\s+signature="[^"]*")?(?:\s+redacted="true")?\s*>.*?</think>', re.DOTALL
+)
 _ANSWER_LINE = re.compile(r"answer\s*:\s*([a-d])", re.IGNORECASE)
 
 
 def evalscope(choices: Sequence[str], answer: str, reply: str) -> Outcome:
     """Read a reply as evalscope's task of MMAU does: "ANSWER: B", else as lmms-eval; A where it reads none.
 
-    Its adapter cannot ask questions with more than four choices.
+    The first closed thought of a reply is taken out before. Its adapter cannot ask questions with more than
+    four choices.
     """
+    if _THOUGHT.search(reply):
+        reply = _THOUGHT.sub("", reply, count=1).strip()
     if len(choices) > len(_FOUR):
         return Outcome(None, "dropped")
     texts = [choice.strip().lower() for choice in choices]
@@ -335,7 +355,7 @@ def _by_words(rule: Callable[[str, str, Sequence[str]], Ruling]) -> Apply:
 
 # --- the list ------------------------------------------------------------------------------------
 
-_LMMS = "EvolvingLMMs-Lab/lmms-eval@75571cf, lmms_eval/tasks"
+_LMMS = "EvolvingLMMs-Lab/lmms-eval@75571cf, lmms_eval/api/reasoning.py and lmms_eval/tasks"
 _FOO = "leonardofhy/all-that-glitters-is-not-audio@e42b3d1, scripts"
 
 STRICT, OFFICIAL, NEMO, MODEL_READ = "strict", "official", "nemo-skills", "model-read"
@@ -381,15 +401,14 @@ RULES: Mapping[str, Rule] = MappingProxyType(
             Rule(
                 "lmms-mmar",
                 "lmms-eval's MMAR and MMSU: letters, texts in long replies, else a choice at random",
-                f"{_LMMS}/mmar/utils.py: mmar_process_results and {_LMMS}/mmsu/utils.py: "
-                "mmsu_process_results",
+                f"{_LMMS}/mmar/utils.py: mmar_process_results (mmsu/utils.py: mmsu_process_results)",
                 lmms_mmar,
             ),
             Rule(
                 "evalscope",
                 "evalscope's MMAU: 'ANSWER: B', letters A to D, else A; asks no more than four choices",
-                "modelscope/evalscope@fde259d, evalscope/benchmarks/mmau/mmau_adapter.py: "
-                "MMAUAdapter",
+                "modelscope/evalscope@fde259d, evalscope/api/messages/utils.py and "
+                "evalscope/benchmarks/mmau/mmau_adapter.py: MMAUAdapter",
                 evalscope,
             ),
             Rule(
