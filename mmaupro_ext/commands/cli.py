@@ -89,7 +89,8 @@ class _Parser(argparse.ArgumentParser):
             self.set_defaults(run=command.run)
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        is_command = self.module is not None
+        # What is not an option of `ablate` is lm_eval's, which says itself what it does not take.
+        is_command = self.module not in (None, "ablate")
         self.load()
         namespace, others = super().parse_known_args(args, namespace)
         if others and is_command:
