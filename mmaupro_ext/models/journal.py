@@ -19,7 +19,7 @@ import re
 import socket
 import time
 from collections.abc import Iterator, Mapping
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -113,7 +113,7 @@ class Journal:
         ConfigError
             When it cannot be written.
         """
-        started = datetime.now(timezone.utc)
+        started = datetime.now(UTC)
         entry = {
             "started": started.isoformat(timespec="seconds"),
             "identity": self.identity.as_dict(),
