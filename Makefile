@@ -30,7 +30,8 @@ NEWEST_PYTHON = $(shell $(PYTHON) tools/environment.py . python newest)
 unexport PYTHONDONTWRITEBYTECODE
 BIN := $(VENV)/bin
 # Enough of the tests to see whether a set of versions works: nano on the sample, the families, scores, the frontend.
-SMOKE = tests/test_nano.py tests/test_one_run.py tests/test_models_families.py tests/test_scoring_*.py tests/test_data_load.py \
+SMOKE = tests/test_nano.py tests/test_one_run.py tests/test_models_families.py tests/test_scoring_scorer.py \
+        tests/test_scoring_closed.py tests/test_scoring_instruction_following.py tests/test_data_load.py \
         tests/test_audio_decoding.py tests/test_features_*.py tests/test_compat.py
 # An older Python would not understand the script.
 SET_UP = $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -181,7 +182,7 @@ $(VLLM_VENV)/.installed-dev: $(SOURCES) $(VLLM_VENV)/.packages
 	@$(VLLM_VENV)/bin/python tools/environment.py $(VLLM_VENV) package
 	@touch $@
 
-TEST_TOOLS = --tool pytest --tool pytest-xdist --tool hypothesis
+TEST_TOOLS = --tool pytest --tool pytest-xdist --tool hypothesis --tool librosa
 $(OLDEST_VENV)/.packages: pyproject.toml
 	@$(OLDEST_PYTHON) tools/environment.py $(OLDEST_VENV) packages families vision --oldest $(TEST_TOOLS) --download 3 --disk 6.5
 	@touch $@

@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
+from mmaupro_ext import versions
 from mmaupro_ext.errors import ConfigError, MMAUProError
 from mmaupro_ext.masking import masked
 
@@ -106,7 +107,7 @@ class Streak:
         if self._count >= ALIKE:
             raise ConfigError(
                 f"{self.what} fails on {ALIKE} items in a row with the same error ({failed.problem}), "
-                f"and would on the others. {self._fix}"
+                f"and would on the others. {self._fix}{f' {said}' if (said := versions.advice()) else ''}"
             )
 
 

@@ -22,7 +22,7 @@ from pathlib import Path
 
 REPO = Path(__file__).parents[1]
 PROJECT = tomllib.loads((REPO / "pyproject.toml").read_text(encoding="utf-8"))
-BUILD_TOOLS = (*PROJECT["build-system"]["requires"], "wheel")
+BUILD_TOOLS = PROJECT["build-system"]["requires"]
 LOWEST_PYTHON = PROJECT["project"]["requires-python"].removeprefix(">=")
 # Seconds after which pip, which is silent for minutes, is said to be at work.
 HEARTBEAT_S = 30
@@ -86,8 +86,8 @@ def mend(folder: Path) -> None:
     has forgotten it installs again, over what lies there.
     """
     for site in folder.glob("**/site-packages"):
-        copied = [one for one in site.glob("*.dist-info") if not (one / "RECORD").exists()]
-        for left in [*copied, *site.glob("~*")]:
+        copied = {one for one in site.glob("*.dist-info") if not (one / "RECORD").exists()}
+        for left in copied | set(site.glob("~*")):
             say(f"{folder}: {left.name} was left half-installed, and is installed again.")
             shutil.rmtree(left) if left.is_dir() else left.unlink()
 
@@ -200,7 +200,7 @@ def package(args: argparse.Namespace) -> None:
     core = subprocess.run(command, cwd=args.folder, capture_output=True, text=True, check=True)
     if core.stdout.split()[1] != "c":
         say(
-            "  The C core was NOT built: that takes a C11 compiler and the headers of Python (Debian, Ubuntu: apt "
+            "  The C core was NOT built: that takes a C11 compiler and the headers of Python (Debian: apt "
             "install gcc python3-dev). Features are computed by Numba, several times slower. Once they are "
             "there: touch setup.py, and the same command."
         )

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from mmaupro_ext import __version__
+from mmaupro_ext import __version__, versions
 from mmaupro_ext.errors import MMAUProError
 from mmaupro_ext.util import nearest, visible
 
@@ -180,6 +180,9 @@ def _run(args: argparse.Namespace) -> int:
     except MMAUProError as error:
         print(visible(f"mmaupro {args.command}: {error}"), file=sys.stderr)
         return 2
+    except Exception as error:
+        versions.explain(error)
+        raise
 
 
 def _is_legacy_run(argv: Sequence[str]) -> bool:

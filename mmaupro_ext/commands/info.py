@@ -6,7 +6,7 @@ import argparse
 import json
 from typing import Any
 
-from mmaupro_ext import __version__, plugin
+from mmaupro_ext import __version__, plugin, versions
 from mmaupro_ext.commands import hook
 
 DESCRIPTION = """\
@@ -38,23 +38,21 @@ def run(args: argparse.Namespace) -> int:
 
 def facts() -> dict[str, Any]:
     """Return what this installation computes with, and where its tasks and data are."""
-    from importlib.metadata import PackageNotFoundError, version
-
     from mmaupro_ext import data, native
     from mmaupro_ext.errors import DataError
 
-    versions = {"mmaupro-ext": __version__}
-    for name in ("lm-eval", "transformers", "torch", "numpy", "soundfile", "soxr"):
-        try:
-            versions[name] = version(name)
-        except PackageNotFoundError:
-            versions[name] = "not installed"
+    untested = versions.untested()
+    found = {"mmaupro-ext": __version__}
+    for name in versions.TESTED:
+        found[name] = versions.installed(name) or "not installed"
+        if name in untested:
+            found[name] += f" (not tested; {versions.span(name)} is)"
     try:
         where = str(data.locate())
     except DataError:
         where = "not found (the embedded sample always works)"
     return {
-        "versions": versions,
+        "versions": found,
         "native": native.info(),
         "tasks": plugin.tasks_dir(),
         "hook": hook.status(),

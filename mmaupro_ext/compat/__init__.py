@@ -12,7 +12,7 @@ import contextlib
 import sys
 from typing import Any
 
-from mmaupro_ext import plugin
+from mmaupro_ext import plugin, versions
 from mmaupro_ext.compat.lm_eval_0_4_13 import PATCHES
 
 
@@ -66,6 +66,7 @@ def _apply(name: str, module: Any) -> None:
 
         warnings.warn(
             f"mmaupro-ext could not plug into {name} ({error!r}); its models or tasks are missing. "
-            f"Use `mmaupro run` with lm_eval 0.4.13, or set {plugin.OFF_SWITCH}=1 to silence this.",
+            f"{versions.advice() or ''} Use `mmaupro run` with lm_eval {versions.span('lm-eval')}, or set "
+            f"{plugin.OFF_SWITCH}=1 to silence this.",
             stacklevel=2,
         )

@@ -37,7 +37,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from mmaupro_ext import benchmarks, plugin, util
+from mmaupro_ext import benchmarks, plugin, util, versions
 from mmaupro_ext.compat import (
     command,
     errored_items,
@@ -400,6 +400,10 @@ def tidy_the_run(module: Any) -> None:
             if os.environ.get("RANK", "0") == "0":
                 print(f"\n{run.interrupted(command.command_line())}", file=sys.stderr)
             raise SystemExit(status) from None
+        except Exception as error:
+            if run.is_ours(plugin.MODELS):
+                versions.explain(error)
+            raise
         finally:
             command.as_before()
             _run = None
