@@ -22,7 +22,7 @@ from mmaupro_ext.offline.logged_items import Item
 from mmaupro_ext.offline.logged_runs import Run, read_runs
 from mmaupro_ext.offline.plain_replies import read_plain
 from mmaupro_ext.offline.reconciled import DENOMINATORS, Cell, reconcile
-from mmaupro_ext.offline.rescoring import nearest_choices
+from mmaupro_ext.offline.rescoring import nearest_choices, score_run
 from mmaupro_ext.replies import error_reply
 from mmaupro_ext.report import reconciliation
 from mmaupro_ext.scoring import presets
@@ -185,7 +185,8 @@ def test_official_is_another_number_than_that_of_score(tmp_path, monkeypatch, ca
         chosen = presets.resolve(preset)
         nearest = nearest_choices(closed, chosen, Lengths())
         wanted = [
-            score(item.doc, item.reply, chosen, nearest=nearest[item.id]).score for item in closed
+            score(item.doc, item.reply, chosen, nearest=nearest[position]).score
+            for position, item in enumerate(closed)
         ]
         outcomes = reconcile(run, embedder=Lengths()).outcomes[preset]
         assert [outcome.score for outcome in outcomes] == wanted
@@ -193,7 +194,7 @@ def test_official_is_another_number_than_that_of_score(tmp_path, monkeypatch, ca
     monkeypatch.setattr(embedders, "load_embedder", lambda *names, **options: Lengths())
     assert command_line(folder, "--embedder", "org/lengths") == 0
     shown = capsys.readouterr().out
-    assert "Embedder: not the released embedder: org/lengths." in shown
+    assert "official, nemo-skills: not the released embedder: org/lengths: no number" in shown
     assert (
         "muchomusic/released" in shown.split("official/released")[-1]
         or "official/released" in shown
@@ -237,6 +238,23 @@ def test_the_official_rule_of_mmau_is_asked_for_an_embedder():
     assert found.cell("official/released") == Cell("token-sets", "released")
     bases = {str(pair.first) for pair in found.usual_pairs()}
     assert bases == {"strict/all", "token-sets/released"}
+
+
+def test_an_item_that_was_asked_several_times_gets_the_choice_of_another_reply():
+    run = made(["tea?", "coffee!!"], choices=["Tea!", "Coffee??"], gold="Tea!")
+    half = {"name": "fragments", "replaced": {}}
+    items = tuple(
+        Item({**item.doc, "id": "a", "condition": {**half, "variant": variant}}, item.reply)
+        for variant, item in zip(("1/2", "2/2"), run.items, strict=True)
+    )
+    ablated = Run("m", "full", items, (), (), condition="fragments")
+    found = reconcile(ablated, embedder=Lengths())
+    assert [outcome.score for outcome in found.outcomes["official"]] == [1.0, 0.0]
+    verdicts, _ = score_run(ablated, presets.resolve("official"), embedder=Lengths())
+    assert [verdict.score for verdict in verdicts] == [1.0, 0.0]
+    shown = " ".join(reconciliation.render(found, found.usual_pairs()).split())
+    assert "WARNING: under the condition fragments" in shown
+    assert "a 2/2" in shown
 
 
 # --- pairs ---------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from mmaupro_ext.data.conditions import variant_of
 from mmaupro_ext.errors import ConfigError
 from mmaupro_ext.offline.answer_key import faults_of
 from mmaupro_ext.offline.judging import Judge
@@ -245,7 +246,7 @@ class Reconciled:
             if here[position] and gain:
                 ways = (ones[position].how, twos[position].how)
                 higher, lower, gains = groups.setdefault(ways, ([], [], []))
-                (higher if gain > 0 else lower).append(item.id)
+                (higher if gain > 0 else lower).append(_name(item))
                 gains.append(gain)
         found = [
             Group(*ways, math.fsum(gains) / size, tuple(higher), tuple(lower))
@@ -256,7 +257,7 @@ class Reconciled:
             for values, chosen, count in ((scores, here, size), (others, there, other_size))
         )
         reading = math.fsum(group.points for group in found)
-        names = [item.id for item in self.run.items]
+        names = [_name(item) for item in self.run.items]
         return Pair(
             first,
             second,
@@ -371,6 +372,12 @@ def reconcile(
     )
 
 
+def _name(item: Item) -> str:
+    """Return an item's id; with the variant, under a condition that has several."""
+    variant = variant_of(item.doc)
+    return f"{item.id} {variant}" if variant else item.id
+
+
 def _strict(item: Item) -> Outcome:
     if error_of(item.doc, item.reply, item.finish) is not None:
         return _NOT_SERVED
@@ -385,17 +392,17 @@ def _embedded(
     chosen = of_benchmark(preset, benchmark)
     nearest = nearest_choices(items, chosen, embedder)
 
-    def outcome(item: Item) -> Outcome:
+    def outcome(position: int, item: Item) -> Outcome:
         if error_of(item.doc, item.reply, item.finish) is not None:
             return _NOT_SERVED
-        match = nearest.get(item.id)
+        match = nearest.get(position)
         verdict = score(item.doc, item.reply, chosen, finish=item.finish, nearest=match)
         if verdict.errored:  # fewer than two choices
             return Outcome(None, "dropped")
         index = match.index if match is not None else None
         return Outcome(verdict.score, "nearest" if index is not None else "none", index)
 
-    return tuple(map(outcome, items))
+    return tuple(outcome(*pair) for pair in enumerate(items))
 
 
 def _model_read(

@@ -77,10 +77,10 @@ def score_run(
             item.reply,
             preset,
             finish=item.finish,
-            nearest=nearest.get(item.id),
-            judge_text=texts.get(item.id),
+            nearest=nearest.get(position),
+            judge_text=texts.get(position),
         )
-        for item in run.items
+        for position, item in enumerate(run.items)
     ]
     result = summarise(
         run,
@@ -100,8 +100,8 @@ def score_run(
 
 def nearest_choices(
     items: Sequence[Item], preset: Preset, embedder: TokenEmbedder | None
-) -> dict[str, OfficialMatch]:
-    """Return the nearest choice by item id, for the items that are embedded.
+) -> dict[int, OfficialMatch]:
+    """Return the nearest choice by the position of the item, for the items that are embedded.
 
     Parameters
     ----------
@@ -114,34 +114,35 @@ def nearest_choices(
 
     Returns
     -------
-    dict of str to OfficialMatch
+    dict of int to OfficialMatch
     """
     if embedder is None:
         return {}
     from mmaupro_ext.scoring.closed_official import match_official
 
-    asked: dict[str, tuple[str, list[str]]] = {}
-    for item in items:
+    # Not by id: under some conditions an item is asked several times.
+    asked: dict[int, tuple[str, list[str]]] = {}
+    for position, item in enumerate(items):
         if item.kind == "closed":
             text = embedding_text(item.doc, item.reply, preset, item.finish)
             if text is not None:
-                asked[item.id] = (text, item.doc["choices"])
+                asked[position] = (text, item.doc["choices"])
     matches = match_official(
         [text for text, _ in asked.values()], [choices for _, choices in asked.values()], embedder
     )
     return dict(zip(asked, matches, strict=True))
 
 
-def _judge_texts(items: Sequence[Item], preset: Preset, judge: Judge | None) -> dict[str, str]:
-    """Return what the judge said by item id, "" of items that there was nothing to ask of."""
+def _judge_texts(items: Sequence[Item], preset: Preset, judge: Judge | None) -> dict[int, str]:
+    """Return what the judge said by the item's position, "" of items that there was nothing to ask of."""
     if judge is None:
         return {}
     messages = {
-        item.id: judge_messages(item.doc, item.reply, preset, item.finish)
-        for item in items
+        position: judge_messages(item.doc, item.reply, preset, item.finish)
+        for position, item in enumerate(items)
         if item.kind == "open"
     }
-    asked = {name: Prompt(*message) for name, message in messages.items() if message is not None}
+    asked = {place: Prompt(*message) for place, message in messages.items() if message is not None}
     answers = ask_all(judge, list(asked.values()))
     return {**dict.fromkeys(messages, ""), **dict(zip(asked, answers, strict=True))}
 

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from typing import Any
 
 from mmaupro_ext.data import text
+from mmaupro_ext.data.conditions import FULL, warning
 from mmaupro_ext.data.items import dataset_title
 from mmaupro_ext.offline.plain_replies import OWN
 from mmaupro_ext.offline.reconciled import DENOMINATORS, Cell, Group, Pair, Reconciled
@@ -120,6 +121,8 @@ def as_dict(found: Reconciled, pairs: Sequence[Pair]) -> dict[str, Any]:
                 }
                 for pair in pairs
             ],
+            "condition": found.run.condition,
+            "part": None if found.run.part is None else str(found.run.part),
             "deviations": list(found.run.deviations),
         }
     )
@@ -209,8 +212,15 @@ def notes(found: Reconciled) -> Iterator[str]:
     for name, why in found.missing.items():
         reasons.setdefault(why, []).append(name)
     yield from (f"{', '.join(names)}: not computed: {why}." for why, names in reasons.items())
-    for role, model in found.models.items():
-        yield f"{role.capitalize()}: {model.get('label') or model.get('model')}."
+    if embedder := found.models.get("embedder"):
+        also = "" if embedder.get("official") else ": no number of a paper compares with them"
+        yield f"official, nemo-skills: {embedder['label']}{also}."
+    if reader := found.models.get("reader"):
+        yield f"{MODEL_READ}: {reader['model']}."
+    if found.run.condition != FULL:
+        yield f"WARNING: {warning(found.run.condition)}."
+    if found.run.part is not None:
+        yield f"Not all of it: {found.run.part}."
     if found.failed:
         yield (
             f"WARNING: the reader gave no answer on {found.failed:,} replies, which state nothing under "
