@@ -15,7 +15,6 @@ import os
 import re
 import stat
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -55,15 +54,15 @@ def cache_dir() -> Path:
     return (Path(base) if base else Path.home() / ".cache") / "mmaupro-ext"
 
 
-def write_atomically(path: str | os.PathLike[str], content: str | bytes) -> None:
+def write_atomically(path: str | os.PathLike[str], content: str | bytes | Iterable[bytes]) -> None:
     """Write a file so that readers, also after a crash, find the old content or the new one.
 
     Parameters
     ----------
     path : path-like
         The file; its folder is made when it is missing.
-    content : str or bytes
-        All of it; text is written as UTF-8.
+    content : str, bytes or iterable of bytes
+        All of it, or its pieces; text is written as UTF-8.
 
     Raises
     ------
@@ -72,19 +71,18 @@ def write_atomically(path: str | os.PathLike[str], content: str | bytes) -> None
     """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(
-        dir=target.parent, prefix=f".{target.name}.", suffix=".part"
-    )
+    if isinstance(content, str):
+        content = content.encode("utf-8")
+    # A name has at most 255 bytes, and a character up to four of them.
+    part = target.with_name(f".{target.name[:60]}.{os.urandom(4).hex()}.part")
     try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(content.encode("utf-8") if isinstance(content, str) else content)
+        with open(part, "xb") as stream:
+            stream.writelines([content] if isinstance(content, bytes) else content)
             stream.flush()
             os.fsync(stream.fileno())
-        # mkstemp makes a private file; others may read whatever their umask allows.
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, target)
+        os.replace(part, target)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        part.unlink(missing_ok=True)
         raise
 
 
@@ -104,13 +102,6 @@ def write_json(path: str | os.PathLike[str], content: Any) -> None:
         As :func:`write_atomically`.
     """
     write_atomically(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
-
-
-def _umask() -> int:
-    # There is no way to read it but to set it.
-    current = os.umask(0o022)
-    os.umask(current)
-    return current
 
 
 def stat_regular(path: str | os.PathLike[str]) -> os.stat_result:

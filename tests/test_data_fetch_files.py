@@ -25,9 +25,9 @@ from hub_standin import Fault, File, StandInHub
 from hub_standin import Request as Asked
 
 from mmaupro_ext import data
-from mmaupro_ext.data import fetch_files, fetch_state, github
-from mmaupro_ext.data.fetch import fetch
-from mmaupro_ext.data.fetch_request import Request
+from mmaupro_ext.data import archive as archives
+from mmaupro_ext.data import fetch_state, hub
+from mmaupro_ext.data.fetch import Request, fetch
 from mmaupro_ext.data.selection import Criteria
 from mmaupro_ext.errors import ConfigError, DataError
 
@@ -79,14 +79,14 @@ def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator:
     running = []
 
     def begin(release: Release) -> Run:
-        hub = release.hub().__enter__()
-        running.append(hub)
-        monkeypatch.setattr(github, "GITHUB", hub.endpoint)
-        return Run(release, hub, tmp_path / "folder")
+        server = release.hub().__enter__()
+        running.append(server)
+        monkeypatch.setattr(hub, "GITHUB", server.endpoint)
+        return Run(release, server, tmp_path / "folder")
 
     yield begin
-    for hub in running:
-        hub.__exit__()
+    for server in running:
+        server.__exit__()
 
 
 @pytest.fixture
@@ -473,8 +473,9 @@ def entry(name: str, kind: bytes, target: str = "") -> tarfile.TarInfo:
 def unpacked(content: bytes, release: Release, folder: Path) -> dict[str, bytes]:
     path = folder / "clips.tar.gz"
     path.write_bytes(content)
-    places = {Path(clip).name: clip for clip in release.clips}
-    return {clip: b"".join(pieces) for clip, pieces in fetch_files.tar_clips(path, places)}
+    rows = [{release.benchmark.clip_column: clip} for clip in release.clips]
+    clips = archives.clips_of(path, release.benchmark, rows)
+    return {clip: b"".join(pieces) for clip, pieces in clips}
 
 
 def test_only_regular_files_that_rows_name_are_taken(tmp_path: Path) -> None:
@@ -499,10 +500,10 @@ def test_two_members_for_one_clip_are_refused(tmp_path: Path) -> None:
 def test_a_member_beyond_reason_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     release = released("mmar")
     name = Path(next(iter(release.clips))).name
-    monkeypatch.setattr(fetch_files, "LARGEST_MEMBER", 999)
+    monkeypatch.setattr(archives, "LARGEST_MEMBER", 999)
     with pytest.raises(DataError, match="declares 1,000 bytes"):
         unpacked(archive({name: bytes(1000)}), release, tmp_path)
-    monkeypatch.setattr(fetch_files, "LARGEST_TOTAL", 999)
+    monkeypatch.setattr(archives, "LARGEST_TOTAL", 999)
     with pytest.raises(DataError, match="declares more than 999 bytes"):
         unpacked(archive({"other": bytes(1000)}), release, tmp_path)
 
@@ -574,20 +575,20 @@ def test_too_little_room_is_said_before_the_download(
 def test_a_disk_that_fills_up_while_unpacking_keeps_the_file(
     start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run, original, written = start(released("mmau")), fetch_files.put_in_place, []
+    run, original, written = start(released("mmau")), fetch_state.Folder.put, []
 
-    def full(*args: object) -> None:
+    def full(*args: object) -> object:
         if len(written) == 5:
             raise OSError(errno.ENOSPC, "No space left on device")
         written.append(args)
-        original(*args)
+        return original(*args)
 
-    monkeypatch.setattr(fetch_files, "put_in_place", full)
+    monkeypatch.setattr(fetch_state.Folder, "put", full)
     with pytest.raises(DataError, match=r"the disk is full\. .* of test_mini\.parquet are kept"):
         run()
     assert len(folder_clips(run.root)) == 5
     assert not (run.root / "rows.jsonl").exists()
-    monkeypatch.setattr(fetch_files, "put_in_place", original)
+    monkeypatch.setattr(fetch_state.Folder, "put", original)
     run.hub.log.clear()
     assert run()
     assert run.hub.asked("storage") == []

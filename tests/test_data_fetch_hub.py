@@ -32,8 +32,7 @@ import fullsize
 from mmaupro_ext.benchmarks import BENCHMARKS, MMAUPRO
 from mmaupro_ext.data import archive, fetch_state, fetching
 from mmaupro_ext.data import hub as remote
-from mmaupro_ext.data.fetch import fetch
-from mmaupro_ext.data.fetch_request import Request
+from mmaupro_ext.data.fetch import Request, fetch
 from mmaupro_ext.data.hub import Hub
 from mmaupro_ext.data.selection import Criteria, read_selection, select
 from mmaupro_ext.errors import ConfigError, DataError

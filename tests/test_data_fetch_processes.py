@@ -154,7 +154,7 @@ def test_killed_at_random_points_it_resumes_to_the_same_bytes(
 def finished_clips(root: Path) -> dict[str, bytes]:
     """Return the clips of a folder without the unfinished ones that a kill left."""
     found = folder_clips(root)
-    return {name: found[name] for name in found if not name.endswith(".mmaupro-part")}
+    return {name: found[name] for name in found if not name.endswith(".part")}
 
 
 def described_so(release: Release, hub: StandInHub) -> str:
@@ -162,8 +162,8 @@ def described_so(release: Release, hub: StandInHub) -> str:
     return (
         "from dataclasses import replace\n"
         "from mmaupro_ext.benchmarks import BENCHMARKS, File\n"
-        "from mmaupro_ext.data import github\n"
-        f"github.GITHUB = {hub.endpoint!r}\n"
+        "from mmaupro_ext.data import hub\n"
+        f"hub.GITHUB = {hub.endpoint!r}\n"
         f"name = {release.benchmark.name!r}\n"
         f"BENCHMARKS[name] = replace(BENCHMARKS[name], files={release.benchmark.files!r})\n"
     )
@@ -171,14 +171,14 @@ def described_so(release: Release, hub: StandInHub) -> str:
 
 KILLED_AFTER_FIVE_CLIPS = """
 import os
-from mmaupro_ext.data import fetch_files
-put, count = fetch_files.put_in_place, []
+from mmaupro_ext.data.fetch_state import Folder
+put, count = Folder.put, []
 def put_five(*args):
     count.append(args)
     if len(count) == 6:
         os.kill(os.getpid(), signal.SIGKILL)
-    put(*args)
-fetch_files.put_in_place = put_five
+    return put(*args)
+Folder.put = put_five
 """
 
 
@@ -311,7 +311,7 @@ def test_a_disk_that_fills_up_keeps_what_is_finished(
     assert "the disk is full" in output
     assert "run the same command again" in output
     kept = folder_clips(command.root)
-    assert not [name for name in kept if name.endswith(".mmaupro-part")]
+    assert not [name for name in kept if name.endswith(".part")]
     assert all(dataset.clips[name] == content for name, content in kept.items())
     assert len(kept) > 0
     filler.unlink()
@@ -367,8 +367,8 @@ def test_a_folder_without_the_right_to_write_is_told_before_any_download(
     before = (
         "import os\n"
         "import mmaupro_ext.data.fetching\n"
-        "from mmaupro_ext.data import fetch_files, fetch_request, hub\n"
-        "request = fetch_request.Request(None)\n"
+        "from mmaupro_ext.data import fetch, hub\n"
+        "request = fetch.Request(None)\n"
         "hub.Hub(request, request.benchmark.files[0], print)\n"
         "if os.geteuid() == 0: os.setuid(65534)"
     )

@@ -8,8 +8,7 @@ import textwrap
 
 from mmaupro_ext.benchmarks import BENCHMARKS
 from mmaupro_ext.commands.options import add_benchmark_argument
-from mmaupro_ext.data.fetch import fetch
-from mmaupro_ext.data.fetch_request import Request
+from mmaupro_ext.data.fetch import Request, fetch
 from mmaupro_ext.data.locate import named_folder
 from mmaupro_ext.data.schema import CATEGORIES, LENGTH_TYPES
 from mmaupro_ext.data.selection import Criteria, parse_categories, parse_length_types, read_ids

@@ -1,29 +1,42 @@
-"""Members of a zip archive that may be remote, large and hostile.
+"""The clips that a released file holds, which may be large, remote, damaged and hostile.
 
-`zipfile` reads the central directory, decompresses, and compares with the CRC-32. Added is what it
-leaves to its users: nothing that an archive says is believed before it is checked (names, kinds,
-sizes, overlaps), so that nothing outside data/ and not one byte more than was declared is written;
-whatever damage does to `zipfile`, there is one error; and members are read from any stream of their
-bytes, several from one request.
+`zipfile`, `tarfile` and `pyarrow` read. Added is what they leave to their users: nothing that a file
+says is believed before it is checked (names, kinds, sizes, overlaps), so that nothing outside data/
+and not one byte more than was declared is written; whatever damage leads them to, there is one error;
+and members of a zip are read from any stream of their bytes, several from one request.
 """
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import hashlib
 import io
+import re
 import stat
 import struct
+import sys
+import tarfile
 import zipfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any, TypeVar
 
+from mmaupro_ext.benchmarks import Benchmark, RowError
 from mmaupro_ext.data.locate import ARCHIVE, AUDIO_FOLDER
 from mmaupro_ext.errors import DataError, MMAUProError
-from mmaupro_ext.fan_out import StoppedError
+
+T = TypeVar("T")
+Row = dict[str, Any]
+Clip = tuple[str, Iterator[bytes]]  # its place in the folder, and its bytes
 
 LARGEST_MEMBER = 2 << 30  # bytes; ten minutes of 32-bit stereo at 192 kHz are 0.9 GiB
-LARGEST_TOTAL = 256 << 30  # bytes; the released archive declares about 53 GB
-MOST_MEMBERS = 100_000  # the released archive holds 5,787
+LARGEST_TOTAL = 256 << 30  # bytes; the released zip declares about 53 GB
+MOST_MEMBERS = 100_000  # the released zip holds 5,787
 
+_STEP = 1 << 20  # bytes that are unpacked at once
+_ROWS_AT_ONCE = 8  # with their clips, which a parquet holds inside
 # PKWARE, APPNOTE.TXT 6.3.10, 4.3.7: signature, 22 bytes that the directory states as well, lengths
 # of name and extra field.
 _LOCAL_HEADER = struct.Struct("<4s22x2H")
@@ -34,14 +47,11 @@ class DamagedMember(Exception):  # noqa: N818 - a state of the bytes that leads 
     """The bytes of a member are not those that the central directory promises."""
 
 
-class _Unsafe(Exception): ...  # noqa: N818 - never leaves this module
-
-
 @dataclass(frozen=True)
 class Member:
-    """One file of the archive: path, bytes and CRC-32 once it is unpacked, and its place.
+    """One file of a zip: path, bytes and CRC-32 once it is unpacked, and its place.
 
-    `start` and `stop` are offsets in the archive: of its local header, and of what follows it.
+    `start` and `stop` are offsets in the zip: of its local header, and of what follows it.
     """
 
     name: str
@@ -52,56 +62,81 @@ class Member:
     info: zipfile.ZipInfo | None = None
 
 
-class _Tail(io.BytesIO):
-    """The end of a file of `size` bytes, which is all that a central directory needs."""
+class Pieces:
+    """Bytes that arrive in pieces, from offset `start` on, as a file of `size` bytes to read forward.
 
-    def __init__(self, tail: bytes, size: int) -> None:
-        super().__init__(tail)
-        self._before = size - len(tail)
+    Of what was read the last piece is kept; within it one may go back.
+    """
+
+    def __init__(self, pieces: Iterator[bytes], start: int, size: int = 0) -> None:
+        self._pieces, self._piece, self._start = pieces, b"", start
+        self._position, self._size = start, size
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        at = super().seek(offset - (0 if whence else self._before), whence)
-        return at + self._before
+        """Go to an offset, from the file's start or its end."""
+        self._position = max(0, offset + (self._size if whence == io.SEEK_END else 0))
+        return self._position
 
     def tell(self) -> int:
-        return super().tell() + self._before
+        """Return the offset of the next byte."""
+        return self._position
+
+    def read(self, size: int = sys.maxsize) -> bytes:
+        """Return the next bytes, fewer than `size` at the end alone."""
+        found = bytearray()
+        while len(found) < size:
+            at = self._position - self._start
+            if at < 0:
+                raise ValueError("its table of contents begins earlier than it states")
+            part = self._piece[at : at + size - len(found)]
+            if not part:
+                piece = next(self._pieces, b"")
+                if not piece:
+                    break
+                self._start, self._piece = self._start + len(self._piece), piece
+            found += part
+            self._position += len(part)
+        return bytes(found)
 
 
 def read_directory(tail: bytes, size: int) -> tuple[list[Member], list[str]]:
-    """Read and check the central directory of an archive.
+    """Read and check the central directory of a zip.
 
     Parameters
     ----------
     tail : bytes
-        The end of the archive of `size` bytes, or all of it.
+        The end of the zip of `size` bytes, or all of it.
     size : int
-        Bytes of the archive.
+        Bytes of the zip.
 
     Returns
     -------
     members : list of Member
-        The files under `data/`, in archive order.
+        The files under `data/`, in the zip's order.
     ignored : list of str
         Harmless names outside `data/`, which are never extracted.
 
     Raises
     ------
     DataError
-        When it is no zip archive, its directory is longer than the tail, or it is not safe to extract.
+        When it is no zip, its directory is longer than the tail, or it is not safe to extract.
     """
+    source: Any = Pieces(iter([tail]), size - len(tail), size)
+    with (
+        _one_error(DataError, f"{ARCHIVE} is not a readable zip archive"),
+        zipfile.ZipFile(source) as zipped,
+    ):
+        return _checked(zipped.infolist(), zipped.start_dir)
+
+
+def _unsafe(problem: str) -> DataError:
     fix = "Nothing was extracted from it. Check the host, --repo and --revision."
-    try:
-        with zipfile.ZipFile(_Tail(tail, size)) as archive:
-            return _checked(archive.infolist(), archive.start_dir)
-    except _Unsafe as problem:
-        raise DataError(f"{ARCHIVE} is not safe to extract: {problem}. {fix}") from None
-    except Exception as error:
-        raise DataError(f"{ARCHIVE} is not a readable zip archive ({error}). {fix}") from error
+    return DataError(f"{ARCHIVE} is not safe to extract: {problem}. {fix}")
 
 
 def _checked(entries: list[zipfile.ZipInfo], end: int) -> tuple[list[Member], list[str]]:
     if len(entries) > MOST_MEMBERS:
-        raise _Unsafe(f"it lists {len(entries):,} entries, more than {MOST_MEMBERS:,}")
+        raise _unsafe(f"it lists {len(entries):,} entries, more than {MOST_MEMBERS:,}")
     members: list[Member] = []
     ignored: list[str] = []
     seen: dict[str, str] = {}
@@ -114,7 +149,7 @@ def _checked(entries: list[zipfile.ZipInfo], end: int) -> tuple[list[Member], li
         # Two names that differ in case only are one file on macOS and Windows.
         earlier = seen.setdefault(entry.filename.casefold(), entry.filename)
         if earlier is not entry.filename:
-            raise _Unsafe(f"{entry.filename!r} is listed twice (as {earlier!r} before)")
+            raise _unsafe(f"{entry.filename!r} is listed twice (as {earlier!r} before)")
         if entry.filename.startswith(AUDIO_FOLDER):
             what = (entry.filename, entry.file_size, entry.CRC)
             members.append(Member(*what, entry.header_offset, stop, entry))
@@ -122,48 +157,44 @@ def _checked(entries: list[zipfile.ZipInfo], end: int) -> tuple[list[Member], li
             ignored.append(entry.filename)
     folders = {member.name.rpartition("/")[0].casefold() for member in members}
     for key in folders & seen.keys():
-        raise _Unsafe(f"{seen[key]!r} is both a file and a folder")
+        raise _unsafe(f"{seen[key]!r} is both a file and a folder")
     total = sum(member.size for member in members)
     if total > LARGEST_TOTAL:
-        raise _Unsafe(f"its files declare {total:,} bytes, more than {LARGEST_TOTAL:,}")
+        raise _unsafe(f"its files declare {total:,} bytes, more than {LARGEST_TOTAL:,}")
     return members, ignored
 
 
 def _check_entry(entry: zipfile.ZipInfo, stop: int) -> None:
-    name = entry.filename
-    _check_name(entry.orig_filename, name)
+    name, original = entry.filename, entry.orig_filename
+    parts = name.rstrip("/").split("/")
+    if original != name or not name.isprintable():
+        raise _unsafe(f"the name {original!r} has characters that hide its end")
+    if name.startswith("/") or "\\" in name or ":" in name:
+        raise _unsafe(f"the name {name!r} is absolute or not portable")
+    if any(part in ("", ".", "..") for part in parts):
+        raise _unsafe(f"the name {name!r} leads out of the folder")
+    if any(len(part.encode("utf-8", "replace")) > 255 for part in parts):
+        raise _unsafe(f"a name of {len(name)} characters is too long for a file system")
     kind = stat.S_IFMT(entry.external_attr >> 16)
     if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
         what = "a symbolic link" if kind == stat.S_IFLNK else "a special file"
-        raise _Unsafe(f"{name!r} is {what}")
+        raise _unsafe(f"{name!r} is {what}")
     if entry.flag_bits & _ENCRYPTED:
-        raise _Unsafe(f"{name!r} is encrypted")
+        raise _unsafe(f"{name!r} is encrypted")
     if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        raise _Unsafe(f"{name!r} uses compression method {entry.compress_type} (0 and 8 are read)")
+        raise _unsafe(f"{name!r} uses compression method {entry.compress_type} (0 and 8 are read)")
     if entry.file_size > LARGEST_MEMBER:
-        raise _Unsafe(f"{name!r} declares {entry.file_size:,} bytes")
+        raise _unsafe(f"{name!r} declares {entry.file_size:,} bytes")
     if entry.compress_type == zipfile.ZIP_STORED and entry.compress_size != entry.file_size:
-        raise _Unsafe(f"{name!r} is not compressed and yet declares two sizes")
+        raise _unsafe(f"{name!r} is not compressed and yet declares two sizes")
     # In any encoding a name takes at least one byte per character.
-    header = _LOCAL_HEADER.size + len(entry.orig_filename)
+    header = _LOCAL_HEADER.size + len(original)
     if entry.header_offset < 0 or entry.header_offset + header + entry.compress_size > stop:
-        raise _Unsafe(f"{name!r} overlaps what follows it in the archive")
-
-
-def _check_name(original: str, name: str) -> None:
-    parts = name.rstrip("/").split("/")
-    if original != name or not name.isprintable():
-        raise _Unsafe(f"the name {original!r} has characters that hide its end")
-    if name.startswith("/") or "\\" in name or ":" in name:
-        raise _Unsafe(f"the name {name!r} is absolute or not portable")
-    if any(part in ("", ".", "..") for part in parts):
-        raise _Unsafe(f"the name {name!r} leads out of the folder")
-    if any(len(part.encode("utf-8", "replace")) > 255 for part in parts):
-        raise _Unsafe(f"a name of {len(name)} characters is too long for a file system")
+        raise _unsafe(f"{name!r} overlaps what follows it in the archive")
 
 
 def plan_runs(members: Iterable[Member], longest: int, largest_gap: int) -> list[list[Member]]:
-    """Group members into long reads; every member is in exactly one, in archive order.
+    """Group members into long reads; every member is in exactly one, in the zip's order.
 
     A run has at most `longest` bytes, unless a single member is longer, and between its members at
     most `largest_gap` bytes that nobody wants.
@@ -179,34 +210,8 @@ def plan_runs(members: Iterable[Member], longest: int, largest_gap: int) -> list
     return runs
 
 
-class Pieces:
-    """Bytes that arrive in pieces, from offset `position` on, as a file to read forward."""
-
-    def __init__(self, pieces: Iterator[bytes], position: int) -> None:
-        self._pieces, self.position, self._rest = pieces, position, b""
-
-    def read(self, size: int) -> bytes:
-        """Return the next bytes, at most `size`, none at the end."""
-        piece = self._rest or next(self._pieces, b"")
-        piece, self._rest = piece[:size], piece[size:]
-        self.position += len(piece)
-        return piece
-
-    def exactly(self, size: int) -> bytes:
-        """Return the next `size` bytes, fewer at the end."""
-        found = b""
-        while len(found) < size and (piece := self.read(size - len(found))):
-            found += piece
-        return found
-
-    def skip_to(self, position: int) -> None:
-        """Throw away what comes before a position."""
-        while self.position < position and self.read(position - self.position):
-            pass
-
-
 def unpack(source: Pieces, member: Member) -> Iterator[bytes]:
-    """Yield the bytes of a member, never more than it declares, checked at their end.
+    """Yield the bytes of a member of a zip, never more than it declares, checked at their end.
 
     Parameters
     ----------
@@ -221,23 +226,118 @@ def unpack(source: Pieces, member: Member) -> Iterator[bytes]:
         As soon as the bytes cannot be those that the central directory promises.
     """
     left = member.size
-    try:
-        source.skip_to(member.start)
-        signature, length, extra = _LOCAL_HEADER.unpack(source.exactly(_LOCAL_HEADER.size))
-        name = source.exactly(length)
+    with _one_error(DamagedMember, ""):
+        source.seek(member.start)
+        signature, length, extra = _LOCAL_HEADER.unpack(source.read(_LOCAL_HEADER.size))
+        name = source.read(length)
         names = (name.decode("utf-8", "replace"), name.decode("cp437"))
         if signature != b"PK\3\4" or member.name not in names:
             raise DamagedMember(f"another member, {name!r}, is where it should begin")
-        source.exactly(extra)
+        source.read(extra)
         unpacked = zipfile.ZipExtFile(source, "r", member.info)  # type: ignore[call-overload]
         while left:
-            piece = unpacked.read(1 << 20)
+            piece = unpacked.read(_STEP)
             if not piece:
                 raise DamagedMember(f"it ends {left:,} bytes too early")
             left -= len(piece)
             yield piece
         unpacked.read(1)  # compares the CRC-32 of what is empty, too
-    except (MMAUProError, StoppedError, DamagedMember):  # of the network, or said already
+
+
+def clips_of(path: Path, benchmark: Benchmark, rows: list[Row]) -> Iterator[Clip]:
+    """Yield the clips of a parquet or a tar archive, with their places in the folder.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        The file. Nothing in it says where a clip is written: for a parquet the row's id does, for a
+        tar archive what a row calls the clip.
+    benchmark : Benchmark
+        Its columns, and how a row is identified.
+    rows : list of dict
+        For a tar archive those that name clips; of a parquet its own are added.
+
+    Raises
+    ------
+    DataError
+        When it is damaged, or holds more than is reasonable.
+    """
+    if path.suffix == ".parquet":
+        kind, clips = "parquet file", _parquet_clips(path, benchmark, rows)
+    else:
+        places = [row.get(benchmark.clip_column) for row in rows]
+        named = {PurePosixPath(place).name: place for place in places if isinstance(place, str)}
+        kind, clips = "tar archive", _tar_clips(path, named)
+    what = f"{path.name} is not readable as a {kind}"
+    for name, content in _guarded(clips, what):
+        yield name, _guarded(content, what)
+
+
+def place_of(name: str) -> str:
+    """Return the path in the folder of a clip by the name of its file, whatever that is."""
+    if re.fullmatch(r"[\w-][\w.-]{0,180}", name, re.ASCII):
+        return f"{AUDIO_FOLDER}{name}"
+    fit = re.sub(r"[^\w-]", "_", name, flags=re.ASCII)[:100]
+    return f"{AUDIO_FOLDER}{fit}-{hashlib.sha256(name.encode('utf-8', 'replace')).hexdigest()[:16]}"
+
+
+def _parquet_clips(path: Path, benchmark: Benchmark, rows: list[Row]) -> Iterator[Clip]:
+    import pyarrow.parquet
+
+    assert benchmark.identify is not None
+    column = benchmark.clip_column
+    with pyarrow.parquet.ParquetFile(path) as table:
+        missing = set(benchmark.columns) - set(table.schema_arrow.names)
+        if missing:
+            raise DataError(f"{path.name} has no column {', '.join(sorted(missing))}")
+        for batch in table.iter_batches(_ROWS_AT_ONCE):
+            for row in batch.to_pylist():
+                cell = row[column] if isinstance(row[column], dict) else {}
+                content, row[column] = cell.get("bytes"), None
+                try:
+                    name = benchmark.identify(row)[0]
+                except RowError as error:
+                    raise DataError(f"{path.name}: row {len(rows)}: {error}") from error
+                if content is not None:
+                    suffix = PurePosixPath(cell.get("path") or "").suffix or ".wav"
+                    row[column] = place_of(name + suffix)
+                    yield row[column], iter([content])
+                rows.append(row)
+
+
+def _tar_clips(path: Path, places: dict[str, str]) -> Iterator[Clip]:
+    seen: set[str] = set()
+    total = 0
+    with tarfile.open(path, "r|*") as archive:
+        for member in archive:
+            total += member.size
+            name = PurePosixPath(member.name).name
+            if total > LARGEST_TOTAL:
+                raise DataError(f"{path.name} declares more than {LARGEST_TOTAL:,} bytes")
+            if not member.isreg() or name not in places:
+                continue
+            if member.size > LARGEST_MEMBER or name in seen:
+                what = "is there twice" if name in seen else f"declares {member.size:,} bytes"
+                raise DataError(f"{path.name}: {member.name!r} {what}")
+            seen.add(name)
+            stream = archive.extractfile(member)
+            assert stream is not None  # of a regular file there is one
+            yield places[name], iter(functools.partial(stream.read, _STEP), b"")
+
+
+def _guarded(items: Iterator[T], what: str) -> Iterator[T]:
+    with _one_error(DataError, what):
+        yield from items
+
+
+@contextlib.contextmanager
+def _one_error(kind: type[Exception], what: str) -> Iterator[None]:
+    """Make one error of whatever damaged bytes lead a library to: a dozen kinds were seen."""
+    try:
+        yield
+    except (MMAUProError, DamagedMember):  # said already, or of the network
         raise
-    except Exception as error:  # damaged bytes lead zipfile to any of a dozen kinds
-        raise DamagedMember(str(error) or "its bytes end too early") from None
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno:  # of the disk
+            raise
+        raise kind(f"{what} ({error})" if what else str(error)) from error

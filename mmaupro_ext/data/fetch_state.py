@@ -1,163 +1,186 @@
-"""What a fetch does with its folder: clips in their places, the journal of them, the lock, disk errors."""
+"""A folder that `mmaupro data fetch` fills: its lock, its clips, what is known of them, its disk."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import json
 import os
 import shutil
 import socket
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import filelock
 from tqdm import tqdm
 
-from mmaupro_ext.data.locate import AUDIO_FOLDER
+from mmaupro_ext.data.locate import AUDIO_FOLDER, PARQUET, ROWS
+from mmaupro_ext.data.manifest import MANIFEST
 from mmaupro_ext.data.safe import stat_clip, stay_inside
+from mmaupro_ext.data.selection import SELECTION_FILE
 from mmaupro_ext.data.text import size as readable
 from mmaupro_ext.errors import DataError
 from mmaupro_ext.store import Store
-from mmaupro_ext.util import write_atomically, write_json
+from mmaupro_ext.util import sha256_of_file, write_atomically
+
+Stated = tuple[int, int | str]  # bytes of a clip, and its CRC-32 or sha256
 
 STATE_FOLDER = ".mmaupro-fetch"
-PART_SUFFIX = ".mmaupro-part"  # of clips that are still being written
-MARGIN = 16 << 20  # bytes of free space beyond the clips: rows, journal, folders
+MARGIN = 16 << 20  # bytes of free space beyond the clips: rows, store, folders
 
 
-class Journal:
-    """What was finished, kept in the folder so that a copy of it knows it, too.
+class Folder:
+    """The folder of a fetch.
 
-    `origin.json` says where the files come from. The store has each finished clip with its size,
-    checksum and modification time: as long as the file still has these, it is not read again.
+    The store in it has each finished clip with its size, checksum and modification time: as long as the
+    file still has these, it is not read again. It also says where the files come from.
+
+    Parameters
+    ----------
+    root : pathlib.Path
+        The folder.
+    say : callable
+        Receives lines for the user.
     """
 
-    def __init__(self, root: Path, origin: dict[str, Any]) -> None:
-        self._root, self.store = root, Store(root / STATE_FOLDER / "finished.sqlite")
-        path = root / STATE_FOLDER / "origin.json"
+    def __init__(self, root: Path, say: Callable[[str], None]) -> None:
+        self.root, self.state, self._say = root, root / STATE_FOLDER, say
+        self._store = Store(self.state / "finished.sqlite")
+        self._earlier = 0  # clips that were finished before
+        self._added: list[int] = []  # bytes of each clip of this run
+        self.on_its_way: Path | None = None  # a whole file
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the folder's lock; the operating system frees it when the process ends in any way."""
+        owner, lock = self.state / "owner", filelock.FileLock(self.state / "lock")
+        self.state.mkdir(parents=True, exist_ok=True)
+        for path in (self.state, *self.state.iterdir()):
+            stay_inside(self.root, path)
         try:
-            begun = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-        except ValueError:
-            begun = {}  # damaged; each clip is compared with its checksum all the same
-        if isinstance(begun, dict) and begun.get("files", origin["files"]) != origin["files"]:
+            lock.acquire(timeout=0)
+        except filelock.Timeout:
+            who = owner.read_text("utf-8", "replace") if owner.is_file() else "another process"
+            fix = "Wait for it or stop it; what it fetched is kept and this command goes on from there."
+            what = f"{self.root} is being filled by another `mmaupro data fetch` ({who})"
+            raise DataError(f"{what}. {fix}") from None
+        except (OSError, NotImplementedError) as error:
+            fix = "Name a folder on another file system with --to."
+            raise DataError(f"{self.state / 'lock'} cannot be locked ({error}). {fix}") from error
+        try:
+            now = time.strftime("%Y-%m-%d %H:%M:%S%z")
+            write_atomically(owner, f"process {os.getpid()} on {socket.gethostname()}, since {now}")
+            yield
+        finally:
+            with contextlib.suppress(OSError):
+                owner.unlink()
+            lock.release()
+
+    def begin(self, origin: dict[str, Any]) -> None:
+        """Delete what an interrupted fetch left half written, and note where the files come from.
+
+        Raises
+        ------
+        DataError
+            When the folder was begun with other `files`.
+        """
+        begun = json.loads(self._store.get("origin", "") or "{}")
+        if begun.get("files", origin["files"]) != origin["files"]:
             fix = "Name another folder with --to; if the commit is the same, look at the mirror or proxy"
-            what = f"{root} was begun with {begun}, and the host now states {origin}"
+            what = f"{self.root} was begun with {begun}, and the host now states {origin}"
             raise DataError(f"{what}. Nothing was touched. {fix}: a commit cannot change.")
-        write_json(path, origin)
+        self._store.put("origin", "", json.dumps(origin).encode())
+        names = (PARQUET, SELECTION_FILE, ROWS, MANIFEST)
+        left = [path for name in names for path in self.root.glob(f".{name}.*.part")]
+        left += (self.root / AUDIO_FOLDER).rglob(".*[.-]part")  # ".mmaupro-part" until 2026-11
+        for path in (*left, *self.state.glob(".*.part")):
+            path.unlink(missing_ok=True)
+        self._earlier = self._store.count("clip")
 
-    def knows(self, name: str, size: int, checksum: int | str) -> bool:
-        """Return whether a clip's file is still the one that was finished."""
-        return self.store.get("clip", name) == self._note(name, size, checksum)
+    def has(self, name: str, size: int) -> bool:
+        """Return whether a clip is in the folder itself, with a size."""
+        try:
+            return stat_clip(self.root, name).st_size == size
+        except OSError:
+            return False
 
-    def add(self, name: str, size: int, checksum: int | str) -> None:
-        """Note a finished clip, durably."""
-        self.store.put("clip", name, self._note(name, size, checksum))
+    def put(self, name: str, content: Iterable[bytes], crc: int | None = None) -> Stated:
+        """Write a clip beside its place, move it there when all of it is durable, and note it."""
+        path = self.root / name
+        stay_inside(self.root, path.parent)
+        write_atomically(path, content)
+        stated = (path.stat().st_size, sha256_of_file(path) if crc is None else crc)
+        self._store.put("clip", name, self._note(name, stated))
+        self._added.append(stated[0])
+        return stated
 
-    def clips(self) -> int:
-        """Return how many clips are finished."""
-        return self.store.count("clip")
+    def lacks(self, clips: Mapping[str, Stated]) -> list[str]:
+        """Return which clips are not there as stated; those that are not known as they are are read."""
+        missing = [name for name, stated in clips.items() if not self.has(name, stated[0])]
+        there = {name: clips[name] for name in clips.keys() - set(missing)}
+        unknown = [
+            n for n, stated in there.items() if self._store.get("clip", n) != self._note(n, stated)
+        ]
+        if not unknown:
+            return missing
+        total, wrong = sum(clips[name][0] for name in unknown), []
+        what = f"{len(unknown):,} files are there that the journal does not know as they are"
+        self._say(f"{what}: reading them once ({readable(total)})")
+        with progress("check", total) as moved:
+            for name in unknown:
+                if _checksum(self.root / name, clips[name][1], moved) == clips[name][1]:
+                    self._store.put("clip", name, self._note(name, clips[name]))
+                else:
+                    wrong.append(name)
+        if wrong:
+            what = f"{len(wrong):,} of them are not those of the release"
+            self._say(f"{what} and are fetched again (first: {wrong[0]})")
+        return missing + wrong
 
-    def _note(self, name: str, size: int, checksum: int | str) -> bytes:
-        return f"{size} {checksum} {(self._root / name).stat().st_mtime_ns}".encode()
+    def _note(self, name: str, stated: Stated) -> bytes:
+        return f"{stated[0]} {stated[1]} {(self.root / name).stat().st_mtime_ns}".encode()
 
+    def kept(self) -> str:
+        """Return a sentence on what is kept, nothing where that is nothing."""
+        part = self.on_its_way
+        if part is not None and part.is_file() and part.stat().st_size:
+            return f"{readable(part.stat().st_size)} of {part.name} are kept."
+        if self._added:
+            return (
+                f"{len(self._added):,} clips of this run ({readable(sum(self._added))}) are kept."
+            )
+        return "Clips of earlier runs are kept." if self._earlier else ""
 
-def has_size(root: Path, name: str, size: int) -> bool:
-    """Return whether a clip is in the folder itself, with a size."""
-    try:
-        return stat_clip(root, name).st_size == size
-    except OSError:
-        return False
+    def space(self, need: int) -> tuple[bool, str]:
+        """Return whether the folder's disk has so many bytes free, and a clause that says so."""
+        places = (self.root / AUDIO_FOLDER, self.root, *self.root.parents)
+        folder = next(path for path in places if path.is_dir())
+        free = shutil.disk_usage(folder).free
+        clause = f"{folder} has {readable(free)} free, and the clips need {readable(need)}"
+        return free >= need, clause
 
+    def require_space(self, need: int, otherwise: str = "") -> None:
+        """Raise DataError when the disk has fewer bytes free; `otherwise` is another way out."""
+        enough, clause = self.space(need)
+        if not enough:
+            fix = f"Free some space or name another folder with --to{otherwise}."
+            raise DataError(f"{clause}. {fix} Nothing more was downloaded.")
 
-def put_in_place(root: Path, name: str, content: Iterable[bytes]) -> None:
-    """Write a clip beside its place and, when all of it is durable, move it there."""
-    path = root / name
-    stay_inside(root, path.parent)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name[:180]}.{threading.get_ident():x}{PART_SUFFIX}")
-    try:
-        with part.open("wb") as sink:
-            for piece in content:
-                sink.write(piece)
-            sink.flush()
-            os.fsync(sink.fileno())
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
-
-
-def sweep(root: Path, *names: str) -> None:
-    """Delete what an interrupted fetch left half written: of clips, of its state, of named files."""
-    left = [path for name in names for path in root.glob(f".{name}.*.part")]
-    left += (root / STATE_FOLDER).glob(".*.part")
-    left += (root / AUDIO_FOLDER).rglob(f".*{PART_SUFFIX}")
-    for path in left:
-        path.unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def progress(name: str, total: int, done: int = 0) -> Iterator[Callable[[int], object]]:
-    """Show a bar of bytes, and yield what moves it; `done` of the `total` do not count for the rate."""
-    # Without a terminal, as in a batch job's log, a line every half minute is enough.
-    every = 0.2 if sys.stderr.isatty() else 30.0
-    look = {"unit": "B", "unit_scale": True, "mininterval": every, "maxinterval": 10 * every}
-    with tqdm(desc=name, total=total, initial=done, dynamic_ncols=True, **look) as bar:
-        yield bar.update
-
-
-def space(root: Path, need: int) -> tuple[bool, str]:
-    """Return whether a folder's disk has so many bytes free, and a clause that says so."""
-    places = (root / AUDIO_FOLDER, root, *root.parents)
-    folder = next(path for path in places if path.is_dir())
-    free = shutil.disk_usage(folder).free
-    clause = f"{folder} has {readable(free)} free, and the clips need {readable(need)}"
-    return free >= need, clause
-
-
-def require_space(root: Path, need: int, otherwise: str = "") -> None:
-    """Raise DataError when a folder's disk has fewer bytes free; `otherwise` is another way out."""
-    enough, clause = space(root, need)
-    if not enough:
-        fix = f"Free some space or name another folder with --to{otherwise}."
-        raise DataError(f"{clause}. {fix} Nothing more was downloaded.")
-
-
-@contextlib.contextmanager
-def only_one(root: Path) -> Iterator[None]:
-    """Hold the folder's lock; the operating system frees it when the process ends in any way."""
-    import filelock
-
-    folder = root / STATE_FOLDER
-    owner = folder / "owner"
-    lock = filelock.FileLock(folder / "lock")
-    with disk_errors(root):
-        folder.mkdir(parents=True, exist_ok=True)
-        for path in (folder, *folder.iterdir()):
-            stay_inside(root, path)
-    try:
-        lock.acquire(timeout=0)
-    except filelock.Timeout:
-        who = owner.read_text("utf-8", "replace") if owner.is_file() else "another process"
-        fix = "Wait for it or stop it; what it fetched is kept and this command goes on from there."
-        what = f"{root} is being filled by another `mmaupro data fetch` ({who})"
-        raise DataError(f"{what}. {fix}") from None
-    except (OSError, NotImplementedError) as error:
-        fix = "Name a folder on another file system with --to."
-        raise DataError(f"{folder / 'lock'} cannot be locked ({error}). {fix}") from error
-    try:
-        now = time.strftime("%Y-%m-%d %H:%M:%S%z")
-        who = f"process {os.getpid()} on {socket.gethostname()}, since {now}"
-        with disk_errors(root):
-            write_atomically(owner, who)
-        yield
-    finally:
-        with contextlib.suppress(OSError):
-            owner.unlink()
-        lock.release()
+    @contextlib.contextmanager
+    def errors(self) -> Iterator[None]:
+        """Turn an error of the file system into a message with the fix, and with what is kept."""
+        try:
+            yield
+        except OSError as error:
+            why, fix = _DISK.get(error.errno or 0, ("{}", "Run the same command again."))
+            where = error.filename2 or error.filename or self.root
+            text = f"{where}: {why.format(error.strerror or error)}. {self.kept()}".strip()
+            raise DataError(f"{text} {fix}") from error
 
 
 _PLACE = "Name a folder that you may write to with --to."
@@ -171,13 +194,24 @@ _DISK = {
 }
 
 
+def _checksum(path: Path, like: int | str, moved: Callable[[int], object]) -> int | str:
+    """Return a file's CRC-32 or sha256, whichever is compared."""
+    crc, hasher = 0, hashlib.sha256()
+    with path.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            if isinstance(like, int):
+                crc = zlib.crc32(block, crc)
+            else:
+                hasher.update(block)
+            moved(len(block))
+    return crc if isinstance(like, int) else hasher.hexdigest()
+
+
 @contextlib.contextmanager
-def disk_errors(root: Path, kept: Callable[[], str] = lambda: "") -> Iterator[None]:
-    """Turn an error of the file system into a message with the fix, and with what `kept` says."""
-    try:
-        yield
-    except OSError as error:
-        why, fix = _DISK.get(error.errno or 0, ("{}", "Run the same command again."))
-        where = error.filename2 or error.filename or root
-        text = f"{where}: {why.format(error.strerror or error)}. {kept()}".strip()
-        raise DataError(f"{text} {fix}") from error
+def progress(name: str, total: int) -> Iterator[Callable[[int], object]]:
+    """Show a bar of bytes, and yield what moves it."""
+    # Without a terminal, as in a batch job's log, a line every half minute is enough.
+    every = 0.2 if sys.stderr.isatty() else 30.0
+    look = {"unit": "B", "unit_scale": True, "mininterval": every, "maxinterval": 10 * every}
+    with tqdm(desc=name, total=total, dynamic_ncols=True, **look) as bar:
+        yield bar.update

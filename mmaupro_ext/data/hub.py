@@ -1,40 +1,48 @@
-"""Files of a dataset on a Hugging Face hub: what there is, and byte ranges that outlive failures.
+"""Files of a dataset on a Hugging Face hub: what there is, and bytes that outlive failures.
 
-`huggingface_hub` does the talking: its file list, URLs, headers, session and errors, so `HF_ENDPOINT`,
-`HF_TOKEN`, `hf auth login`, proxies, certificates and `HF_HUB_OFFLINE` work as everywhere. Added is
-what a file of 47.5 GB on a throttling host needs: a range goes on at the byte where its connection
-broke, a pause that the host asks for holds for all connections, each answer is checked against
-the file that was announced, and a host that is never heard is given up in seconds. (`hf_hub_download`
-begins a file anew in each process, and `HfFileSystem` loses what had arrived of a broken range.)
+`huggingface_hub` does the talking: its file list, URLs, headers, session, errors and, for a file on
+GitHub, its retries; so `HF_ENDPOINT`, `HF_TOKEN`, `hf auth login`, proxies, certificates and
+`HF_HUB_OFFLINE` work as everywhere. Added is what files of gigabytes on a throttling host need: a range
+goes on at the byte where its connection broke, in another process too; a pause that the host asks for
+holds for all connections; each answer is checked against the file that was announced; and a host that
+is never heard is given up in seconds. (`hf_hub_download` of 2.4 begins a file anew in each process,
+checks no digest, and loses up to 10 MB where a connection breaks; `HfFileSystem` asks for a broken block
+anew.)
 """
 
 from __future__ import annotations
 
 import fnmatch
-import os
+import hashlib
+import io
 import random
 import re
 import threading
 import urllib.parse
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, wait
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any, BinaryIO
 
 import huggingface_hub
 from huggingface_hub import constants, errors
-from huggingface_hub.hf_api import RepoSibling
-from huggingface_hub.utils import build_hf_headers, hf_raise_for_status, parse_ratelimit_headers
+from huggingface_hub.utils import (
+    build_hf_headers,
+    hf_raise_for_status,
+    http_backoff,
+    parse_ratelimit_headers,
+)
 
 from mmaupro_ext import __version__
 from mmaupro_ext.benchmarks import File
-from mmaupro_ext.data.fetch_request import Request
-from mmaupro_ext.data.remote_file import Digest, identity, sha256_of
+from mmaupro_ext.data.fetch import Request
 from mmaupro_ext.data.text import size as readable
 from mmaupro_ext.errors import DataError
 from mmaupro_ext.fan_out import Pace, StoppedError
 from mmaupro_ext.util import retry_after
 
+GITHUB = "https://raw.githubusercontent.com"
 RETRY_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504})
 ATTEMPTS = 3  # for bytes that arrive and are wrong
 PROGRESS = 64 << 10  # bytes after which a connection counts as having made headway
@@ -52,6 +60,84 @@ class _Again(Exception):  # noqa: N818 - a reason to try again
         self.response = response
 
 
+@dataclass(frozen=True)
+class RemoteFile:
+    """A file of a commit: its path and bytes, and its sha256, else the id that git gives its content."""
+
+    path: str
+    size: int
+    identity: str
+
+    @property
+    def name(self) -> str:
+        """The last part of its path."""
+        return PurePosixPath(self.path).name
+
+    def is_made_of(self, blocks: Iterable[bytes]) -> bool:
+        """Return whether blocks, one after the other, are all its bytes."""
+        git = hashlib.sha1(b"blob %d\0" % self.size, usedforsecurity=False)
+        hasher = hashlib.sha256() if len(self.identity) == 64 else git
+        size = 0
+        for block in blocks:
+            hasher.update(block)
+            size += len(block)
+        return size == self.size and self.identity in (hasher.hexdigest(), f"size-{size}")
+
+    def check_brought(self, path: Path) -> None:
+        """Raise DataError unless a file that somebody put into the folder has its bytes."""
+        with path.open("rb") as source:
+            if not self.is_made_of(iter(lambda: source.read(1 << 20), b"")):
+                fix = "Move it away to have it fetched, or name another folder with --to."
+                raise DataError(f"{path} is not that of the release ({self.identity}). {fix}")
+
+    def wrong(self, host: str) -> DataError:
+        """Return what the user should read of a file whose bytes stay wrong."""
+        what = f"{ATTEMPTS} times with a digest other than {self.identity}"
+        fix = f"Look at the mirror or proxy in between ({host})."
+        return DataError(f"{self.path} arrived {what}. {fix}")
+
+
+def github_content(source: File, path: Path, retries: int) -> bytes:
+    """Return a small file of a repository on GitHub, checked.
+
+    Parameters
+    ----------
+    source : File
+        The description, and no list of files, says what it holds.
+    path : pathlib.Path
+        Where somebody may have put it: then it is not asked for.
+    retries : int
+        As in a `Request`.
+
+    Raises
+    ------
+    DataError
+        When it is not to be had, or has other bytes.
+    """
+    url = f"{GITHUB}/{source.repository}/{source.revision}/{urllib.parse.quote(source.path)}"
+    fix = "Download it by other means, put it into the folder and run the same command again."
+
+    def described(size: int) -> RemoteFile:
+        return RemoteFile(source.path, source.bytes or size, source.digest or f"size-{size}")
+
+    if path.is_file():
+        described(path.stat().st_size).check_brought(path)
+        return path.read_bytes()
+    # The hub's headers would hold its token, which is nobody else's business.
+    options: Any = {"headers": {"User-Agent": "mmaupro-ext"}, "max_retries": retries}
+    for _ in range(ATTEMPTS):
+        try:
+            answer = http_backoff("GET", url, timeout=constants.HF_HUB_DOWNLOAD_TIMEOUT, **options)
+        except (errors.HTTPError, OSError) as error:
+            raise DataError(f"{url} was not reached ({error}). {fix}") from error
+        if answer.status_code != 200:
+            raise DataError(f"{url} answered {answer.status_code}. {fix}")
+        file = described(len(answer.content))
+        if file.is_made_of([answer.content]):
+            return answer.content
+    raise file.wrong(GITHUB)
+
+
 class Hub:
     """One commit of a dataset repository on a hub; its `files` are by path.
 
@@ -62,7 +148,8 @@ class Hub:
     source : File
         Its `repository` and `revision`; `commit` is what that names now.
     tell : callable
-        Receives lines for the user. Setting `stop`, an event, ends every request and wait soon.
+        Receives lines for the user. `moved` is called with the number of bytes that arrived or were
+        there; setting `stop`, an event, ends every request and wait soon.
 
     Raises
     ------
@@ -75,55 +162,81 @@ class Hub:
         self.commit = request.revision or source.revision
         self.endpoint = (request.endpoint or constants.ENDPOINT).rstrip("/")
         self.stop = threading.Event()
-        self.request, self.source, self._tell = request, source, tell
-        self._retries, self._wait_s = request.retries, request.wait_s
+        self.moved: Callable[[int], object] = lambda count: None
+        self._retries, self._wait_s, self._tell = request.retries, request.wait_s, tell
         self._pace = Pace(None, self.stop)
-        self.heard = threading.Event()  # the host has answered, be it with a refusal
+        self._heard = threading.Event()  # the host has answered, be it with a refusal
         self._last_failure = "no answer"
-        info = self._unless_silent(self._ask)
+        info = self._first_answer()
         self.commit = str(info.sha)
         self.licence = getattr(info.card_data, "license", None)
-        self.files = {f.rfilename: f for f in info.siblings or [] if f.size is not None}
+        self.files: dict[str, RemoteFile] = {}
+        for file in info.siblings or []:
+            if file.size is not None:
+                name = (file.lfs and file.lfs.sha256) or file.blob_id or f"size-{file.size}"
+                self.files[file.rfilename] = RemoteFile(file.rfilename, file.size, name)
 
-    def file(self, name: str) -> RepoSibling:
-        """Return a file of the commit; DataError when there is none of this name."""
-        if name not in self.files:
-            what = f"{self.repo} at {self.commit} has no {name}; it has {sorted(self.files)}"
+    def introduce(self, stated: File) -> list[RemoteFile]:
+        """Return the files that a description means; say what they are, and what others say of them.
+
+        Raises
+        ------
+        DataError
+            When there is none.
+        """
+        files = [self.files[name] for name in sorted(fnmatch.filter(self.files, stated.path))]
+        if not files:
+            what = f"{self.repo} at {self.commit} has no {stated.path}; it has {sorted(self.files)}"
             raise DataError(f"{what}. Check --revision and --repo.")
-        return self.files[name]
-
-    def introduce(self, stated: File) -> list[RepoSibling]:
-        """Return the files that a description means; say what they are, and what others say of them."""
-        names = sorted(fnmatch.filter(self.files, stated.path)) or [stated.path]
-        files = [self.file(name) for name in names]
-        size = sum(file.size or 0 for file in files)
-        self._tell(f"{self.repo} at {self.commit}: {', '.join(names)} has {readable(size)}")
+        size = sum(file.size for file in files)
+        names = ", ".join(file.path for file in files)
+        self._tell(f"{self.repo} at {self.commit}: {names} has {readable(size)}")
         if isinstance(self.licence, str):
             self._tell(f"licence, as its dataset card states: {self.licence}")
         pinned = (self.repo, self.commit) == (stated.repository, stated.revision)
-        found = (size, identity(files[0]) if len(files) == 1 else None)
+        found = (size, files[0].identity if len(files) == 1 else None)
         for mine, theirs in zip(found, (stated.bytes, stated.digest), strict=True):
             if pinned and theirs not in (None, mine):
                 note = "Please report it, and compare results with those of others with care."
                 self._tell(f"note: {stated.path} is {mine} here and {theirs} to others. {note}")
         return files
 
-    def origin(self, files: list[RepoSibling]) -> dict[str, Any]:
+    def origin(self, files: list[RemoteFile]) -> dict[str, Any]:
         """Return where files come from, as plain JSON, with what names their content in `files`."""
-        content = {f.rfilename: {"size": f.size, "identity": identity(f)} for f in files}
+        content = {file.path: {"size": file.size, "identity": file.identity} for file in files}
         return {"repo": self.repo, "commit": self.commit, "files": content}
 
-    def info(self) -> Any:
-        """Return what the host says of the repository, as `HfApi.dataset_info` does."""
-        api = huggingface_hub.HfApi(endpoint=self.endpoint, **_NAME)
-        options: Any = {"revision": self.commit, "files_metadata": True, "timeout": 30.0}
-        return api.dataset_info(self.repo, **options)
+    def _first_answer(self) -> Any:
+        """Return what the host says of the repository, unless it says nothing at all for some seconds.
+
+        Without a network a name is looked up, or a connection awaited, for minutes; neither can be
+        interrupted, so the question has a thread of its own, which is left behind then.
+        """
+        result: Future[Any] = Future()
+
+        def run() -> None:
+            try:
+                result.set_result(self._ask())
+            except BaseException as error:  # handed to the caller
+                result.set_exception(error)
+
+        # More than its default of 10 s is set by those whose network is slow.
+        timeout = constants.HF_HUB_DOWNLOAD_TIMEOUT
+        patience = timeout if timeout > 10 else SILENCE_S
+        threading.Thread(target=run, daemon=True, name="first-answer").start()
+        wait([result], patience)
+        if not result.done() and not self._heard.is_set():
+            self.stop.set()
+            what = f"{self.endpoint} was not reached within {patience:.0f} s"
+            raise DataError(f"{what} ({self._last_failure}). Is there a network? {_WAYS_OUT}")
+        return result.result()
 
     def _ask(self) -> Any:
-        failures = 0
+        api, failures = huggingface_hub.HfApi(endpoint=self.endpoint, **_NAME), 0
+        options: Any = {"revision": self.commit, "files_metadata": True, "timeout": 30.0}
         while True:
             try:
-                info = self.info()
+                info = api.dataset_info(self.repo, **options)
                 if info.sha:
                     return info
                 raise ValueError("without a commit")
@@ -135,32 +248,42 @@ class Hub:
                 fix = "Check --repo, the proxy, and HF_ENDPOINT (a hub, or a full mirror of one)."
                 raise DataError(f"{what} ({type(error).__name__}: {error}). {fix}") from error
 
-    def _unless_silent(self, work: Callable[[], Any]) -> Any:
-        """Return what `work` returns, unless the host says nothing at all for some seconds.
+    def content(self, file: RemoteFile, largest: int, path: Path) -> bytes:
+        """Return the bytes of a small file, checked; from the folder when it is there, at `path`."""
+        if path.is_file():
+            file.check_brought(path)
+            return path.read_bytes()
+        if not 0 < file.size <= largest:
+            raise DataError(f"the host states {file.size:,} bytes for {file.path}. Check --repo.")
+        sink = io.BytesIO()
+        self.complete(file, sink)
+        return sink.getvalue()
 
-        Without a network a name is looked up, or a connection awaited, for minutes; neither can be
-        interrupted, so `work` has a thread of its own, which is left behind then.
+    def complete(self, file: RemoteFile, sink: BinaryIO) -> None:
+        """Bring what an open file lacks of a remote one; what it holds is read first, and checked.
+
+        Raises
+        ------
+        DataError
+            When its bytes stay wrong, and as `stream`.
         """
-        result: Future[Any] = Future()
+        for _ in range(ATTEMPTS):
+            if file.is_made_of(self._completing(file, sink)):
+                return
+            self.moved(-sink.tell())
+            sink.truncate(0)
+        raise file.wrong(self.endpoint)
 
-        def run() -> None:
-            try:
-                result.set_result(work())
-            except BaseException as error:  # handed to the caller
-                result.set_exception(error)
+    def _completing(self, file: RemoteFile, sink: BinaryIO) -> Iterator[bytes]:
+        sink.seek(0)
+        while block := sink.read(1 << 20):
+            self.moved(len(block))
+            yield block
+        for chunk in self.stream(file, sink.tell(), file.size):
+            sink.write(chunk)
+            yield chunk
 
-        # More than its default of 10 s is set by those whose network is slow.
-        timeout = constants.HF_HUB_DOWNLOAD_TIMEOUT
-        patience = timeout if timeout > 10 else SILENCE_S
-        threading.Thread(target=run, daemon=True, name="first-answer").start()
-        wait([result], patience)
-        if not result.done() and not self.heard.is_set():
-            self.stop.set()
-            what = f"{self.endpoint} was not reached within {patience:.0f} s"
-            raise DataError(f"{what} ({self._last_failure}). Is there a network? {_WAYS_OUT}")
-        return result.result()
-
-    def stream(self, file: RepoSibling, start: int, stop: int) -> Generator[bytes]:
+    def stream(self, file: RemoteFile, start: int, stop: int) -> Generator[bytes]:
         """Yield the bytes from offset `start` to `stop` of a file, going on where a connection breaks.
 
         Raises
@@ -178,110 +301,36 @@ class Hub:
                     position += len(chunk)
                     if position - milestone >= PROGRESS:
                         milestone, failures = position, 0
+                    self.moved(len(chunk))
                     yield chunk
                 if position < stop:
-                    raise _Again(f"the connection for {file.rfilename} ended early")
+                    raise _Again(f"the connection for {file.path} ended early")
             except (_Again, errors.HTTPError, errors.OfflineModeIsEnabled) as error:
                 failures += 1
-                self._try_again(error, failures, f"bytes of {file.rfilename}")
+                self._try_again(error, failures, f"bytes of {file.path}")
 
-    def content(self, file: RepoSibling, largest: int, path: Path) -> bytes:
-        """Return the bytes of a small file, checked; from the folder when it is there, at `path`."""
-        if path.is_file():
-            content = path.read_bytes()
-            if Digest(file).agrees(content):
-                return content
-            raise self._another(path)
-        size = file.size or 0
-        if not 0 < size <= largest:
-            raise DataError(f"the host states {size:,} bytes for {file.rfilename}. Check --repo.")
-        for _ in range(ATTEMPTS):
-            content = b"".join(self.stream(file, 0, size))
-            if Digest(file).agrees(content):
-                return content
-        what = f"{ATTEMPTS} times with a digest other than {identity(file)}"
-        raise DataError(f"{file.rfilename} arrived {what}. {self._between()}")
-
-    def _another(self, path: Path) -> DataError:
-        fix = "Move it away to have it fetched, or name another folder with --to."
-        return DataError(f"{path} is not that of {self.repo} at {self.commit}. {fix}")
-
-    def download(
-        self, file: RepoSibling, path: Path, moved: Callable[[int], object], *, own: bool
-    ) -> None:
-        """Bring a whole file, going on after the bytes that are there; DataError when it stays wrong.
-
-        Parameters
-        ----------
-        file : RepoSibling
-            One of `files`.
-        path : pathlib.Path
-            Where to. After an interruption it holds what had arrived.
-        moved : callable
-            Called with the bytes that were read or written.
-        own : bool
-            False for a file of the user's, which is compared only.
-        """
-        size = file.size or 0
-        for _ in range(ATTEMPTS):
-            digest, have = Digest(file), 0
-            with path.open("ab+" if own else "rb") as sink:
-                sink.seek(0)
-                while block := sink.read(1 << 20):
-                    digest.update(block)
-                    have += len(block)
-                    moved(len(block))
-                for chunk in self.stream(file, have, size) if own else ():
-                    sink.write(chunk)
-                    digest.update(chunk)
-                    moved(len(chunk))
-                if own:
-                    sink.flush()
-                    os.fsync(sink.fileno())
-            if digest.agrees():
-                return
-            if not own:
-                raise self._another(path)
-            path.unlink()
-            moved(-max(have, size))
-        what = f"{ATTEMPTS} times with a digest other than {identity(file)}"
-        raise DataError(f"{file.rfilename} arrived {what}. {self._between()}")
-
-    def place(self, file: RepoSibling) -> tuple[str, dict[str, str]]:
-        """Return a file's URL, and the headers that it is asked for with."""
-        place: Any = {"revision": self.commit, "endpoint": self.endpoint}
-        url = huggingface_hub.hf_hub_url(self.repo, file.rfilename, repo_type="dataset", **place)
-        return url, build_hf_headers(**_NAME)
-
-    def _between(self) -> str:
-        return f"Look at the mirror or proxy in between ({self.endpoint})."
-
-    def _one_response(self, file: RepoSibling, position: int, stop: int) -> Generator[bytes]:
-        url, headers = self.place(file)
-        headers |= {"Accept-Encoding": "identity", "Range": f"bytes={position}-{stop - 1}"}
-        timeout = constants.HF_HUB_DOWNLOAD_TIMEOUT
+    def _one_response(self, file: RemoteFile, position: int, stop: int) -> Generator[bytes]:
+        place: Any = {"repo_type": "dataset", "revision": self.commit, "endpoint": self.endpoint}
+        asked = {"Accept-Encoding": "identity", "Range": f"bytes={position}-{stop - 1}"}
         with huggingface_hub.get_session().stream(
-            "GET", url, headers=headers, timeout=timeout, follow_redirects=True
+            "GET",
+            huggingface_hub.hf_hub_url(self.repo, file.path, **place),
+            headers=build_hf_headers(**_NAME) | asked,
+            timeout=constants.HF_HUB_DOWNLOAD_TIMEOUT,
+            follow_redirects=True,
         ) as response:
-            self._check_response(response, file, position, stop)
-            left = stop - position
+            self._check_response(response, file, position)
             # Without a chunk size bytes are handed on as they come: what a fixed size would hold
             # back is lost when the connection breaks.
             for chunk in response.iter_bytes():
                 self.keep_pause()
-                yield chunk[:left]
-                left -= len(chunk)
-                if left <= 0:
+                yield chunk[: stop - position]
+                position += len(chunk)
+                if position >= stop:
                     return
 
-    def _check_response(self, response: Any, file: RepoSibling, position: int, stop: int) -> None:
-        """Raise unless an answer is of the file that was announced, and of the range asked for."""
-
-        def changed(how: str) -> DataError:
-            what = f"{file.rfilename} of {self.repo} at {self.commit} is not the file that was announced"
-            why = f"({file.size:,} bytes, {identity(file)}): {how}. A commit cannot change"
-            return DataError(f"{what} {why}. {self._between()}")
-
+    def _check_response(self, response: Any, file: RemoteFile, position: int) -> None:
+        """Raise unless an answer is of the file that was announced, and begins where it should."""
         status, headers = response.status_code, response.headers
         if status in RETRY_STATUS:
             raise _Again(f"the host answered {status}", response)
@@ -289,48 +338,45 @@ class Hub:
         if status in (401, 403, 404, 410) and len(hosts) > 1:
             # The storage behind the hub: its signed address has expired. The hub gives a new one.
             raise _Again(f"the storage host answered {status}")
-        if status == 416:
-            raise changed("it is shorter than it was announced to be")
-        hf_raise_for_status(response)
-        for step in (*response.history, response):
-            etag = step.headers.get("X-Linked-Etag", "").removeprefix("W/").strip('"')
-            if etag and sha256_of(file) not in (None, etag):
-                raise changed(f"the host now names it {etag}")
-            if step.headers.get("X-Repo-Commit", self.commit) != self.commit:
-                raise changed(f"the host answers with commit {step.headers['X-Repo-Commit']}")
-        first, last, size = 0, stop - 1, headers.get("Content-Length", "*")
-        if status != 200:
-            form = r"bytes (\d+)-(\d+)/(\d+|\*)"
-            found = re.fullmatch(form, headers.get("Content-Range", "").strip())
-            if status != 206 or found is None:
-                raise _Again(f"the host answered {status} without saying which bytes it sends")
-            first, last, size = int(found[1]), int(found[2]), found[3]
-        if size not in ("*", str(file.size)):
-            raise changed(f"it now has {size} bytes")
+        if status != 416:
+            hf_raise_for_status(response)
+        form = r"bytes (\d+)-\d+/(\d+|\*)"
+        served = re.fullmatch(form, headers.get("Content-Range", "").strip())
+        if status == 206 and served is None:
+            raise _Again("the host answered 206 without saying which bytes it sends")
+        first, size = served.groups() if served else ("0", headers.get("Content-Length", "*"))
+        etags = [step.headers.get("X-Linked-Etag", "") for step in (*response.history, response)]
+        names = {etag.removeprefix("W/").strip('"') for etag in etags if len(file.identity) == 64}
+        if status == 416 or size not in ("*", str(file.size)) or names - {"", file.identity}:
+            now = "shorter" if status == 416 else f"{size} bytes, {', '.join(names)}"
+            what = f"{file.path} of {self.repo} at {self.commit} is not the file that was announced"
+            why = f"({file.size:,} bytes, {file.identity}) but {now}. A commit cannot change"
+            fix = f"Look at the mirror or proxy in between ({self.endpoint})."
+            raise DataError(f"{what} {why}. {fix}")
         if status == 200 and position:
-            fix = f"Use another HF_ENDPOINT, or `hf download {self.repo} {file.rfilename} --repo-type "
+            fix = f"Use another HF_ENDPOINT, or `hf download {self.repo} {file.path} --repo-type "
             fix += "dataset`, unpack it in the folder, and run the same command, which checks it."
-            raise DataError(f"{response.url.host} serves no ranges of {file.rfilename}. {fix}")
-        if first != position or last >= stop:
-            raise _Again(f"the host answered with bytes {first}-{last}")
+            raise DataError(f"{response.url.host} serves no ranges of {file.path}. {fix}")
+        if int(first) != position:
+            raise _Again(f"the host answered with bytes from {first} on")
 
     def _try_again(self, error: Exception, failures: int, what: str) -> None:
         """Return after the due wait, or raise what the user should read."""
         response = getattr(error, "response", None)
-        headers = getattr(response, "headers", {})
-        self._last_failure = str(error)
+        headers, status = getattr(response, "headers", {}), getattr(response, "status_code", None)
         if isinstance(error, errors.OfflineModeIsEnabled):
             raise DataError("HF_HUB_OFFLINE is set: nothing can be fetched. Unset it.") from error
         if isinstance(error, errors.HfHubHTTPError):
-            self.heard.set()
-            status = getattr(response, "status_code", None)
+            self._heard.set()
             if status not in RETRY_STATUS:
-                raise self.refusal(error, status) from error
+                raise self._refusal(error, status) from error
             self._last_failure = f"the host answered {status}"
         elif isinstance(error, OSError) and error.filename:
             fix = "It belongs to huggingface_hub, as the token: correct its rights, or set HF_HOME."
             raise DataError(f"{error.filename} cannot be read ({error.strerror}). {fix}") from error
-        elif not isinstance(error, _Again):
+        elif isinstance(error, _Again):
+            self._last_failure = str(error)
+        else:
             self._last_failure = f"the connection failed ({type(error).__name__}: {error})"
         pause = retry_after(headers.get("Retry-After"))
         limit = parse_ratelimit_headers(headers) if pause is None else None
@@ -362,21 +408,24 @@ class Hub:
         if self.stop.is_set():
             raise StoppedError
 
-    def refusal(self, error: Exception, status: int | None) -> DataError:
+    def _refusal(self, error: Exception, status: int | None) -> DataError:
         """Return what the user should read of an answer that no new attempt makes better."""
         page = f"{self.endpoint}/datasets/{self.repo}"
         login = "log in with `hf auth login` or set HF_TOKEN; unset HF_TOKEN when it has expired."
         if isinstance(error, errors.GatedRepoError):
-            text = f"asks for its conditions to be accepted ({status}): do so on {page}, then "
+            text = (
+                f"asks for its conditions to be accepted ({status}): do so on {page}, then {login}"
+            )
         elif isinstance(error, errors.RevisionNotFoundError):
             text = f"has no revision {self.commit!r}. Leave --revision out for the pinned one, or "
-            login = "use --revision main for the newest."
+            text += "use --revision main for the newest."
         elif status == 401:
             text = "was refused (401): no such name, or not public, or the token is not valid. "
-            text += f"Check --repo and HF_ENDPOINT, look at {page}, then "
+            text += f"Check --repo and HF_ENDPOINT, look at {page}, then {login}"
         elif status == 403:
-            text = f"may not be read with this token, or without one (403). Ask on {page}, then "
+            text = f"may not be read with this token, or without one (403). Ask on {page}, then {login}"
         else:
-            text = f"answered {status}: {error}".partition("\n")[0]
-            login = ". Check --repo and HF_ENDPOINT."
-        return DataError(f"{self.repo} on {self.endpoint} {text}{login}")
+            text = (
+                f"answered {status}: {error}".partition("\n")[0] + ". Check --repo and HF_ENDPOINT."
+            )
+        return DataError(f"{self.repo} on {self.endpoint} {text}")
