@@ -27,7 +27,8 @@ from hub_standin import Request as Asked
 from mmaupro_ext import data
 from mmaupro_ext.data import archive as archives
 from mmaupro_ext.data import fetch_state, hub
-from mmaupro_ext.data.fetch import Request, fetch
+from mmaupro_ext.data.fetch import fetch
+from mmaupro_ext.data.fetch_request import Request
 from mmaupro_ext.data.selection import Criteria
 from mmaupro_ext.errors import ConfigError, DataError
 
@@ -474,7 +475,7 @@ def unpacked(content: bytes, release: Release, folder: Path) -> dict[str, bytes]
     path = folder / "clips.tar.gz"
     path.write_bytes(content)
     rows = [{release.benchmark.clip_column: clip} for clip in release.clips]
-    clips = archives.clips_of(path, release.benchmark, rows)
+    clips = archives.clips_of(path, release.benchmark, rows, [])
     return {clip: b"".join(pieces) for clip, pieces in clips}
 
 

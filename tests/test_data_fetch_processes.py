@@ -366,9 +366,9 @@ def test_a_folder_without_the_right_to_write_is_told_before_any_download(
     # Root may write anywhere, so it becomes nobody, once a request has loaded every module.
     before = (
         "import os\n"
-        "import mmaupro_ext.data.fetching\n"
-        "from mmaupro_ext.data import fetch, hub\n"
-        "request = fetch.Request(None)\n"
+        "import mmaupro_ext.data.fetch\n"
+        "from mmaupro_ext.data import fetch_request, hub\n"
+        "request = fetch_request.Request(None)\n"
         "hub.Hub(request, request.benchmark.files[0], print)\n"
         "if os.geteuid() == 0: os.setuid(65534)"
     )

@@ -7,8 +7,7 @@ import sys
 
 from logged_runs import DOCS, good_reply, line_of
 
-from mmaupro_ext import scoring
-from mmaupro_ext.models import progress
+from mmaupro_ext import progress, scoring
 from mmaupro_ext.replies import error_reply
 from mmaupro_ext.report.live import LiveScores
 

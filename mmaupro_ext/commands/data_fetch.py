@@ -8,7 +8,7 @@ import textwrap
 
 from mmaupro_ext.benchmarks import BENCHMARKS
 from mmaupro_ext.commands.options import add_benchmark_argument
-from mmaupro_ext.data.fetch import Request, fetch
+from mmaupro_ext.data.fetch_request import Request
 from mmaupro_ext.data.locate import named_folder
 from mmaupro_ext.data.schema import CATEGORIES, LENGTH_TYPES
 from mmaupro_ext.data.selection import Criteria, parse_categories, parse_length_types, read_ids
@@ -120,6 +120,9 @@ def run(args: argparse.Namespace) -> int:
         Exit status: 0 when everything that was asked for is there, 1 when not, 2 for options that
         cannot be honoured, 130 after Ctrl-C.
     """
+    # Libraries that take a second to import, which the help of a command need not cost.
+    from mmaupro_ext.data.fetch import fetch
+
     try:
         request = _request(args)
         return 0 if fetch(request) else 1

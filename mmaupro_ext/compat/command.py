@@ -96,7 +96,7 @@ def take_options(given: dict[str, Any]) -> dict[str, Any]:
         if not isinstance(taken.get(name, False), bool):
             raise ConfigError(f"{name}: {taken[name]!r} is neither true nor false.")
     if taken.get(BE_QUIET):
-        from mmaupro_ext.models.progress import QUIET
+        from mmaupro_ext.progress import QUIET
 
         os.environ[QUIET] = "1"
     return taken

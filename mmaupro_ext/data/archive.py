@@ -100,26 +100,10 @@ class Pieces:
 
 
 def read_directory(tail: bytes, size: int) -> tuple[list[Member], list[str]]:
-    """Read and check the central directory of a zip.
+    """Return the files under data/ in a zip's table of contents, and the harmless names outside it.
 
-    Parameters
-    ----------
-    tail : bytes
-        The end of the zip of `size` bytes, or all of it.
-    size : int
-        Bytes of the zip.
-
-    Returns
-    -------
-    members : list of Member
-        The files under `data/`, in the zip's order.
-    ignored : list of str
-        Harmless names outside `data/`, which are never extracted.
-
-    Raises
-    ------
-    DataError
-        When it is no zip, its directory is longer than the tail, or it is not safe to extract.
+    `tail` is the end of a zip of `size` bytes, or all of it. DataError when it is no zip, when the table
+    is longer than the tail, and when it is not safe to extract.
     """
     source: Any = Pieces(iter([tail]), size - len(tail), size)
     with (
@@ -213,17 +197,8 @@ def plan_runs(members: Iterable[Member], longest: int, largest_gap: int) -> list
 def unpack(source: Pieces, member: Member) -> Iterator[bytes]:
     """Yield the bytes of a member of a zip, never more than it declares, checked at their end.
 
-    Parameters
-    ----------
-    source : Pieces
-        Before `member.start` or there; afterwards somewhere in the member, or at its end.
-    member : Member
-        From `read_directory`.
-
-    Raises
-    ------
-    DamagedMember
-        As soon as the bytes cannot be those that the central directory promises.
+    `source` is before the member or at its start, and somewhere in it afterwards. `DamagedMember` as soon
+    as the bytes cannot be those that the table of contents promises.
     """
     left = member.size
     with _one_error(DamagedMember, ""):
@@ -235,39 +210,26 @@ def unpack(source: Pieces, member: Member) -> Iterator[bytes]:
             raise DamagedMember(f"another member, {name!r}, is where it should begin")
         source.read(extra)
         unpacked = zipfile.ZipExtFile(source, "r", member.info)  # type: ignore[call-overload]
-        while left:
-            piece = unpacked.read(_STEP)
-            if not piece:
-                raise DamagedMember(f"it ends {left:,} bytes too early")
+        # Never more than the size that `info` states; the last read compares the CRC-32.
+        while piece := unpacked.read(_STEP):
             left -= len(piece)
             yield piece
-        unpacked.read(1)  # compares the CRC-32 of what is empty, too
+        if left:
+            raise DamagedMember(f"it ends {left:,} bytes too early")
 
 
-def clips_of(path: Path, benchmark: Benchmark, rows: list[Row]) -> Iterator[Clip]:
-    """Yield the clips of a parquet or a tar archive, with their places in the folder.
+def clips_of(path: Path, benchmark: Benchmark, named: list[Row], rows: list[Row]) -> Iterator[Clip]:
+    """Yield the clips of a tar archive, which rows name, or of a parquet, whose rows are added to `rows`.
 
-    Parameters
-    ----------
-    path : pathlib.Path
-        The file. Nothing in it says where a clip is written: for a parquet the row's id does, for a
-        tar archive what a row calls the clip.
-    benchmark : Benchmark
-        Its columns, and how a row is identified.
-    rows : list of dict
-        For a tar archive those that name clips; of a parquet its own are added.
-
-    Raises
-    ------
-    DataError
-        When it is damaged, or holds more than is reasonable.
+    Nothing in a file says where a clip is written: for a parquet the row's id does, for a tar archive
+    what the row calls it. DataError when the file is damaged, or holds more than is reasonable.
     """
     if path.suffix == ".parquet":
         kind, clips = "parquet file", _parquet_clips(path, benchmark, rows)
     else:
-        places = [row.get(benchmark.clip_column) for row in rows]
-        named = {PurePosixPath(place).name: place for place in places if isinstance(place, str)}
-        kind, clips = "tar archive", _tar_clips(path, named)
+        places = [row[benchmark.clip_column] for row in named if row.get(benchmark.clip_column)]
+        members = {PurePosixPath(place).name: place for place in places if isinstance(place, str)}
+        kind, clips = "tar archive", _tar_clips(path, members)
     what = f"{path.name} is not readable as a {kind}"
     for name, content in _guarded(clips, what):
         yield name, _guarded(content, what)

@@ -6,8 +6,8 @@ GitHub, its retries; so `HF_ENDPOINT`, `HF_TOKEN`, `hf auth login`, proxies, cer
 goes on at the byte where its connection broke, in another process too; a pause that the host asks for
 holds for all connections; each answer is checked against the file that was announced; and a host that
 is never heard is given up in seconds. (`hf_hub_download` of 2.4 begins a file anew in each process,
-checks no digest, and loses up to 10 MB where a connection breaks; `HfFileSystem` asks for a broken block
-anew.)
+compares no digest, and loses up to 10 MB where a connection breaks; `HfFileSystem` asks for a broken
+range anew.)
 """
 
 from __future__ import annotations
@@ -22,21 +22,14 @@ import urllib.parse
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, wait
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
 import huggingface_hub
-from huggingface_hub import constants, errors
-from huggingface_hub.utils import (
-    build_hf_headers,
-    hf_raise_for_status,
-    http_backoff,
-    parse_ratelimit_headers,
-)
+from huggingface_hub import constants, errors, utils
 
 from mmaupro_ext import __version__
 from mmaupro_ext.benchmarks import File
-from mmaupro_ext.data.fetch import Request
+from mmaupro_ext.data.fetch_request import Request
 from mmaupro_ext.data.text import size as readable
 from mmaupro_ext.errors import DataError
 from mmaupro_ext.fan_out import Pace, StoppedError
@@ -52,43 +45,30 @@ _NAME: Any = {"library_name": "mmaupro-ext", "library_version": __version__}
 _WAYS_OUT = "HTTPS_PROXY sets a proxy, HF_ENDPOINT the host, HF_HUB_DOWNLOAD_TIMEOUT (s) patience."
 
 
-class _Again(Exception):  # noqa: N818 - a reason to try again
-    """A failure that may pass: why, and the answer where there was one."""
-
-    def __init__(self, why: str, response: Any = None) -> None:
-        super().__init__(why)
-        self.response = response
+class _Again(Exception): ...  # noqa: N818 - a reason to try again
 
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """A file of a commit: its path and bytes, and its sha256, else the id that git gives its content."""
+    """A file of a commit: path, bytes (0 where nobody states them), and what names its content.
+
+    `identity` is its sha256, or the id that git gives to what it keeps itself; "" where nobody states it.
+    """
 
     path: str
     size: int
     identity: str
 
-    @property
-    def name(self) -> str:
-        """The last part of its path."""
-        return PurePosixPath(self.path).name
-
     def is_made_of(self, blocks: Iterable[bytes]) -> bool:
         """Return whether blocks, one after the other, are all its bytes."""
-        git = hashlib.sha1(b"blob %d\0" % self.size, usedforsecurity=False)
-        hasher = hashlib.sha256() if len(self.identity) == 64 else git
-        size = 0
+        hasher, size = hashlib.sha256(), 0
+        if len(self.identity) == 40:  # in git itself are small files only
+            blocks = [b"".join(blocks)]
+            hasher = hashlib.sha1(b"blob %d\0" % len(blocks[0]), usedforsecurity=False)
         for block in blocks:
             hasher.update(block)
             size += len(block)
-        return size == self.size and self.identity in (hasher.hexdigest(), f"size-{size}")
-
-    def check_brought(self, path: Path) -> None:
-        """Raise DataError unless a file that somebody put into the folder has its bytes."""
-        with path.open("rb") as source:
-            if not self.is_made_of(iter(lambda: source.read(1 << 20), b"")):
-                fix = "Move it away to have it fetched, or name another folder with --to."
-                raise DataError(f"{path} is not that of the release ({self.identity}). {fix}")
+        return self.size in (0, size) and self.identity in ("", hasher.hexdigest())
 
     def wrong(self, host: str) -> DataError:
         """Return what the user should read of a file whose bytes stay wrong."""
@@ -97,42 +77,22 @@ class RemoteFile:
         return DataError(f"{self.path} arrived {what}. {fix}")
 
 
-def github_content(source: File, path: Path, retries: int) -> bytes:
+def github_content(source: File, file: RemoteFile, retries: int) -> bytes:
     """Return a small file of a repository on GitHub, checked.
 
-    Parameters
-    ----------
-    source : File
-        The description, and no list of files, says what it holds.
-    path : pathlib.Path
-        Where somebody may have put it: then it is not asked for.
-    retries : int
-        As in a `Request`.
-
-    Raises
-    ------
-    DataError
-        When it is not to be had, or has other bytes.
+    It is not asked for with the hub's headers, whose token is nobody else's business.
     """
     url = f"{GITHUB}/{source.repository}/{source.revision}/{urllib.parse.quote(source.path)}"
-    fix = "Download it by other means, put it into the folder and run the same command again."
-
-    def described(size: int) -> RemoteFile:
-        return RemoteFile(source.path, source.bytes or size, source.digest or f"size-{size}")
-
-    if path.is_file():
-        described(path.stat().st_size).check_brought(path)
-        return path.read_bytes()
-    # The hub's headers would hold its token, which is nobody else's business.
     options: Any = {"headers": {"User-Agent": "mmaupro-ext"}, "max_retries": retries}
+    fix = "Download it by other means, put it into the folder and run the same command again."
     for _ in range(ATTEMPTS):
         try:
-            answer = http_backoff("GET", url, timeout=constants.HF_HUB_DOWNLOAD_TIMEOUT, **options)
+            timeout = constants.HF_HUB_DOWNLOAD_TIMEOUT
+            answer = utils.http_backoff("GET", url, timeout=timeout, **options)
         except (errors.HTTPError, OSError) as error:
             raise DataError(f"{url} was not reached ({error}). {fix}") from error
         if answer.status_code != 200:
             raise DataError(f"{url} answered {answer.status_code}. {fix}")
-        file = described(len(answer.content))
         if file.is_made_of([answer.content]):
             return answer.content
     raise file.wrong(GITHUB)
@@ -141,20 +101,8 @@ def github_content(source: File, path: Path, retries: int) -> bytes:
 class Hub:
     """One commit of a dataset repository on a hub; its `files` are by path.
 
-    Parameters
-    ----------
-    request : Request
-        Its `repo` and `revision`, if any, its `endpoint`, `retries` and `wait_s`.
-    source : File
-        Its `repository` and `revision`; `commit` is what that names now.
-    tell : callable
-        Receives lines for the user. `moved` is called with the number of bytes that arrived or were
-        there; setting `stop`, an event, ends every request and wait soon.
-
-    Raises
-    ------
-    DataError
-        When the host refuses, or says nothing at all for some seconds.
+    `moved` is called with the number of bytes that arrived. Setting `stop`, an event, ends every
+    request and wait soon. DataError when the host refuses, or says nothing at all for some seconds.
     """
 
     def __init__(self, request: Request, source: File, tell: Callable[[str], None]) -> None:
@@ -173,23 +121,16 @@ class Hub:
         self.files: dict[str, RemoteFile] = {}
         for file in info.siblings or []:
             if file.size is not None:
-                name = (file.lfs and file.lfs.sha256) or file.blob_id or f"size-{file.size}"
-                self.files[file.rfilename] = RemoteFile(file.rfilename, file.size, name)
+                identity = (file.lfs and file.lfs.sha256) or file.blob_id or ""
+                self.files[file.rfilename] = RemoteFile(file.rfilename, file.size, identity)
 
     def introduce(self, stated: File) -> list[RemoteFile]:
-        """Return the files that a description means; say what they are, and what others say of them.
-
-        Raises
-        ------
-        DataError
-            When there is none.
-        """
+        """Return the files that a description means; say what they are, and what others say of them."""
         files = [self.files[name] for name in sorted(fnmatch.filter(self.files, stated.path))]
+        names, size = ", ".join(file.path for file in files), sum(file.size for file in files)
         if not files:
             what = f"{self.repo} at {self.commit} has no {stated.path}; it has {sorted(self.files)}"
             raise DataError(f"{what}. Check --revision and --repo.")
-        size = sum(file.size for file in files)
-        names = ", ".join(file.path for file in files)
         self._tell(f"{self.repo} at {self.commit}: {names} has {readable(size)}")
         if isinstance(self.licence, str):
             self._tell(f"licence, as its dataset card states: {self.licence}")
@@ -203,33 +144,33 @@ class Hub:
 
     def origin(self, files: list[RemoteFile]) -> dict[str, Any]:
         """Return where files come from, as plain JSON, with what names their content in `files`."""
-        content = {file.path: {"size": file.size, "identity": file.identity} for file in files}
+        content = {file.path: [file.size, file.identity] for file in files}
         return {"repo": self.repo, "commit": self.commit, "files": content}
 
     def _first_answer(self) -> Any:
         """Return what the host says of the repository, unless it says nothing at all for some seconds.
 
         Without a network a name is looked up, or a connection awaited, for minutes; neither can be
-        interrupted, so the question has a thread of its own, which is left behind then.
+        interrupted, so the question has a thread of its own, a daemon, which is left behind then.
         """
-        result: Future[Any] = Future()
-
-        def run() -> None:
-            try:
-                result.set_result(self._ask())
-            except BaseException as error:  # handed to the caller
-                result.set_exception(error)
-
         # More than its default of 10 s is set by those whose network is slow.
         timeout = constants.HF_HUB_DOWNLOAD_TIMEOUT
         patience = timeout if timeout > 10 else SILENCE_S
-        threading.Thread(target=run, daemon=True, name="first-answer").start()
-        wait([result], patience)
-        if not result.done() and not self._heard.is_set():
+        answer: Future[Any] = Future()
+
+        def ask() -> None:
+            try:
+                answer.set_result(self._ask())
+            except BaseException as error:  # handed to the caller
+                answer.set_exception(error)
+
+        threading.Thread(target=ask, daemon=True, name="first-answer").start()
+        wait([answer], patience)
+        if not answer.done() and not self._heard.is_set():
             self.stop.set()
             what = f"{self.endpoint} was not reached within {patience:.0f} s"
             raise DataError(f"{what} ({self._last_failure}). Is there a network? {_WAYS_OUT}")
-        return result.result()
+        return answer.result()
 
     def _ask(self) -> Any:
         api, failures = huggingface_hub.HfApi(endpoint=self.endpoint, **_NAME), 0
@@ -248,11 +189,8 @@ class Hub:
                 fix = "Check --repo, the proxy, and HF_ENDPOINT (a hub, or a full mirror of one)."
                 raise DataError(f"{what} ({type(error).__name__}: {error}). {fix}") from error
 
-    def content(self, file: RemoteFile, largest: int, path: Path) -> bytes:
-        """Return the bytes of a small file, checked; from the folder when it is there, at `path`."""
-        if path.is_file():
-            file.check_brought(path)
-            return path.read_bytes()
+    def content(self, file: RemoteFile, largest: int) -> bytes:
+        """Return the bytes of a small file, checked."""
         if not 0 < file.size <= largest:
             raise DataError(f"the host states {file.size:,} bytes for {file.path}. Check --repo.")
         sink = io.BytesIO()
@@ -260,13 +198,7 @@ class Hub:
         return sink.getvalue()
 
     def complete(self, file: RemoteFile, sink: BinaryIO) -> None:
-        """Bring what an open file lacks of a remote one; what it holds is read first, and checked.
-
-        Raises
-        ------
-        DataError
-            When its bytes stay wrong, and as `stream`.
-        """
+        """Bring what an open file lacks of a remote one; what it holds is read first, and checked, too."""
         for _ in range(ATTEMPTS):
             if file.is_made_of(self._completing(file, sink)):
                 return
@@ -315,7 +247,7 @@ class Hub:
         with huggingface_hub.get_session().stream(
             "GET",
             huggingface_hub.hf_hub_url(self.repo, file.path, **place),
-            headers=build_hf_headers(**_NAME) | asked,
+            headers=utils.build_hf_headers(**_NAME) | asked,
             timeout=constants.HF_HUB_DOWNLOAD_TIMEOUT,
             follow_redirects=True,
         ) as response:
@@ -332,27 +264,24 @@ class Hub:
     def _check_response(self, response: Any, file: RemoteFile, position: int) -> None:
         """Raise unless an answer is of the file that was announced, and begins where it should."""
         status, headers = response.status_code, response.headers
-        if status in RETRY_STATUS:
-            raise _Again(f"the host answered {status}", response)
         hosts = {urllib.parse.urlsplit(url).netloc for url in (str(response.url), self.endpoint)}
         if status in (401, 403, 404, 410) and len(hosts) > 1:
             # The storage behind the hub: its signed address has expired. The hub gives a new one.
             raise _Again(f"the storage host answered {status}")
-        if status != 416:
-            hf_raise_for_status(response)
+        if status != 416:  # there is nothing any more where the range begins
+            utils.hf_raise_for_status(response)
         form = r"bytes (\d+)-\d+/(\d+|\*)"
         served = re.fullmatch(form, headers.get("Content-Range", "").strip())
         if status == 206 and served is None:
-            raise _Again("the host answered 206 without saying which bytes it sends")
+            raise _Again("the host answered without saying which bytes it sends")
         first, size = served.groups() if served else ("0", headers.get("Content-Length", "*"))
         etags = [step.headers.get("X-Linked-Etag", "") for step in (*response.history, response)]
         names = {etag.removeprefix("W/").strip('"') for etag in etags if len(file.identity) == 64}
-        if status == 416 or size not in ("*", str(file.size)) or names - {"", file.identity}:
-            now = "shorter" if status == 416 else f"{size} bytes, {', '.join(names)}"
+        if size not in ("*", str(file.size)) or names - {"", file.identity}:
             what = f"{file.path} of {self.repo} at {self.commit} is not the file that was announced"
-            why = f"({file.size:,} bytes, {file.identity}) but {now}. A commit cannot change"
+            why = f"({file.size} bytes, {file.identity}): it is now {size} bytes, {names or ''}"
             fix = f"Look at the mirror or proxy in between ({self.endpoint})."
-            raise DataError(f"{what} {why}. {fix}")
+            raise DataError(f"{what} {why}. A commit cannot change. {fix}")
         if status == 200 and position:
             fix = f"Use another HF_ENDPOINT, or `hf download {self.repo} {file.path} --repo-type "
             fix += "dataset`, unpack it in the folder, and run the same command, which checks it."
@@ -364,9 +293,12 @@ class Hub:
         """Return after the due wait, or raise what the user should read."""
         response = getattr(error, "response", None)
         headers, status = getattr(response, "headers", {}), getattr(response, "status_code", None)
-        if isinstance(error, errors.OfflineModeIsEnabled):
+        self._last_failure = f"the connection failed ({type(error).__name__}: {error})"
+        if isinstance(error, _Again):
+            self._last_failure = str(error)
+        elif isinstance(error, errors.OfflineModeIsEnabled):
             raise DataError("HF_HUB_OFFLINE is set: nothing can be fetched. Unset it.") from error
-        if isinstance(error, errors.HfHubHTTPError):
+        elif isinstance(error, errors.HfHubHTTPError):
             self._heard.set()
             if status not in RETRY_STATUS:
                 raise self._refusal(error, status) from error
@@ -374,13 +306,9 @@ class Hub:
         elif isinstance(error, OSError) and error.filename:
             fix = "It belongs to huggingface_hub, as the token: correct its rights, or set HF_HOME."
             raise DataError(f"{error.filename} cannot be read ({error.strerror}). {fix}") from error
-        elif isinstance(error, _Again):
-            self._last_failure = str(error)
-        else:
-            self._last_failure = f"the connection failed ({type(error).__name__}: {error})"
         pause = retry_after(headers.get("Retry-After"))
-        limit = parse_ratelimit_headers(headers) if pause is None else None
-        if limit and not limit.remaining:
+        limit = utils.parse_ratelimit_headers(headers)
+        if pause is None and limit and not limit.remaining:
             pause = float(limit.reset_in_seconds)
         if pause is not None and pause > LONGEST_PAUSE_S:
             fix = "Run the same command later, or use a token (hf auth login), which raises limits."
@@ -389,12 +317,11 @@ class Hub:
             why = f"after {failures} attempts without headway: {self._last_failure}"
             fix = f"Run the same command again. {_WAYS_OUT}"
             raise DataError(f"gave up on {what} {why}. {fix}") from error
+        # Connections that failed together should not come back together.
+        growing = min(60.0, self._wait_s * 2 ** (failures - 1)) * random.uniform(0.75, 1.25)
         if pause is not None:
             self.pause(pause, self._last_failure)
-            return
-        # Connections that failed together should not come back together.
-        pause = min(60.0, self._wait_s * 2 ** (failures - 1)) * random.uniform(0.75, 1.25)
-        if self.stop.wait(pause):
+        elif self.stop.wait(growing):
             raise StoppedError
 
     def pause(self, seconds: float, why: str) -> None:
@@ -412,10 +339,10 @@ class Hub:
         """Return what the user should read of an answer that no new attempt makes better."""
         page = f"{self.endpoint}/datasets/{self.repo}"
         login = "log in with `hf auth login` or set HF_TOKEN; unset HF_TOKEN when it has expired."
+        text = f"answered {status}: {error}".partition("\n")[0] + ". Check --repo and HF_ENDPOINT."
         if isinstance(error, errors.GatedRepoError):
-            text = (
-                f"asks for its conditions to be accepted ({status}): do so on {page}, then {login}"
-            )
+            text = f"asks for its conditions to be accepted ({status}): do so on {page}, "
+            text += f"then {login}"
         elif isinstance(error, errors.RevisionNotFoundError):
             text = f"has no revision {self.commit!r}. Leave --revision out for the pinned one, or "
             text += "use --revision main for the newest."
@@ -424,8 +351,4 @@ class Hub:
             text += f"Check --repo and HF_ENDPOINT, look at {page}, then {login}"
         elif status == 403:
             text = f"may not be read with this token, or without one (403). Ask on {page}, then {login}"
-        else:
-            text = (
-                f"answered {status}: {error}".partition("\n")[0] + ". Check --repo and HF_ENDPOINT."
-            )
         return DataError(f"{self.repo} on {self.endpoint} {text}")

@@ -28,7 +28,7 @@ from mmaupro_ext.models.engines.protocol import FORMS, Answer, Usage, read_answe
 from mmaupro_ext.models.engines.request_body import RequestBody
 from mmaupro_ext.models.engines.server_fixes import fix_for
 from mmaupro_ext.models.items import Answers, Question, attempt, questions_of
-from mmaupro_ext.models.progress import progress
+from mmaupro_ext.progress import progress
 from mmaupro_ext.server_settings import ServerSettings
 from mmaupro_ext.util import arguments_of, positive, refuse_unknown, require_choice
 

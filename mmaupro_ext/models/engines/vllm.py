@@ -46,7 +46,7 @@ from mmaupro_ext.models.items import (
     questions_of,
 )
 from mmaupro_ext.models.prefetch import Prefetcher, default_workers
-from mmaupro_ext.models.progress import progress
+from mmaupro_ext.progress import progress
 from mmaupro_ext.util import arguments_of, json_object, refuse_unknown
 
 logger = logging.getLogger(__name__)

@@ -35,7 +35,7 @@ from mmaupro_ext.models.items import (
     with_arguments,
 )
 from mmaupro_ext.models.media import media_of
-from mmaupro_ext.models.progress import progress
+from mmaupro_ext.progress import progress
 
 logger = logging.getLogger(__name__)
 

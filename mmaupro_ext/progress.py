@@ -1,4 +1,4 @@
-"""The one progress bar of our model classes: a line that moves in a terminal, plain lines elsewhere."""
+"""The one progress bar of models and fetches: a line that moves in a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class _Lines:
 
 
 def progress(total: int, what: str, unit: str = "item", disable: bool = False) -> tqdm:
-    """Return a bar for a loop over items.
+    """Return a bar for a loop over items, or for bytes.
 
     Parameters
     ----------
@@ -40,12 +40,13 @@ def progress(total: int, what: str, unit: str = "item", disable: bool = False) -
     what : str
         What is done with them, in two or three words.
     unit : str
-        What one of them is called.
+        What one of them is called; "B" for bytes, which are shown as MB and GB.
     disable : bool
         Whether nothing is shown, as in all processes but the first.
     """
     disable = disable or bool(os.environ.get(QUIET))
-    options: dict = {"total": total, "desc": what, "unit": unit, "disable": disable}
+    options: dict = {"total": total, "desc": what, "unit": unit, "unit_scale": unit == "B"}
+    options["disable"] = disable
     if not sys.stderr.isatty():
         options.update(file=_Lines(sys.stderr), mininterval=_LINE_EVERY_S, miniters=1, ncols=100)
     return tqdm(**options)
