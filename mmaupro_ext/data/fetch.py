@@ -175,7 +175,8 @@ class Members:
         lacking = set(self.folder.lacks({m.name: (m.size, m.crc) for m in self.wanted}))
         if not self.was_complete:
             choice.write_selection(root, self.selection)
-        damaged = self._download([member for member in self.wanted if member.name in lacking])
+        todo = [member for member in self.wanted if member.name in lacking]
+        damaged = self._download(todo) if todo else {}
         docs = [doc for doc in self.docs if doc["id"] in self.selection.ids]
         clips = {clip for doc in docs for clip in doc["audio_path"]}
         members = [self.members[clip] for clip in clips if clip in self.members]

@@ -79,8 +79,9 @@ class Folder:
             where = error.filename2 or error.filename or self.root
             text = f"{where}: {why.format(error.strerror or error)}. {self._kept()}".strip()
             raise DataError(f"{text} {fix}") from error
-        except DataError:
-            self._say(self._kept())
+        except DataError as error:
+            if self._kept() and self._kept() not in str(error):
+                self._say(self._kept())
             raise
 
     def _lock(self) -> contextlib.AbstractContextManager[Any]:

@@ -62,9 +62,10 @@ class RemoteFile:
     def is_made_of(self, blocks: Iterable[bytes]) -> bool:
         """Return whether blocks, one after the other, are all its bytes."""
         hasher, size = hashlib.sha256(), 0
-        if len(self.identity) == 40:  # in git itself are small files only
-            blocks = [b"".join(blocks)]
-            hasher = hashlib.sha1(b"blob %d\0" % len(blocks[0]), usedforsecurity=False)
+        if len(self.identity) == 40:  # git counts the bytes before it hashes them
+            blocks = blocks if self.size else [b"".join(blocks)]
+            stated = self.size or sum(map(len, blocks))
+            hasher = hashlib.sha1(b"blob %d\0" % stated, usedforsecurity=False)
         for block in blocks:
             hasher.update(block)
             size += len(block)
