@@ -1,4 +1,7 @@
-"""Replies written side by side in slots: those of `generate` alone, whatever goes wrong beside them."""
+"""Replies written side by side in slots: those of `generate` alone, whatever goes wrong beside them.
+
+All tests take the same model, prompts and ends, which is why they are in one file of more than 400 lines.
+"""
 
 from __future__ import annotations
 
@@ -326,6 +329,26 @@ def test_what_prompts_begin_with_is_read_once(model, prompts, ends, slots):
     assert counts.shared_tokens == 20 * (len(same) - 1)
     if slots == 1:
         assert counts.prefilled_tokens == 20 + 9 + 9 + 5 + 12 + 1 + 7
+
+
+def test_shapes_of_prefills_come_again(model, prompts, ends, wanted):
+    running = decoder(model, ends, 4, SHARING)
+    running.passes.bucket = 16
+    same = alike(prompts, 9, 5, 12, 7)
+    made = list(running.run(iter(rows_of([*prompts, *same]))))
+    assert replies_of(made) == wanted + [alone(model, prompt, ends) for prompt in same]
+    for rows, before, width in running.counts.prefill_shapes:
+        assert before % 16 == 0
+        assert width % (4 if before else 16) == 0 or (rows == 1 and not before)
+
+
+def test_prompts_come_in_once_enough_places_are_free(model, prompts, ends):
+    """One of two free places of sixteen waits for the other: few prefills, of several prompts."""
+    running = decoder(model, ends, 16)
+    list(running.run(iter(rows_of(6 * prompts))))
+    assert running.counts.prefills <= 30
+    singles = [rows for rows, _, _ in running.counts.prefill_shapes if rows == 1]
+    assert len(singles) <= 2
 
 
 def test_the_same_prompt_again_reads_its_last_token(model, prompts, ends):

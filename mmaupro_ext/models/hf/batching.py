@@ -63,6 +63,11 @@ def batch_length(sizes: Sequence[int], limit: int, max_size: int | None = None) 
     return count
 
 
+def round_up(length: int, bucket: int) -> int:
+    """Return the next multiple of a bucket."""
+    return -(-length // bucket) * bucket
+
+
 def pad(
     tensor: torch.Tensor, length: int, value: int, side: Literal["left", "right"]
 ) -> torch.Tensor:
@@ -77,6 +82,7 @@ def collate(
     pad_token_id: int,
     side: Literal["left", "right"] = "left",
     loading: Loading | None = None,
+    bucket: int = 1,
 ) -> Inputs:
     """Put the inputs of several prompts into one batch.
 
@@ -91,6 +97,8 @@ def collate(
         Where shorter prompts are padded.
     loading : Loading, optional
         Of the family: says along which axes of other inputs zeros may be added at the end; default: none.
+    bucket : int
+        Where prompts are padded on the left, to a multiple of so many tokens.
 
     Returns
     -------
@@ -108,6 +116,8 @@ def collate(
     longest = max(lengths)
     if loading is not None and not loading.padded_prompts and min(lengths) < longest:
         raise UnbatchableError("prompts of different length, which must not be padded")
+    if min(lengths) < longest and side == "left":
+        longest = round_up(longest, bucket)
     batch: Inputs = {}
     for name in prompts[0]:
         tensors = [prompt[name] for prompt in prompts]

@@ -112,7 +112,7 @@ class Decoder:
                 return
             if waiting and not crowded and self._has_place_for(waiting[0]):
                 free = self._free_slots
-                fill(free)
+                fill(max(free, self._refill_at))
                 if not self._active or free >= min(self._refill_at, len(waiting)):
                     left = self._admit(self._next_group(free))
                     waiting.extendleft(row for row in reversed(left) if not row.finish)

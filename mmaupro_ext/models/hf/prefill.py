@@ -99,7 +99,9 @@ def after(
     model = passes.model
     shared = [beginning.length for beginning in beginnings]
     own = [row.prompt.length - length for row, length in zip(rows, shared, strict=True)]
-    before, width = max(shared), max(own)
+    before, width = widths(shared, own, passes.bucket)
+    if before + width > slots.reach:
+        before, width = max(shared), max(own)
     ids = [
         batching.pad(
             row.prompt.tensors["input_ids"][:, length:], width, passes.pad_token_id, "left"
@@ -134,6 +136,12 @@ def after(
     passes.counts.shared_tokens += sum(shared)
     places = [row.nonzero()[:, 0] - len(column) for row in mask]
     return Prefilled(output.logits[:, -1], cache, places)
+
+
+def widths(shared: Sequence[int], own: Sequence[int], bucket: int) -> tuple[int, int]:
+    """Return to how many tokens beginnings, and what comes after them, are padded in one pass."""
+    # What comes after is short: a quarter of a bucket is enough.
+    return batching.round_up(max(shared), bucket), batching.round_up(max(own), max(1, bucket // 4))
 
 
 def kinds_of(rows: Sequence[Row[Any]]) -> frozenset[str]:

@@ -27,6 +27,8 @@ from transformers.cache_utils import (
     LinearAttentionCacheLayerMixin,
 )
 
+from mmaupro_ext.models.hf import batching
+
 # Keys read by a step are rounded up to a multiple of this: 38 shapes for all of MMAU-Pro, not 11,000.
 BUCKET = 256
 
@@ -147,7 +149,7 @@ class Slots:
 
     def __init__(self, like: Any, count: int, columns: int) -> None:
         self.count = count
-        self.columns = -(-columns // BUCKET) * BUCKET
+        self.columns = batching.round_up(columns, BUCKET)
         device = next(
             layer.keys.device for layer in like.layers if getattr(layer, "keys", None) is not None
         )
@@ -249,7 +251,7 @@ class Slots:
             first column, since a row that sees nothing is not a number.
         """
         held = torch.tensor(lengths)
-        keys = -(-int(held.max() + 1) // BUCKET) * BUCKET
+        keys = batching.round_up(int(held.max() + 1), BUCKET)
         self._step.rows, self._step.keys = len(lengths), keys
         # What is written for a free slot goes beside what is kept in it.
         self._step.columns[: len(lengths)].copy_(held.masked_fill(held == 0, self.columns))
