@@ -5,17 +5,21 @@ from __future__ import annotations
 import json
 import math
 import re
+import shutil
 import sys
 from pathlib import Path
 
 import pytest
 from lm_eval_here import run
 
+from mmaupro_ext import report
 from mmaupro_ext.commands import cli
 from mmaupro_ext.compat import command
 from mmaupro_ext.data import conditions
 from mmaupro_ext.models.journal import Journal
 from mmaupro_ext.offline.ablated import answers_of
+from mmaupro_ext.report import page
+from mmaupro_ext.report.reliance import as_dict
 from mmaupro_ext.scoring import reliance
 
 # Guessing has this chance of so many right answers or more; below it a model is taken to know something.
@@ -258,10 +262,38 @@ def test_other_commands_still_refuse_words_they_do_not_know(capsys):
     with pytest.raises(SystemExit) as end:
         cli.main(["path", "--nonsense"])
     assert end.value.code == 2
-    assert "unrecognized arguments: --nonsense" in capsys.readouterr().err
+    assert "there is no argument '--nonsense'" in capsys.readouterr().err
 
 
 def test_answers_need_the_full_run(tmp_path):
     Path(tmp_path / "noise").mkdir()
     with pytest.raises(Exception, match="samples"):
         answers_of([tmp_path])
+
+
+def test_the_report_of_an_ablation_is_of_the_run_in_full_and_has_its_profile(
+    profiled, tmp_path, monkeypatch
+):
+    folder, _, answers = profiled
+    frames = report.load(folder / "nano")
+    assert frames.runs.condition.tolist() == ["full"]
+    monkeypatch.setattr(page, "files_of", lambda chart: ())  # slow, and not of this test
+    monkeypatch.setattr(page, "_vega", lambda: "")
+    written = page.write(frames, tmp_path, waves=False)
+    found = json.loads(written["json"].read_text())["reliance"]["nano"]
+    assert found == as_dict(reliance.profile(answers))
+    assert 'data-chart="listening_nano"' in written["html"].read_text()
+
+
+def test_a_condition_that_cannot_be_read_costs_the_profile_and_not_the_report(
+    profiled, tmp_path, monkeypatch
+):
+    folder, _, _ = profiled
+    shutil.copytree(folder / "nano", tmp_path / "nano")
+    for file in (tmp_path / "nano" / "swap").glob("samples_*.jsonl"):
+        file.write_text("{\n")
+    monkeypatch.setattr(page, "files_of", lambda chart: ())
+    monkeypatch.setattr(page, "_vega", lambda: "")
+    written = page.write(report.load(tmp_path / "nano"), tmp_path / "report", waves=False)
+    assert json.loads(written["json"].read_text())["reliance"] == {}
+    assert "No audio-reliance profile of nano: " in written["markdown"].read_text()

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import argparse
 import copy
-import json
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -168,6 +166,7 @@ def _wanted(args: argparse.Namespace) -> list[str]:
 
 def _report(folder: Path, runs: Sequence[Path], not_asked: dict[str, Any]) -> None:
     """Print the profile of each benchmark, write all beside the results, and say what was not asked."""
+    from mmaupro_ext.benchmarks import MMAUPRO
     from mmaupro_ext.offline.ablated import answers_of
     from mmaupro_ext.offline.logged_runs import read_all
     from mmaupro_ext.report import reliance as shown
@@ -177,15 +176,18 @@ def _report(folder: Path, runs: Sequence[Path], not_asked: dict[str, Any]) -> No
     profiles = {}
     for one in read_all([folder / "full"], accept_changed=True):
         found = reliance.profile(answers_of(runs, one.name))
-        profiles[one.name] = asdict(found)
-        print(f"\n{visible(one.model)} on {one.benchmark.title}\n\n{shown.render(found)}")
+        profiles[one.name] = shown.as_dict(found)
+        published = one.name == MMAUPRO and one.dataset == "full"
+        print(
+            f"\n{visible(one.model)} on {one.benchmark.title}\n\n{shown.render(found, published)}"
+        )
     for name, reasons in not_asked.items():
         if reasons:
             print(f"NOT ASKED {not_asked_line(name, reasons)}")
     content = {
         "not_asked": {name: dict(reasons) for name, reasons in not_asked.items()},
         "runs": sorted(os.path.relpath(run, folder) for run in runs),
-        "profiles": json.loads(json.dumps(profiles)),
+        "profiles": profiles,
     }
     write_json(folder / PROFILE, content)
     print(f"Profile: {folder / PROFILE}", file=sys.stdout)

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 DESCRIPTION = """\
 Make a report of one or several runs: one HTML page that needs no network (scores with intervals beside
 published ones, where a model is good, what happened, every item with its clips), and the same as
-Markdown, CSV, JSON and figures. Runs are folders of lm_eval's results with --log_samples.
+Markdown, CSV, JSON and figures. Runs are folders of lm_eval's results with --log_samples; of one that
+`mmaupro ablate` wrote, the page also says what listening adds and what the answers rest on.
 
 Scores under other presets than `strict` are shown when `mmaupro score` left them beside the run.
 """

@@ -64,6 +64,12 @@ def answers_of(paths: Sequence[str | Path], benchmark: str | None = None) -> lis
     ]
 
 
+def full_of(path: Path) -> Path:
+    """Return the folder of the run in full where `path` is one that `mmaupro ablate` wrote; else `path`."""
+    full = path / conditions.FULL
+    return full if any(full.glob("samples_*.jsonl")) else path
+
+
 def _folders(paths: Iterable[str | Path]) -> Iterator[Path]:
     known = (conditions.FULL, *conditions.CONDITIONS)
     for path in map(Path, paths):

@@ -15,6 +15,7 @@ from mmaupro_ext.benchmarks import Benchmark
 from mmaupro_ext.data import conditions
 from mmaupro_ext.errors import ConfigError
 from mmaupro_ext.offline import logged_runs, rescoring
+from mmaupro_ext.offline.ablated import full_of
 from mmaupro_ext.offline.logged_files import logged_files
 from mmaupro_ext.offline.logged_items import Item
 from mmaupro_ext.offline.logged_runs import Run
@@ -95,8 +96,9 @@ def load(
     ----------
     *paths : path
         Folders of results, as `mmaupro score` takes them; each is a run of its own: the newest of its
-        folder, or that of the results file (results_<time>.json) that is named in its place. Plain
-        lm_eval's folders do as well; without samples of our tasks a run has `tasks` alone.
+        folder (of an ablation's, that in full), or that of the results file (results_<time>.json) that is
+        named in its place. Plain lm_eval's folders do as well; without samples of our tasks a run has
+        `tasks` alone.
     preset : str
         Of which no embedder is asked: "strict", or one with overrides. Scores of other presets are taken
         from the files that `mmaupro score` left beside the run, where they are of the same replies.
@@ -230,7 +232,7 @@ class _Place:
 def _place(path: Path) -> _Place:
     time = path.stem.removeprefix("results_")
     named = path.is_file() and path.name == f"results_{time}.json"
-    return _Place(path.parent, time) if named else _Place(path, None)
+    return _Place(path.parent, time) if named else _Place(full_of(path), None)
 
 
 def _shared_benchmark(places: Sequence[_Place]) -> str:

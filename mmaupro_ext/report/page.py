@@ -15,6 +15,7 @@ import pandas as pd
 
 from mmaupro_ext import __version__
 from mmaupro_ext.errors import ConfigError
+from mmaupro_ext.offline.ablated import answers_of, full_of
 from mmaupro_ext.report import charts, extras, reliance
 from mmaupro_ext.report.chart_parts import SCHEMA, VERSION, Chart, files_of, theme
 from mmaupro_ext.report.clip_media import Media, media_of
@@ -22,7 +23,8 @@ from mmaupro_ext.report.comparison import Comparison, as_dict, compare
 from mmaupro_ext.report.figures import page_variables
 from mmaupro_ext.report.frames import Frames
 from mmaupro_ext.report.page_context import Context, context_of
-from mmaupro_ext.scoring.reliance import Profile
+from mmaupro_ext.scoring.errors import ScoringError
+from mmaupro_ext.scoring.reliance import Profile, profile
 from mmaupro_ext.util import write_atomically
 
 
@@ -51,7 +53,7 @@ def write(
         As for `comparison.compare`. Without it, runs that cannot be compared stand side by side, and the
         page says why there are no differences.
     profiles : mapping of str to Profile, optional
-        For runs that were asked under conditions as well: what `scoring.reliance.profile` says of them.
+        By the run's name; by default those of the runs beside which `mmaupro ablate` left other conditions.
 
     Returns
     -------
@@ -66,9 +68,11 @@ def write(
     extras.require("a report", *extras.PAGE)
     folder = Path(folder)
     comparisons, refused = _comparisons(frames, accept_different)
-    profiles = profiles or {}
+    unread: list[str] = []
+    if profiles is None:
+        profiles, unread = _profiles(frames)
     figures = charts.draw(frames, comparisons, profiles)
-    context = context_of(frames, comparisons, figures, refused, profiles)
+    context = context_of(frames, comparisons, figures, profiles, [refused, *unread])
     clips, media = _media(frames, folder, data_dir, waves)
     written = {"html": folder / "report.html", "markdown": folder / "report.md"}
     written.update(json=folder / "report.json", figures=folder / "figures")
@@ -103,7 +107,23 @@ def _comparisons(frames: Frames, accept_different: bool) -> tuple[list[Compariso
     try:
         return compare(frames, accept_different), ""
     except ConfigError as error:
-        return [], str(error)
+        return [], f"No differences: {error}"
+
+
+def _profiles(frames: Frames) -> tuple[dict[str, Profile], list[str]]:
+    """Return the profile of each run that `mmaupro ablate` put beside others, and why others have none."""
+    found, unread = {}, []
+    for name, about in frames.runs.iterrows():
+        folder = Path(about.folder).resolve()
+        if about.benchmark and folder == full_of(folder.parent).resolve():
+            try:
+                made = profile(answers_of([folder.parent], about.benchmark))
+            except ScoringError as error:
+                unread.append(f"No audio-reliance profile of {name}: {error}")
+                continue
+            if len(made.conditions) > 1:
+                found[str(name)] = made
+    return found, unread
 
 
 # --- the page -------------------------------------------------------------------------------------

@@ -27,8 +27,8 @@ def context_of(
     frames: Frames,
     comparisons: Sequence[Comparison],
     figures: Sequence[Chart],
-    refused: str,
     profiles: Mapping[str, Profile],
+    missing: Sequence[str],
 ) -> Context:
     """Return what the templates of a report are given.
 
@@ -40,10 +40,10 @@ def context_of(
         Of these runs.
     figures : sequence of Chart
         What `charts.draw` gave.
-    refused : str
-        Why runs were not compared; "" where they were, or where there is one.
     profiles : mapping of str to Profile
         Of the runs that were asked under conditions as well.
+    missing : sequence of str
+        What is not on the page and why, a sentence each; "" says nothing.
     """
     runs = [_run(frames, name) for name in frames.runs.index]
     warnings = [
@@ -57,7 +57,7 @@ def context_of(
         "runs": runs,
         "warnings": [
             *dict.fromkeys(warnings),
-            *([f"No differences: {refused}"] if refused else []),
+            *filter(None, missing),
         ],
         "headline": _headline(frames),
         "other_tasks": _other_tasks(frames),

@@ -194,7 +194,7 @@ def _row_name(answer: Answer) -> tuple[str, int]:
         return f"{FRAGMENTS} 1/{parts}", int(parts)
     if answer.condition in _POOLED:
         return answer.condition, 1
-    return f"{answer.condition} {answer.variant}".rstrip(), 1
+    return f"{answer.condition}-{answer.variant}".rstrip("-"), 1
 
 
 def is_choice(answer: Answer) -> bool:

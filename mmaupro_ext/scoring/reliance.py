@@ -42,7 +42,7 @@ class Row:
     Attributes
     ----------
     name : str
-        Of the condition: "none", "noise 0.01", "fragments 1/3" (all thirds, each alone).
+        Of the condition: "none", "noise-0.01", "fragments 1/3" (all thirds, each alone).
     category : str
         Or "overall": all items together.
     score : Interval or None
