@@ -193,6 +193,7 @@ setup(
         ],
         "mmaupro_ext.models.nano": ["README.md", "checkpoint/*"],
         "mmaupro_ext.native": ["*.pyi"],
+        "mmaupro_ext.recipes": ["*.yaml"],
         "mmaupro_ext.report": ["templates/*"],
         "mmaupro_ext.report.published": ["*.csv"],
     },

@@ -17,6 +17,7 @@ PACKAGE = "mmaupro_ext"
 # A room may import the rooms of a lower level; a module of the package that is no room is at the bottom.
 LEVELS = {
     "benchmarks": 1,
+    "recipes": 1,
     "native": 1,
     "audio": 2,
     "features": 3,

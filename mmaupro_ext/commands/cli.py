@@ -37,6 +37,7 @@ COMMANDS = {
     "compare": ("compare", "is the difference between two runs more than chance?"),
     "report": ("report", "a page to look at, with figures and every item; tables for papers"),
     "doctor": ("doctor", "does a checkpoint listen? a check before a run"),
+    "recipes": ("recipes", "how a model's authors asked, decoded and read, and what they claim"),
     "models": ("models", "the audio models that hf-audio knows"),
     "features": ("features", "log-mel frames of a whole corpus, in files to train on"),
     "completion": ("completion", "completion of commands and options, for bash, zsh or fish"),

@@ -37,7 +37,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from mmaupro_ext import benchmarks, plugin, util, versions
+from mmaupro_ext import benchmarks, plugin, recipes, util, versions
 from mmaupro_ext.compat import (
     command,
     errored_items,
@@ -157,6 +157,10 @@ def check_data_first(module: Any) -> None:
         # The tasks get this very dictionary as their metadata, and lm_eval writes it beside the results.
         noted = {**(metadata or self.metadata or {}), "mmaupro_ext": __version__}
         manager = resolve(self, noted)
+        if noted.get(recipes.RECIPE):
+            from mmaupro_ext.compat import recipe_runs
+
+            recipe_runs.apply(self, manager, noted)
         if _ablation is not None:
             _ablation.expand(self, manager, noted)
         for name, slugs in preflight.real_categories(self.tasks).items():
@@ -189,6 +193,7 @@ def look_at_tasks(module: Any) -> None:
             from mmaupro_ext.compat.ablation import note_not_asked
 
             note_not_asked(tasks)
+            _refuse_half_a_recipe(tasks)
         counted = []
         if plugin.is_ours(model):
             counted = [name for name, task in tasks.items() if errored_items.count(task)]
@@ -214,6 +219,19 @@ def look_at_tasks(module: Any) -> None:
     evaluate.__doc__ = original.__doc__
     setattr(evaluate, _PATCHED, True)
     module.evaluate = evaluate
+
+
+def _refuse_half_a_recipe(tasks: Any) -> None:
+    """Refuse a recipe where only its prompts would be applied: outside of the command."""
+    from mmaupro_ext.errors import ConfigError
+
+    for name, task in tasks.items():
+        recipe = (getattr(task.config, "metadata", None) or {}).get(recipes.RECIPE)
+        if recipe and _run is None and benchmarks.parse_task(name) is not None:
+            raise ConfigError(
+                f"recipe={recipe} is applied whole by `lm_eval run` and `mmaupro run` alone, not by "
+                "simple_evaluate."
+            )
 
 
 # --- whose answers are kept ---------------------------------------------------------------------
@@ -291,9 +309,10 @@ def log_what_was_heard(module: Any) -> None:
         from mmaupro_ext import heard
 
         if benchmarks.asks_for_ours(list(results.get("configs") or ())):
-            from mmaupro_ext.compat.ablation import mark
+            from mmaupro_ext.compat import ablation, recipe_runs
 
-            mark(results, samples)
+            ablation.mark(results, samples)
+            recipe_runs.mark(results, samples)
         total = heard.totals_of_samples(samples or {})
         if total is not None:
             results.setdefault("config", {})["heard"] = total

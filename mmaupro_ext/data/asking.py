@@ -9,6 +9,7 @@ import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from mmaupro_ext import recipes
 from mmaupro_ext.audio.loading import probe
 from mmaupro_ext.data.ablating import ask, read_rephrasings
 from mmaupro_ext.data.load import audio_references
@@ -41,8 +42,9 @@ def asked(docs: Sequence[Doc], metadata: Mapping[str, Any]) -> tuple[list[Doc], 
     docs : sequence of dict
         All of the category, as they were loaded.
     metadata : mapping
-        Of the run. `condition`: key of `conditions.CONDITIONS`; `rephrasings`: file for "rephrase"; `items`:
-        how many items, from the first (lm_eval's --limit counts documents, and an item may have several).
+        Of the run. `recipe`: a card of `recipes`; `condition`: key of `conditions.CONDITIONS`; `rephrasings`:
+        file for "rephrase"; `items`: how many items, from the first (lm_eval's --limit counts documents, and
+        an item may have several).
 
     Returns
     -------
@@ -58,6 +60,9 @@ def asked(docs: Sequence[Doc], metadata: Mapping[str, Any]) -> tuple[list[Doc], 
     NothingToAskError
         When no item can be asked.
     """
+    if metadata.get(recipes.RECIPE):
+        recipe = recipes.known(str(metadata[recipes.RECIPE]))
+        docs = [{**doc, recipes.RECIPE: recipe.name} for doc in docs]
     items = metadata.get(ITEMS)
     most = None if items is None else int(items)
     name = metadata.get(CONDITION)

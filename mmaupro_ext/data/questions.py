@@ -11,8 +11,9 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from mmaupro_ext import benchmarks
+from mmaupro_ext import benchmarks, recipes
 from mmaupro_ext.data.schema import CHOICE_LETTERS
+from mmaupro_ext.errors import ConfigError
 from mmaupro_ext.util import sha256_of_text
 
 AUDIO = "<audio>"
@@ -52,6 +53,8 @@ def prompt(doc: Mapping[str, Any], asks_for: str = "letter") -> str:
     """
     benchmark = benchmarks.of(doc)
     kind = benchmark.by_value[doc["category"]].kind
+    if recipes.name_of(doc):
+        return _by_recipe(doc, kind)
     asks_for = doc.get("prompt", asks_for)
     template = PROMPTS[kind]
     if asks_for == "own" and benchmark.prompt is not None:
@@ -70,6 +73,23 @@ def prompt(doc: Mapping[str, Any], asks_for: str = "letter") -> str:
         audio=AUDIO * len(doc["audio_path"]), question=doc["question"].strip(), options=options
     )
     return filled.lstrip("\n")
+
+
+def _by_recipe(doc: Mapping[str, Any], kind: str) -> str:
+    """Return the prompt of a document that a recipe has asked."""
+    recipe, benchmark = recipes.known(recipes.name_of(doc)), benchmarks.of(doc)
+    wanted = recipe.prompt["closed" if kind == "hidden" else kind]
+    if wanted is None:
+        raise ConfigError(f"the recipe {recipe.name} does not state how {kind} items are asked")
+    question, choices = doc["question"].strip(), doc["choices"]
+    options = "\n".join(
+        f"({letter}) {choice}" for letter, choice in zip(CHOICE_LETTERS, choices, strict=False)
+    )
+    own = (
+        None if benchmark.prompt is None else benchmark.prompt(doc["question"], choices).strip("\n")
+    )
+    text = wanted.fill(question, choices, f"{question}\n\n{options}", own)
+    return (AUDIO * len(doc["audio_path"]) + f"\n{text.rstrip()}").lstrip("\n")
 
 
 def prompt_digest(name: str, asks_for: str) -> str:

@@ -96,10 +96,13 @@ def differences(
     for option, value in preset.overrides.items():
         note = ": the text of a stated letter is put in its place" if option == "letters" else ""
         yield f"{option}={value} deviates from the preset {preset.base}{note}"
-    if run.benchmark.prompt is not None and run.asks_for != "own":
+    if run.recipe:
+        yield f"the items were asked by the recipe {run.recipe}"
+    elif run.benchmark.prompt is not None and run.asks_for != "own":
         yield "the prompt is not the one that the benchmark's authors ask with"
     closed = any(item.kind == "closed" for item in run.items)
-    if closed and run.asks_for == "letter" and run.benchmark.rule == "embedding":
+    by_letter = run.asks_for == "letter" and not run.recipe
+    if closed and by_letter and run.benchmark.rule == "embedding":
         yield (
             "the prompt asked for a letter, and the released evaluator compares texts (the tasks "
             "mmaupro-text_* ask for the text)"

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mmaupro_ext import benchmarks
+from mmaupro_ext import benchmarks, recipes
 from mmaupro_ext.benchmarks import BENCHMARKS, MMAUPRO
 from mmaupro_ext.data.conditions import CONDITIONS
 from mmaupro_ext.data.questions import is_asked_in
@@ -228,6 +228,7 @@ _KEYS: Keys = {
     "choices": (_is_texts, "a list of strings", True),
     "problem": (_is_text_or_none, "text or null", False),
     "condition": (_is_condition, "a condition with its variant", False),
+    "recipe": (lambda value: value in recipes.names(), "a recipe", False),
 }
 _KEYS_BY_ROWS: Keys = {
     "benchmark": (lambda value: value in BENCHMARKS, "a benchmark", True),

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mmaupro_ext import recipes
 from mmaupro_ext.benchmarks import BENCHMARKS, MMAUPRO, Benchmark
 from mmaupro_ext.data import CATEGORIES, SAMPLE_DIR, conditions, load_category, load_items
 from mmaupro_ext.data.locate import SAMPLES_DIR
@@ -68,6 +69,8 @@ class Run:
         Under which all items were asked (`data.conditions`); "full": as they were released.
     part : Part or None
         What was drawn, where that is not all.
+    recipe : str
+        By which all items were asked (`recipes`); "": as the benchmark has them.
     """
 
     model: str
@@ -82,6 +85,7 @@ class Run:
     identity: str | None = None
     condition: str = conditions.FULL
     part: Part | None = None
+    recipe: str = ""
 
     @property
     def benchmark(self) -> Benchmark:
@@ -228,6 +232,7 @@ def _run_of(
         identity,
         condition,
         part,
+        _one_recipe(items),
     )
 
 
@@ -261,6 +266,21 @@ def _one_condition(items: Sequence[Item]) -> str:
             "benchmark: name the samples files of one condition"
         )
     return next(iter(first))
+
+
+def _one_recipe(items: Sequence[Item]) -> str:
+    """Return by which recipe the items were asked, and refuse two in one run."""
+    first: dict[str, Item] = {}
+    for item in items:
+        first.setdefault(recipes.name_of(item.doc), item)
+    if len(first) > 1:
+        places = "; ".join(
+            f"{name or 'none'}: {item.where}" for name, item in sorted(first.items())
+        )
+        raise ScoringError(
+            f"replies by different recipes are mixed ({places}). Name the files of one"
+        )
+    return next(iter(first), "")
 
 
 def _refuse_duplicates(items: Sequence[Item]) -> None:
@@ -373,7 +393,8 @@ def _deviations(
 def _asked(doc: Mapping[str, Any]) -> dict[str, Any]:
     """Return a document without digests that one copy of the dataset knows and another does not."""
     known = [digest for digest in doc.get("audio_sha256") or () if digest is not None]
-    return {**doc, "audio_sha256": known if doc.get("dataset") == "sample" else []}
+    released = {key: value for key, value in doc.items() if key != recipes.RECIPE}
+    return {**released, "audio_sha256": known if doc.get("dataset") == "sample" else []}
 
 
 def _documents(

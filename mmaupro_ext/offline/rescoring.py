@@ -159,6 +159,8 @@ def _label(preset: Preset, result: dict[str, Any]) -> str:
     own = "letter" if result["benchmark"] == MMAUPRO else "own"
     label = preset.name + (f"+prompt={result['asks_for']}" if result["asks_for"] != own else "")
     embedder, judge = result["embedder"], result["judge"]
+    if "recipe" in result:
+        label += f"+recipe={result['recipe']}"
     if "condition" in result:
         label += f"+condition={result['condition']}"
     if embedder is not None and not embedder.get("official"):

@@ -150,6 +150,8 @@ def summarise(
     }
     if run.condition != FULL:
         result["condition"] = run.condition
+    if run.recipe:
+        result["recipe"] = run.recipe
     closed = [(m.item, m.verdict) for m in members if m.item.kind == "closed"]
     if closed:
         result["closed"] = {"items": len(closed), "shares": reply_shares(closed)}

@@ -11,9 +11,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mmaupro_ext import recipes
 from mmaupro_ext.benchmarks import BENCHMARKS, asks_for_ours, parse_task
 from mmaupro_ext.data.conditions import CONDITIONS, warning
-from mmaupro_ext.report.run_table import title_of
+from mmaupro_ext.recipes import RECIPE
+from mmaupro_ext.report.run_table import metadata_of, title_of
+from mmaupro_ext.scoring.by_recipe import rule_in_run, what_is_ours
 from mmaupro_ext.util import visible
 
 UNSCORED = (
@@ -181,6 +184,7 @@ def footnotes(results: dict[str, Any]) -> list[str]:
             f"long_audio={policy}: {heard_line(heard)}"
         )
     lines += ablation_notes(results)
+    lines += recipe_notes(results)
     lines += parts_drawn(results)
     parts = {
         (config.get("metadata") or {}).get(BENCHMARKS[asked.benchmark].part_note)
@@ -222,6 +226,31 @@ def not_asked_line(name: str, reasons: Mapping[str, int]) -> str:
     """Return how many items were not asked under a condition, and why."""
     why = "; ".join(f"{reason} ({count:,})" for reason, count in reasons.items())
     return f"under {name}: {sum(reasons.values()):,} items: {why}"
+
+
+def recipe_notes(results: Mapping[str, Any]) -> list[str]:
+    """Return what must be said of items that were asked by a recipe (`recipes`).
+
+    Parameters
+    ----------
+    results : mapping
+        As for `footnotes`.
+
+    Returns
+    -------
+    list of str
+        By which rule replies are read, and what no source states; empty for a run without a recipe.
+    """
+    names = {metadata_of(results, task).get(RECIPE) for task in results.get("configs") or {}}
+    lines = []
+    for name in sorted(name for name in names if name in recipes.names()):
+        recipe = recipes.known(name)
+        rule = rule_in_run(recipe)
+        read = f"acc is read by {rule}; " if rule else ""
+        lines.append(
+            f"RECIPE: {name}: {read}{what_is_ours(recipe)}. `mmaupro recipes {name}` has its sources."
+        )
+    return lines
 
 
 def parts_drawn(results: dict[str, Any]) -> list[str]:

@@ -19,6 +19,7 @@ OVERALL = "overall"
 _SETTINGS = {
     "asks_for": "what the prompt asks for",
     "system_instruction": "the system message",
+    "recipe": "the recipe",
     "dataset": "the dataset",
 }
 

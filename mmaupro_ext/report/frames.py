@@ -182,9 +182,10 @@ def _writable(value: Any) -> Any:
 
 
 def _asked_model(about: Mapping[str, Any]) -> str:
-    """Return the model's name, with the condition under which it was asked."""
-    under = about["condition"]
-    return about["model"] if under == conditions.FULL else f"{about['model']} [{under}]"
+    """Return the model's name, with the recipe and the condition by which it was asked."""
+    under = "" if about["condition"] == conditions.FULL else about["condition"]
+    asked = ", ".join(filter(None, (about["recipe"], under)))
+    return f"{about['model']} [{asked}]" if asked else about["model"]
 
 
 def _short_names(models: Sequence[str]) -> list[str]:
@@ -346,6 +347,7 @@ def _about(run: Run | None, results: Mapping[str, Any], file: Path) -> dict[str,
             ),
         ],
         "part": str(run.part) if run and run.part else "",
+        "recipe": run.recipe if run else "",
     }
 
 

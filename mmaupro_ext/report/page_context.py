@@ -12,7 +12,7 @@ import pandas as pd
 
 from mmaupro_ext import __version__
 from mmaupro_ext.data import text
-from mmaupro_ext.report import charts, published, reliance
+from mmaupro_ext.report import charts, claims, published, reliance
 from mmaupro_ext.report.after_run import footnotes
 from mmaupro_ext.report.chart_parts import Chart
 from mmaupro_ext.report.comparison import OVERALL, Comparison, p_text
@@ -69,6 +69,7 @@ def context_of(
             else []
         ),
         "published": _published() if frames.is_paper else None,
+        "claims": claims.beside_measured(frames),
         "happened": _happened(frames),
         "charts": figures,
     }

@@ -11,6 +11,7 @@ from typing import Any
 from mmaupro_ext import benchmarks
 from mmaupro_ext.data import text
 from mmaupro_ext.heard import record_of
+from mmaupro_ext.recipes import RECIPE
 from mmaupro_ext.scoring.intervals import clip_clusters, clustered_interval
 
 Results = Mapping[str, Any]
@@ -74,6 +75,8 @@ def split(results: Results) -> tuple[dict[str, list[str]], dict[str, Any]]:
         asked = benchmarks.parse_task(task)
         if asked is not None:
             title, condition = title_of(asked), condition_of(results, task)
+            recipe = metadata_of(results, task).get(RECIPE)
+            title += f" by the recipe {recipe}" if recipe else ""
             title += f" under the condition {condition}" if condition else ""
             ours.setdefault(title, []).append(task)
     names = {task for tasks in ours.values() for task in tasks}
@@ -102,8 +105,12 @@ def _leaves(name: str, subtasks: Mapping[str, Sequence[str]]) -> set[str]:
 
 def condition_of(results: Results, task: str) -> str:
     """Return the condition under which a task of ours was asked (`data.conditions`); "" for none."""
-    metadata = (results.get("configs", {}).get(task) or {}).get("metadata") or {}
-    return str(metadata.get("condition") or "")
+    return str(metadata_of(results, task).get("condition") or "")
+
+
+def metadata_of(results: Results, task: str) -> dict[str, Any]:
+    """Return what the results say of how a task was asked."""
+    return dict((results.get("configs", {}).get(task) or {}).get("metadata") or {})
 
 
 def render(results: Results, samples: Samples | None = None) -> str:
@@ -141,7 +148,9 @@ def rows(results: Results, samples: Samples) -> dict[str, list[Row]]:
     found = {}
     for title, tasks in split(results)[0].items():
         found[title] = [_row(task, results, samples) for task in tasks]
-        whole = (results.get("part") or {}).get("overall", {}).get(title, {})
+        asked = benchmarks.parse_task(tasks[0])
+        drawn = (results.get("part") or {}).get("overall", {})
+        whole = drawn.get(title_of(asked), {}) if asked is not None else {}
         is_part = whole.get("drawn", 0) < whole.get("items", 0)
         if len(tasks) > 1 or is_part:
             overall = _overall(tasks, found[title], samples)

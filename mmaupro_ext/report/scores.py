@@ -245,6 +245,11 @@ def _remarks(result: Mapping[str, Any], audited: bool) -> list[str]:
             "The overall estimates the score of all items of the scored categories, each weighted by its "
             "size; its interval allows for the stopping, those of the categories and the macro mean do not."
         )
+    if "recipe" in result:
+        remarks.append(
+            f"Asked by the recipe {result['recipe']}; where its card says how replies are read, the run's "
+            "own table reads them so, and this one by its preset."
+        )
     if result["unanswerable"]:
         remarks.append(
             f"{len(result['unanswerable'])} multiple-choice item(s) cannot be answered (the "

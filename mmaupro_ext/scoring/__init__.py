@@ -7,7 +7,8 @@ MMAU, MMAR and MMSU, `model_reader` what a model is asked that reads unparsed re
 rules apply. `aggregate` and `intervals` give means over many items and how sure they are.
 """
 
+from mmaupro_ext.scoring.by_recipe import score_by_recipe
 from mmaupro_ext.scoring.final import final_answer
 from mmaupro_ext.scoring.scorer import Verdict, kind_of, score
 
-__all__ = ["Verdict", "final_answer", "kind_of", "score"]
+__all__ = ["Verdict", "final_answer", "kind_of", "score", "score_by_recipe"]

@@ -30,7 +30,7 @@ def load(
     """Return the documents of one category as lm_eval's `test` split.
 
     lm_eval passes everything from --model_args and --metadata; the folder of the benchmark concerns us, and
-    under which `condition` its items are asked.
+    under which `condition`, by whose `recipe` its items are asked.
     """
     sample = mmaupro_dataset == "sample"
     benchmark = benchmarks.BENCHMARKS[mmaupro_benchmark]
@@ -82,7 +82,7 @@ def doc_to_audio(doc: dict[str, Any]) -> list[dict[str, str | None]]:
 
 
 def process_results(doc: dict[str, Any], results: list[str]) -> dict[str, float]:
-    """Score one reply under the preset `strict`; the metrics are described in README.md.
+    """Score one reply under the preset `strict`, or as a recipe reads it; README.md has the metrics.
 
     Every item counts in every metric that its task has: an errored or unparsed reply is wrong, so the
     denominator never moves. Open items have no `acc`: a judge is not asked within a run. Nor have those whose
@@ -96,4 +96,7 @@ def process_results(doc: dict[str, Any], results: list[str]) -> dict[str, float]
     if kind == "open":  # nothing that could be taken for a score
         return {"errored": float(verdict.errored)}
     metrics = {"parsed": float(verdict.parsed), "errored": float(verdict.errored)}
-    return metrics if kind == "hidden" else {"acc": verdict.score or 0.0, **metrics}
+    if kind == "hidden":
+        return metrics
+    score = verdict.score if verdict.errored else scoring.score_by_recipe(doc, reply)
+    return {"acc": (verdict.score if score is None else score) or 0.0, **metrics}

@@ -1,8 +1,8 @@
 """Published MMAU-Pro scores, as figures with their source.
 
 `paper.csv`: table 3 of arXiv 2508.13992: 25 systems, the human and the random row, in the paper's order and
-names. `later.csv`: overall scores printed elsewhere since; `how` says how they were scored, "unstated" where
-their source does not.
+names. `later.csv`: overall scores printed elsewhere since; `date` (of a paper its month on arXiv) and `how`,
+that is how they were scored, are "unstated" where their source does not say.
 
 `paper_ablations.csv`: its tables 4 and 5, and random choice of table 3. `foo.csv`: right answers by category
 under ablations, of leonardofhy/all-that-glitters-is-not-audio at e42b3d1, files
@@ -49,11 +49,11 @@ def paper() -> pd.DataFrame:
 
 @cache
 def later() -> pd.DataFrame:
-    """Return later scores: `model`, `overall` (per cent, or NaN), `stated`, `source`, `how`."""
+    """Return later scores: `model`, `overall` (per cent, or NaN), `stated`, `source`, `date`, `how`."""
     table = pd.read_csv(_text("later.csv"), dtype=str)
     table["stated"] = table["overall"]
     table["overall"] = pd.to_numeric(table["overall"], errors="coerce")
-    return table[["model", "overall", "stated", "source", "how"]]
+    return table[["model", "overall", "stated", "source", "date", "how"]]
 
 
 @cache
