@@ -77,6 +77,8 @@ class Listener(StandIn):
         Seconds of each sound that it hears.
     counts : bool
         Whether its answers state token counts.
+    details : callable, optional
+        Tokens of sounds -> what its counts say of them.
     """
 
     def __init__(
@@ -86,13 +88,14 @@ class Listener(StandIn):
         passes_over=(),
         cuts_at_s=1e9,
         counts=True,
+        details=None,
     ):
         super().__init__(self._act)
         self.reply, self.forms, self.passes_over = reply, forms, passes_over
-        self.cuts_at_s, self.counts = cuts_at_s, counts
+        self.cuts_at_s, self.counts, self.details = cuts_at_s, counts, details
 
     def _act(self, body):
-        tokens = 5
+        tokens, of_sounds = 5, 0
         for part in parts_of(body):
             kind = part["type"]
             if kind == "text":
@@ -102,7 +105,11 @@ class Listener(StandIn):
                 return error(400, f"unsupported content[].type {kind}")
             if kind in self.passes_over:
                 continue
-            tokens += TOKENS_OF_AN_IMAGE if kind == "image_url" else self._count(part)
+            if kind == "image_url":
+                tokens += TOKENS_OF_AN_IMAGE
+            else:
+                of_sounds += self._count(part)
+        tokens += of_sounds
         told = "x" if is_check(body) else self.reply(body)
         if isinstance(told, tuple):
             return told
@@ -111,6 +118,8 @@ class Listener(StandIn):
         }
         if self.counts:
             content["usage"] = {"prompt_tokens": tokens, "completion_tokens": 2}
+            if self.details is not None:
+                content["usage"]["prompt_tokens_details"] = self.details(of_sounds)
         return 200, {}, json.dumps(content).encode()
 
     def _count(self, part):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 from listening_server import (
+    TOKENS_PER_S,
     Listener,
     samples_of,
     sound_of,
@@ -229,3 +230,59 @@ def test_what_is_cut_or_in_memory_is_sent_as_wav(clip):
     np.testing.assert_array_equal(np.concatenate([first, second]), samples)
     np.testing.assert_array_equal(third, samples[:RATE])
     assert all("untouched" not in entry for entry in reply.heard["clips"])
+
+
+# ---- what the server counted ---------------------------------------------------------------------
+def by_kind(tokens):
+    return {"cached_tokens": 16, "multimodal_tokens": {"audio": tokens}}
+
+
+def as_openai(tokens):
+    return {"audio_tokens": tokens}
+
+
+@pytest.mark.parametrize("details", [by_kind, as_openai])
+def test_audio_tokens_that_a_server_counts_are_what_was_heard(clip, details):
+    paths = [clip(f"{seconds}.wav", seconds)[0] for seconds in (1.0, 3.0)]
+    with Listener(details=details) as server:
+        for name in ("Qwen/Qwen2-Audio-7B-Instruct", "some-model"):
+            (reply,) = ask(model(server, name), request("<audio><audio>?", *paths))
+            assert reply.heard["audio_tokens"] == 4 * TOKENS_PER_S
+
+
+@pytest.mark.parametrize("details", [by_kind, as_openai])
+def test_fewer_audio_tokens_than_a_known_model_needs_are_an_error_of_the_item(clip, details):
+    short, long = clip("short.wav", 2.0)[0], clip("long.wav", 4.0)[0]
+    with Listener(details=details, cuts_at_s=2.0) as server:
+        lm = model(server, "Qwen/Qwen2-Audio-7B-Instruct", check=False)
+        fine, cut = ask(lm, request("<audio>?", short), request("<audio>?", long))
+    assert fine == "A"
+    assert "50 tokens of the 100 that they need" in parse_error(cut)["problem"]
+    assert parse_error(cut)["file"] == long
+
+
+def test_a_count_that_says_nothing_of_the_length_does_not_hide_that_a_model_cuts(clip):
+    path = clip("a.wav", 31.0)[0]
+    with Listener(details=lambda _: by_kind(188)) as server:
+        lm = model(server, "google/gemma-3n-E4B-it", check=False, long_audio="native")
+        (reply,) = ask(lm, request("<audio>?", path))
+    assert "hears 30 s at once" in parse_error(reply)["problem"]
+
+
+@pytest.mark.parametrize(
+    "details",
+    [
+        {"audio_tokens": 0, "cached_tokens": 0},
+        {"audio_tokens": None},
+        {"multimodal_tokens": None},
+        {"multimodal_tokens": {"image": 9}},
+        None,
+        "none",
+    ],
+)
+def test_a_count_that_a_server_does_not_have_is_not_known(clip, details):
+    with Listener(details=lambda _: details) as server:
+        lm = model(server, "Qwen/Qwen2-Audio-7B-Instruct")
+        (reply,) = ask(lm, request("<audio>?", clip("a.wav", 2.0)[0]))
+    assert reply == "A"
+    assert reply.heard["audio_tokens"] is None

@@ -11,6 +11,7 @@ from hf_requests import generate
 from serve_tiny import TinyServer
 
 from mmaupro_ext.errors import ConfigError
+from mmaupro_ext.replies import parse_error
 
 OPTIONS = (
     "--dtype",
@@ -20,6 +21,7 @@ OPTIONS = (
     "8192",
     "--max-num-seqs",
     "4",
+    "--enable-prompt-tokens-details",
 )
 QUESTIONS = [
     ("<audio>What is it?", [0]),
@@ -33,7 +35,7 @@ QUESTIONS = [
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
     folder = tmp_path_factory.mktemp("serve")
-    model = vllm_checkpoints.build("qwen2_audio", folder / "tiny")
+    model = vllm_checkpoints.build("qwen2_audio", folder / "tiny-qwen2-audio")
     with pytest.MonkeyPatch.context() as patch:
         without_proxy(patch)
         # In the tests of vllm-audio the engine runs in their process, and says little.
@@ -73,6 +75,8 @@ def test_the_served_model_answers_as_the_local_one_does(server, clips):
     )
     assert replies == expected
     assert len(set(replies)) > 1
+    for reply, other in zip(replies[:4], expected, strict=False):
+        assert reply.heard["audio_tokens"] == other.heard["audio_tokens"] > 0
     assert lm.get_model_info()["check"]["tokens_of_a_second"] >= 25
 
 
@@ -86,5 +90,7 @@ def test_a_clip_that_the_server_would_cut_without_a_word_is_found_out(server, tm
     question = generate("<audio>\nWhat?", str(tmp_path / "long.wav"))
     with pytest.raises(ConfigError, match="45.0 s is not heard whole"):
         ask(served(server, long_audio="native"), [question])
+    (reply,) = ask(served(server, long_audio="native", check=False), [question])
+    assert "the rest was cut" in parse_error(reply)["problem"]
     (reply,) = ask(served(server), [question])
     assert reply.heard["windows"] == 2

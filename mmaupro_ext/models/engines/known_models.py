@@ -9,7 +9,10 @@ from mmaupro_ext.models.families.audioflamingo3 import AUDIOFLAMINGO3
 from mmaupro_ext.models.families.family import Family
 from mmaupro_ext.models.families.gemma3n import GEMMA3N
 from mmaupro_ext.models.families.musicflamingo import MUSICFLAMINGO
+from mmaupro_ext.models.families.qwen2_5_omni import QWEN2_5_OMNI
 from mmaupro_ext.models.families.qwen2_audio import QWEN2_AUDIO
+from mmaupro_ext.models.families.qwen3_omni_moe import QWEN3_OMNI_MOE
+from mmaupro_ext.models.families.voxtral import VOXTRAL
 
 
 @dataclass(frozen=True)
@@ -24,11 +27,14 @@ class KnownModel:
         The longest clip that they take whole, in seconds.
     source : str
         Where their makers say so.
+    family : Family, optional
+        What is described here of them.
     """
 
     pattern: str
     whole_s: float
     source: str
+    family: Family | None = None
 
 
 def _of(family: Family) -> float:
@@ -44,31 +50,40 @@ KNOWN_MODELS = (
         "https://learn.microsoft.com/azure/ai-services/openai/audio-completions-quickstart",
     ),
     KnownModel(r"qwen3\.5-omni", 36000.0, "arXiv:2604.15804, abstract"),
-    KnownModel("qwen3-omni", 2400.0, "arXiv:2509.17765, section 1"),
+    KnownModel("qwen3-omni", 2400.0, "arXiv:2509.17765, section 1", QWEN3_OMNI_MOE),
     KnownModel(
         r"qwen2\.5-omni",
         300.0,
         "https://huggingface.co/Qwen/Qwen2.5-Omni-7B/blob/main/preprocessor_config.json",
+        QWEN2_5_OMNI,
     ),
     KnownModel(
         "voxtral-(mini-3b|small)",
         2400.0,
         "https://huggingface.co/docs/transformers/model_doc/voxtral",
+        VOXTRAL,
     ),
     KnownModel(
-        "qwen2-audio", _of(QWEN2_AUDIO), "https://huggingface.co/Qwen/Qwen2-Audio-7B-Instruct"
+        "qwen2-audio",
+        _of(QWEN2_AUDIO),
+        "https://huggingface.co/Qwen/Qwen2-Audio-7B-Instruct",
+        QWEN2_AUDIO,
     ),
     KnownModel(
         "audio-flamingo-3",
         _of(AUDIOFLAMINGO3),
         "https://huggingface.co/docs/transformers/model_doc/audioflamingo3",
+        AUDIOFLAMINGO3,
     ),
     KnownModel(
         "music-flamingo",
         _of(MUSICFLAMINGO),
         "https://huggingface.co/docs/transformers/model_doc/musicflamingo",
+        MUSICFLAMINGO,
     ),
-    KnownModel("gemma-?3n", _of(GEMMA3N), "https://ai.google.dev/gemma/docs/capabilities/audio"),
+    KnownModel(
+        "gemma-?3n", _of(GEMMA3N), "https://ai.google.dev/gemma/docs/capabilities/audio", GEMMA3N
+    ),
 )
 
 

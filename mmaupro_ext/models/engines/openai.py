@@ -23,6 +23,7 @@ from mmaupro_ext.models.engines import server_check
 from mmaupro_ext.models.engines.chats import Message
 from mmaupro_ext.models.engines.connecting import connect, key_of
 from mmaupro_ext.models.engines.engine import STEREO, USUAL_WINDOW_S, EngineLM, refuse_ranks
+from mmaupro_ext.models.engines.hearing import check_sum
 from mmaupro_ext.models.engines.known_models import known_model
 from mmaupro_ext.models.engines.protocol import FORMS, Answer, Usage, read_answer, text_of
 from mmaupro_ext.models.engines.request_body import RequestBody
@@ -298,7 +299,12 @@ class OpenAIAudioLM(EngineLM):
             raise ItemError(
                 failure.problem, fix=fix_for(words, failure.status, self.form)
             ) from failure
-        reply = self.reply_of(text_of(answer), until, answer.finish, prepared.heard)
+        record = prepared.heard
+        if record is not None:
+            known = known_model(self.server.model)
+            tokens = check_sum(known and known.family, prepared.sounds, answer.usage)
+            record = record | {"audio_tokens": tokens}
+        reply = self.reply_of(text_of(answer), until, answer.finish, record)
         return Served(reply, answer)
 
     # ---- check --------------------------------------------------------------------------------

@@ -28,9 +28,9 @@ from mmaupro_ext.models.engines.engine import (
     PreparedChat,
     refuse_ranks,
 )
+from mmaupro_ext.models.engines.hearing import check_heard, most_media
 from mmaupro_ext.models.engines.vllm_engine import NOT_OF_REPLIES, Answer, VLLMEngine
 from mmaupro_ext.models.engines.vllm_frontend import wanted as wanted_frontend
-from mmaupro_ext.models.engines.vllm_hearing import check_heard, most_media
 from mmaupro_ext.models.engines.vllm_prompts import FORM, PromptWriter, Ready
 from mmaupro_ext.models.engines.vllm_scoring import Scorer
 from mmaupro_ext.models.families.family import Writing
