@@ -11,26 +11,30 @@ that a model is given here: `opening` alone lies behind it.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import os
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 
 from mmaupro_ext import native
+from mmaupro_ext.audio import in_memory
 from mmaupro_ext.audio.altering import altered, altered_seconds
+from mmaupro_ext.audio.channels import to_mono
 from mmaupro_ext.audio.opening import AudioInfo, Clip, open_clip
 from mmaupro_ext.audio.resampling import RESAMPLERS, SoxrStream, plan_for, resample, resampler_used
-from mmaupro_ext.audio.validate import check_finite, valid_rate
-from mmaupro_ext.errors import AudioError
+from mmaupro_ext.audio.validate import check_finite, valid_rate, valid_seconds, valid_signal
+from mmaupro_ext.errors import AudioError, ConfigError
 from mmaupro_ext.util import require_choice
 
 Samples = npt.NDArray[np.float32]
+Source = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO
 _Key = tuple[str, int, int]  # path, time of change, size
 
 CHANNELS = ("mono", "keep", "apart")
@@ -69,11 +73,13 @@ class Decoded:
 
 
 def decode(
-    path: str | os.PathLike[str],
+    path: Source,
     sampling_rate: int | None = 16000,
     channels: str = "mono",
     *,
     resampler: str = "native",
+    offset: float = 0.0,
+    duration: float | None = None,
 ) -> Decoded:
     """Decode, mix and resample an audio file as :func:`load` does, and say what it held.
 
@@ -81,36 +87,54 @@ def decode(
 
     Parameters
     ----------
-    path, sampling_rate, channels, resampler
+    path, sampling_rate, channels, resampler, offset, duration
         As in :func:`load`.
 
     Returns
     -------
     Decoded
-        The samples, and an `AudioInfo` of what was really decoded.
+        The samples, and an `AudioInfo` of what was really decoded; of a part, what its header says.
 
     Raises
     ------
     AudioError, ConfigError
         As :func:`load`.
     """
-    return _decoded(path, checked(sampling_rate, channels, resampler), channels, resampler)
+    rate = checked(sampling_rate, channels, resampler)
+    valid_seconds(offset, "offset")
+    if duration is not None and not valid_seconds(duration, "duration"):
+        raise ConfigError("duration=0: give more than that, or leave it out for all there is.")
+    return _decoded(path, rate, channels, resampler, offset, duration)
 
 
 def _decoded(
-    path: str | os.PathLike[str], rate: int | None, channels: str, resampler: str
+    path: Source,
+    rate: int | None,
+    channels: str,
+    resampler: str,
+    offset: float = 0.0,
+    duration: float | None = None,
 ) -> Decoded:
     with open_clip(path) as clip:
         info = clip.info
         target = rate or info.sampling_rate
         rows = rows_of(info, channels)
         expected = native.output_length(info.frames, info.sampling_rate, target)
+        start = round(offset * target)
+        end = None if duration is None else start + round(duration * target)
         believed = max(FIRST_CAPACITY, SAMPLES_OF_A_BYTE * clip.size)
         result = _Growing(rows, min(expected, believed // rows))
         memory = _of_this_thread.__dict__.setdefault("memory", Memory())
         for piece in pieces_of(clip, target, rows, resampler, result.room, memory):
             result.filled(piece.shape[1])
+            if end is not None and result.length >= end:
+                break
     samples = result.finished()
+    if start or end is not None:
+        samples = samples[:, start:end].copy()
+        if not samples.size:
+            fix = f"The file has {info.seconds:g} s."
+            raise AudioError(f"has nothing from offset={offset:g} s on", path=info.path, fix=fix)
     if rows == 1 and channels != "keep":
         samples = samples[0]
     used = "none"
@@ -167,9 +191,10 @@ class AudioReader:
 
         Parameters
         ----------
-        reference : str, path or mapping
-            A path, `{"path": ...}`, or `{"array": 1-D samples, "sampling_rate": Hz}`; with `condition`, the
-            sound that is given in place of the clip (`altering.altered`), which is made anew each time.
+        reference : str, path, mapping or torchcodec.decoders.AudioDecoder
+            A path, `{"path": ...}`, `{"bytes": content of a file}`, or `{"array": samples of shape (n,) or
+            (channels, n), "sampling_rate": Hz}`; a mapping with `condition`, the sound that is given in
+            place of the clip (`altering.altered`), which is made anew each time.
 
         Raises
         ------
@@ -181,12 +206,15 @@ class AudioReader:
         told = condition_of(reference)
         if told is not None:
             return self._altered(reference, told)
+        if hasattr(reference, "get_all_samples"):  # a decoder of torchcodec
+            sound = reference.get_all_samples()
+            reference = {"array": sound.data.numpy(), "sampling_rate": sound.sample_rate}
         if _is_array(reference):
             return self._from_array(reference)
-        path = _path_of(reference)
-        key = _key(path)
+        source = _source_of(reference)
+        key = _key(source)
         if key is None:
-            return self._decode(path)  # says what is wrong
+            return self._decode(source)  # says what is wrong
         with self._lock:
             if key in self._kept:
                 self._kept.move_to_end(key)
@@ -198,7 +226,7 @@ class AudioReader:
         if coming is not None:
             return coming.result()
         try:
-            clip = self._decode(path)
+            clip = self._decode(source)
         except BaseException as error:
             mine.set_exception(error)
             raise
@@ -221,14 +249,18 @@ class AudioReader:
             if told is not None:
                 seconds, channels = self.stated({**reference, "condition": None})
                 return altered_seconds(seconds, told), channels
+            if hasattr(reference, "get_all_samples"):
+                return float(reference.metadata.duration_seconds), 1
             if _is_array(reference):
-                return len(reference["array"]) / float(reference["sampling_rate"]), 1
-            path = _path_of(reference)
-            key = _key(path)
+                shape = np.shape(reference["array"])
+                channels = 2 if self.channels == "apart" and shape[:-1] == (2,) else 1
+                return shape[-1] / float(reference["sampling_rate"]), channels
+            source = _source_of(reference)
+            key = _key(source)
             if key is None:
                 return 0.0, 1
             if key not in self._stated:
-                with open_clip(path) as opened:
+                with open_clip(source) as opened:
                     info = opened.info
                 self._stated[key] = info.seconds, rows_of(info, self.channels)
             return self._stated[key]
@@ -253,8 +285,8 @@ class AudioReader:
         )
         return Decoded(samples, info, clip.resampler, told)
 
-    def _decode(self, path: str) -> Decoded:
-        clip = _decoded(path, self.sampling_rate, self.channels, self.resampler)
+    def _decode(self, source: str | bytes) -> Decoded:
+        clip = _decoded(source, self.sampling_rate, self.channels, self.resampler)
         with self._lock:
             self.decoded += 1
             self.resamplers_used.add(clip.resampler)
@@ -262,20 +294,21 @@ class AudioReader:
 
     def _from_array(self, reference: Mapping[str, Any]) -> Decoded:
         name = name_of(reference)
-        array = np.asarray(reference["array"], dtype=np.float32)
-        if array.ndim != 1 or array.size == 0 or not np.isfinite(array).all():
-            raise AudioError(
-                f"array of shape {array.shape} is not one channel of finite samples",
-                path=name,
-                fix="Give a non-empty 1-D array without NaN or infinity, or a path.",
-            )
+        try:
+            array = valid_signal(reference["array"], "the array")
+        except AudioError as error:
+            raise AudioError(error.problem, path=name, fix=error.fix) from None
         if not reference.get("sampling_rate"):
             raise AudioError("array without its sampling rate", path=name, fix="Add sampling_rate.")
+        channels = 1 if array.ndim == 1 else len(array)
+        if array.ndim == 2 and not (self.channels == "apart" and channels == 2):
+            array = to_mono(array)
         rate = int(reference["sampling_rate"])
         samples = resample(array, rate, self.sampling_rate, resampler=self.resampler)
         used = resampler_used(rate, self.sampling_rate, self.resampler)
         self.resamplers_used.add(used)
-        info = AudioInfo(name, array.size, rate, 1, array.size / rate, "array", array.dtype.name)
+        frames = array.shape[-1]
+        info = AudioInfo(name, frames, rate, channels, frames / rate, "array", array.dtype.name)
         return Decoded(samples, info, used)
 
     def _keep(self, key: _Key, clip: Decoded) -> None:
@@ -296,23 +329,31 @@ def _is_array(reference: Any) -> bool:
     return isinstance(reference, Mapping) and reference.get("array") is not None
 
 
-def _key(path: str) -> _Key | None:
+def _key(source: str | bytes) -> _Key | None:
     """Return what tells a file from another one, and from itself before it changed; None if missing."""
+    if not isinstance(source, str):
+        return hashlib.sha256(source).hexdigest(), 0, len(source)
     try:
-        state = os.stat(path)
+        state = os.stat(source)
     except OSError:
         return None
-    return path, state.st_mtime_ns, state.st_size
+    return source, state.st_mtime_ns, state.st_size
 
 
-def _path_of(reference: Any) -> str:
-    path = reference.get("path") if isinstance(reference, Mapping) else reference
-    if isinstance(reference, Mapping) and reference.get("problem"):
-        raise AudioError(f"is not opened: {reference['problem']}", path=str(path))
+def _source_of(reference: Any) -> str | bytes:
+    """Return the path of a file, or its content where a reference has it."""
+    if isinstance(reference, Mapping):
+        if reference.get("problem"):
+            name = str(reference.get("path"))
+            raise AudioError(f"is not opened: {reference['problem']}", path=name)
+        if reference.get("bytes") is not None:
+            return in_memory.Content.of(reference["bytes"], reference.get("path"))
+    path: Any = reference.get("path") if isinstance(reference, Mapping) else reference
     if not isinstance(path, (str, os.PathLike)) or not os.fspath(path):
         raise AudioError(
             f"a reference to audio of type {type(reference).__name__} has no path",
-            fix='Let doc_to_audio return {"path": ...} or {"array": ..., "sampling_rate": ...}.',
+            fix='Let doc_to_audio return {"path": ...}, {"bytes": ...} or '
+            '{"array": ..., "sampling_rate": ...}.',
         )
     return str(os.fspath(path))
 
@@ -440,26 +481,26 @@ class _Growing:
 
     def __init__(self, rows: int, expected: int) -> None:
         self._samples = np.empty((rows, max(1, expected)), np.float32)
-        self._length = 0
+        self.length = 0
 
     def room(self, samples: int) -> Samples:
         """Return where the next samples may be written."""
-        end = self._length + samples
+        end = self.length + samples
         rows, capacity = self._samples.shape
         if end > capacity:
             larger = np.empty((rows, max(end, 2 * capacity)), np.float32)
-            larger[:, : self._length] = self._samples[:, : self._length]
+            larger[:, : self.length] = self._samples[:, : self.length]
             self._samples = larger
-        return self._samples[:, self._length : end]
+        return self._samples[:, self.length : end]
 
     def filled(self, samples: int) -> None:
         """Keep so many samples that were written to the `room`."""
-        self._length += samples
+        self.length += samples
 
     def finished(self) -> Samples:
         rows, capacity = self._samples.shape
-        if self._length == capacity:
+        if self.length == capacity:
             return self._samples
-        filled = self._samples[:, : self._length]
+        filled = self._samples[:, : self.length]
         # What decoding made a little shorter than its header says need not be there twice.
-        return filled if rows == 1 and 16 * self._length > 15 * capacity else filled.copy()
+        return filled if rows == 1 and 16 * self.length > 15 * capacity else filled.copy()

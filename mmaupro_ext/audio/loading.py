@@ -8,19 +8,20 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
-from mmaupro_ext.audio.decoding import Memory, checked, decode, pieces_of, rows_of
+from mmaupro_ext.audio.decoding import Memory, Source, checked, decode, pieces_of, rows_of
 from mmaupro_ext.audio.opening import AudioInfo, open_clip, regular_file
 from mmaupro_ext.audio.windowing import sample_count
 
 
-def probe(path: str | os.PathLike[str]) -> AudioInfo:
+def probe(path: Source) -> AudioInfo:
     """Say what an audio file holds, without decoding it.
 
     Parameters
     ----------
-    path : path-like
+    path : path-like, bytes-like or binary file
         WAV, RF64, W64, AIFF, AU, CAF, FLAC, OGG (Vorbis, Opus) or MP3, whatever its name; and, with
-        the extra `media`, m4a, AAC, WebM, WMA and FLAC in Ogg.
+        the extra `media`, m4a, AAC, WebM, WMA and FLAC in Ogg. Bytes are the content of a file; an open
+        file is read from where it stands to its end, and stays open.
 
     Returns
     -------
@@ -41,19 +42,22 @@ def probe(path: str | os.PathLike[str]) -> AudioInfo:
 
 
 def load(
-    path: str | os.PathLike[str],
+    path: Source,
     sampling_rate: int | None = 16000,
     channels: str = "mono",
     *,
     resampler: str = "native",
+    offset: float = 0.0,
+    duration: float | None = None,
 ) -> npt.NDArray[np.float32]:
-    """Decode an audio file, mix its channels, and resample it.
+    """Decode an audio file or a part of it, mix its channels, and resample it.
 
     Parameters
     ----------
-    path : path-like
+    path : path-like, bytes-like or binary file
         WAV, RF64, W64, AIFF, AU, CAF, FLAC, OGG (Vorbis, Opus) or MP3, whatever its name; and, with
-        the extra `media`, m4a, AAC, WebM, WMA and FLAC in Ogg.
+        the extra `media`, m4a, AAC, WebM, WMA and FLAC in Ogg. Bytes are the content of a file; an open
+        file is read from where it stands to its end, and stays open.
     sampling_rate : int or None, default 16000
         Rate of the result in Hz; None keeps the file's own.
     channels : {"mono", "keep", "apart"}
@@ -61,21 +65,27 @@ def load(
         any other.
     resampler : {"native", "soxr"}
         See :func:`mmaupro_ext.audio.resample`.
+    offset : float, default 0
+        Where the part begins, in seconds.
+    duration : float, optional
+        How long it is, in seconds; what the file has where that is less. Default: to the end.
 
     Returns
     -------
     numpy.ndarray
         float32 of shape ``(n,)`` for ``"mono"``, ``(channels, n)`` for ``"keep"`` and for two
         channels apart, with ``n = ceil(frames * sampling_rate / file_rate)``. Integer formats are
-        scaled to [-1, 1); others may exceed it.
+        scaled to [-1, 1); others may exceed it. A part is that of the whole result, bit for bit: from
+        ``round(offset * sampling_rate)`` on, ``round(duration * sampling_rate)`` samples.
 
     Raises
     ------
     AudioError
         If the file is missing, not a regular file, empty, not readable, not audio, holds no samples,
-        holds NaN or an infinity, or is not whole. The message names the file and what to do.
+        holds NaN or an infinity, or is not whole, or the part begins behind its end. The message names
+        the file and what to do.
     ConfigError
-        If `channels` or `resampler` is unknown.
+        If `channels` or `resampler` is unknown, or `offset` or `duration` is no length.
 
     Notes
     -----
@@ -86,11 +96,13 @@ def load(
     before, and the last one is there; ``docs/data.md`` has the rules for each format. What no file
     can show: an MP3 without a count that is cut exactly between two of its frames.
     """
-    return decode(path, sampling_rate, channels, resampler=resampler).samples
+    return decode(
+        path, sampling_rate, channels, resampler=resampler, offset=offset, duration=duration
+    ).samples
 
 
 def stream(
-    path: str | os.PathLike[str],
+    path: Source,
     sampling_rate: int | None = 16000,
     channels: str = "mono",
     *,
@@ -125,11 +137,12 @@ def stream(
     rate = checked(sampling_rate, channels, resampler)
     if block_s is not None and rate is not None:
         sample_count(block_s, rate, "block_s")
-    return _stream(regular_file(path), rate, channels, block_s, resampler)
+    source = regular_file(path) if isinstance(path, (str, os.PathLike)) else path
+    return _stream(source, rate, channels, block_s, resampler)
 
 
 def _stream(
-    path: str,
+    path: Source,
     rate: int | None,
     channels: str,
     block_s: float | None,

@@ -10,7 +10,6 @@ import contextlib
 import os
 import stat
 import sys
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -18,6 +17,7 @@ from typing import Any
 import numpy.typing as npt
 import soundfile
 
+from mmaupro_ext.audio import in_memory
 from mmaupro_ext.audio.media import FFmpegReader, kind_of
 from mmaupro_ext.audio.validate import MAX_RATE
 from mmaupro_ext.audio.whole import PRIMING, DamagedError, Verdict
@@ -167,9 +167,9 @@ def open_clip(path: Any) -> Clip:
 
     Parameters
     ----------
-    path : path-like
+    path : path-like, bytes-like or binary file
         WAV, RF64, W64, AIFF, AU, CAF, FLAC, OGG (Vorbis, Opus) or MP3, whatever its name; and, with
-        the extra `media`, m4a, AAC, WebM, WMA and FLAC in Ogg.
+        the extra `media`, m4a, AAC, WebM, WMA and FLAC in Ogg. Bytes are the content of a file.
 
     Returns
     -------
@@ -182,10 +182,10 @@ def open_clip(path: Any) -> Clip:
         If the file is missing, not a regular file, empty, not readable, not audio, holds no samples,
         or is not whole. What only decoding can find is found by :meth:`Clip.blocks`.
     """
-    name = regular_file(path)
+    decoder: Any = None
     with contextlib.ExitStack() as cleanup:
-        source = cleanup.enter_context(_File(name))
-        decoder: Any
+        source = cleanup.enter_context(_File(path))
+        name = source.name
         try:
             verdict = _judge(source)
             if verdict.media is not None:
@@ -206,17 +206,12 @@ def open_clip(path: Any) -> Clip:
     return Clip(info, source.size, decoder, verdict.slack)
 
 
-def regular_file(path: Any) -> str:
+def regular_file(path: str | os.PathLike[str]) -> str:
     """Return the path as text, or raise AudioError where there is no file to read.
 
     Pipes, devices and sockets are refused before they are opened, which could wait for ever.
     """
-    try:
-        name = os.fspath(path)
-    except TypeError:
-        raise AudioError(f"{path!r} is not a path", fix="Give the name of an audio file.") from None
-    if isinstance(name, bytes):
-        name = os.fsdecode(name)
+    name = os.fsdecode(path)
     try:
         found = os.stat(name)
     except (OSError, ValueError):  # ValueError: a zero byte in the name
@@ -237,13 +232,17 @@ def regular_file(path: Any) -> str:
 class _File:
     """A file that is open, with what was read of its beginning."""
 
-    def __init__(self, name: str) -> None:
-        self.name = name
-        try:
-            self.file = open(name, "rb", buffering=0)  # noqa: SIM115 (closed by the caller)
-        except OSError as error:
-            problem, fix = f"may not be read ({_reason(error)})", "Check its permissions."
-            raise AudioError(problem, path=name, fix=fix) from None
+    def __init__(self, path: Any) -> None:
+        if not isinstance(path, (str, os.PathLike)):
+            content, self.name = in_memory.content_of(path)
+            self.file: Any = os.fdopen(in_memory.descriptor_of([content]), "rb", buffering=0)
+        else:
+            self.name = regular_file(path)
+            try:
+                self.file = open(self.name, "rb", buffering=0)  # noqa: SIM115 (closed by the caller)
+            except OSError as error:
+                problem, fix = f"may not be read ({_reason(error)})", "Check its permissions."
+                raise AudioError(problem, path=self.name, fix=fix) from None
         self.size = os.fstat(self.file.fileno()).st_size
         self._head = os.pread(self.file.fileno(), HEAD, 0)
 
@@ -327,19 +326,17 @@ def _decoder(source: _File, verdict: Verdict) -> soundfile.SoundFile:
 
 def _written(source: _File, pieces: tuple[bytes | tuple[int, int], ...]) -> int:
     """Return a descriptor of a file that holds the pieces, and is gone when it is closed."""
-    if hasattr(os, "memfd_create"):
-        descriptor = os.memfd_create("clip")
-    else:
-        with tempfile.TemporaryFile() as file:
-            descriptor = os.dup(file.fileno())
-    for piece in pieces:
-        if isinstance(piece, bytes):
-            os.write(descriptor, piece)
-            continue
-        at, end = piece
-        while at < end and (block := source.read(at, min(end - at, 1 << 22))):
-            at += os.write(descriptor, block)
-    return descriptor
+
+    def blocks() -> Iterator[bytes]:
+        for piece in pieces:
+            at, end = (0, 0) if isinstance(piece, bytes) else piece
+            if isinstance(piece, bytes):
+                yield piece
+            while at < end and (block := source.read(at, min(end - at, 1 << 22))):
+                yield block
+                at += len(block)
+
+    return in_memory.descriptor_of(blocks())
 
 
 def _info(name: str, decoder: Any, verdict: Verdict) -> AudioInfo:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from numbers import Real
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from mmaupro_ext import native
-from mmaupro_ext.errors import AudioError
+from mmaupro_ext.errors import AudioError, ConfigError
 
 MAX_RATE = 768_000  # Hz; the highest that audio hardware records at
 MAX_QUOTIENT = 10_000  # of two rates; soxr may never return beyond
@@ -38,6 +39,15 @@ def valid_rate(rate: Any, name: str = "sampling_rate") -> int:
     if not 1 <= rate <= MAX_RATE:
         raise AudioError(f"{name}={rate!r} is outside 1 to {MAX_RATE} Hz", fix=fix)
     return int(rate)
+
+
+def valid_seconds(seconds: Any, name: str) -> float:
+    """Return a time as float; raise ConfigError if it is none, negative, or not finite."""
+    if isinstance(seconds, bool) or not isinstance(seconds, (Real, np.number)):
+        raise ConfigError(f"{name}={seconds!r} is not a number of seconds.")
+    if not 0 <= float(seconds) < np.inf:
+        raise ConfigError(f"{name}={seconds!r}: give seconds from the beginning, 0 or more.")
+    return float(seconds)
 
 
 def valid_rates(orig_sr: Any, target_sr: Any) -> tuple[int, int]:

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 from mmaupro_ext.heard import LogProb, Reply, is_errored
 from mmaupro_ext.models.identity import with_states_of_files
+from mmaupro_ext.models.media import as_stored
 from mmaupro_ext.util import sha256_of_text
 
 # Of a file: when it was begun (UTC), where, by which process.
@@ -83,6 +84,8 @@ def digest_of_request(kind: str, arguments: tuple[Any, ...], *more: Any) -> str 
 def _content(value: Any) -> Any:
     if isinstance(value, os.PathLike):
         return os.fspath(value)
+    if (stored := as_stored(value)) is not value:
+        return stored
     if isinstance(value, (bytes, bytearray)):
         return ["bytes", hashlib.sha256(value).hexdigest()]
     if hasattr(value, "tobytes") and hasattr(value, "dtype"):  # an array of NumPy

@@ -43,8 +43,13 @@ def _flatten(value: Any) -> list[Any]:
     if value is None:
         return []
     if not isinstance(value, (list, tuple)):
-        return [value]
+        return [as_stored(value)]
     return [reference for entry in value for reference in _flatten(entry)]
+
+
+def as_stored(value: Any) -> Any:
+    """Return what `datasets` would decode lazily as it is stored: a reference with its path or its bytes."""
+    return dict(value._hf_encoded) if hasattr(value, "_hf_encoded") else value
 
 
 def media_key(media: Mapping[str, Sequence[Any]]) -> str:

@@ -358,7 +358,9 @@ def _whole_files(references: Sequence[Any], placed: Placed) -> list[str | None]:
         whole = not joined and entry.blocks == 1 and entry.is_whole
         reference = references[place] if whole else None
         made = isinstance(reference, dict) and (
-            reference.get("array") is not None or condition_of(reference) is not None
+            reference.get("array") is not None
+            or reference.get("bytes") is not None
+            or condition_of(reference) is not None
         )
         file = None if reference is None or made else name_of(reference)
         files += [file] * entry.blocks
