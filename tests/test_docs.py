@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import doctest
+import importlib
+import inspect
 import re
 import subprocess
 from pathlib import Path
@@ -125,3 +128,29 @@ def test_every_page_of_the_repository_is_in_the_menu_of_the_site():
 def test_the_version_to_cite_is_this_one():
     cited = re.search(r"^version: (\S+)$", (REPO / "CITATION.cff").read_text("utf-8"), re.MULTILINE)
     assert cited.group(1) == __version__
+
+
+WITH_EXAMPLES = [
+    path.relative_to(REPO).with_suffix("").as_posix().replace("/", ".").removesuffix(".__init__")
+    for path in sorted((REPO / "mmaupro_ext").rglob("*.py"))
+    # "+SKIP": those that need a run's results
+    if re.search(r"^ +>>> (?!.*\+SKIP)", path.read_text(encoding="utf-8"), re.MULTILINE)
+]
+
+
+@pytest.mark.parametrize("module", WITH_EXAMPLES)
+def test_examples_in_docstrings_print_what_they_say(module):
+    result = doctest.testmod(importlib.import_module(module))
+    assert result.attempted
+    assert result.failed == 0
+
+
+def test_everything_in_the_reference_that_can_be_called_has_an_example():
+    page = (REPO / "docs/api.md").read_text(encoding="utf-8")
+    lacking = []
+    for name in re.findall(r"^::: (\S+)$", page, re.MULTILINE):
+        module, _, attribute = name.rpartition(".")
+        thing = getattr(importlib.import_module(module), attribute)
+        if inspect.isfunction(thing) and ">>>" not in (thing.__doc__ or ""):
+            lacking.append(name)
+    assert lacking == []

@@ -33,6 +33,11 @@ def to_mono(x: npt.ArrayLike) -> npt.NDArray[np.float32]:
     -----
     The mean, as librosa and transformers do it. Channels of opposite phase cancel; to hear
     what a model loses in spatial clips, load with ``channels="keep"``.
+
+    Examples
+    --------
+    >>> to_mono([[1.0, 0.0], [0.0, 0.0]])
+    array([0.5, 0. ], dtype=float32)
     """
     signal = valid_signal(x)
     if signal.ndim == 1:

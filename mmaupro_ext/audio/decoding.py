@@ -99,6 +99,13 @@ def decode(
     ------
     AudioError, ConfigError
         As :func:`load`.
+
+    Examples
+    --------
+    >>> from mmaupro_ext.data import SAMPLE_DIR
+    >>> clip = decode(SAMPLE_DIR / "data" / "078edf8a-f09e-410a-b0f7-c2d97f0c870e.flac")
+    >>> clip.samples.shape, clip.info.sampling_rate, clip.resampler
+    ((39580,), 11025, 'native')
     """
     rate = checked(sampling_rate, channels, resampler)
     valid_seconds(offset, "offset")

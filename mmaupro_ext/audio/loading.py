@@ -36,6 +36,13 @@ def probe(path: Source) -> AudioInfo:
     Notes
     -----
     `frames` may be one MPEG frame more than :func:`decode` finds in an MP3.
+
+    Examples
+    --------
+    >>> from mmaupro_ext.data import SAMPLE_DIR
+    >>> info = probe(SAMPLE_DIR / "data" / "078edf8a-f09e-410a-b0f7-c2d97f0c870e.flac")
+    >>> info.format, info.sampling_rate, info.channels, info.frames
+    ('FLAC', 11025, 1, 27273)
     """
     with open_clip(path) as clip:
         return clip.info
@@ -95,6 +102,16 @@ def load(
     A file is whole if it holds all that its header counts, every page or frame follows the one
     before, and the last one is there; ``docs/data.md`` has the rules for each format. What no file
     can show: an MP3 without a count that is cut exactly between two of its frames.
+
+    Examples
+    --------
+    >>> from mmaupro_ext.data import SAMPLE_DIR
+    >>> clip = SAMPLE_DIR / "data" / "078edf8a-f09e-410a-b0f7-c2d97f0c870e.flac"
+    >>> samples = load(clip)  # 16 kHz, mono
+    >>> samples.shape, samples.dtype
+    ((39580,), dtype('float32'))
+    >>> load(clip.read_bytes(), sampling_rate=None, offset=0.5, duration=1).shape
+    (11025,)
     """
     return decode(
         path, sampling_rate, channels, resampler=resampler, offset=offset, duration=duration
@@ -133,6 +150,13 @@ def stream(
         As :func:`load`: at the call for a bad argument or a missing file, at the first block for a file
         that is not whole, and after the blocks before it for damage that only decoding finds. So use
         nothing of a file before all its blocks have come.
+
+    Examples
+    --------
+    >>> from mmaupro_ext.data import SAMPLE_DIR
+    >>> clip = SAMPLE_DIR / "data" / "078edf8a-f09e-410a-b0f7-c2d97f0c870e.flac"
+    >>> [block.size for block in stream(clip, block_s=1)]
+    [16000, 16000, 7580]
     """
     rate = checked(sampling_rate, channels, resampler)
     if block_s is not None and rate is not None:

@@ -43,6 +43,11 @@ def resampler_used(orig_sr: int, target_sr: int, resampler: str = "native") -> s
         other.
     ConfigError
         If `resampler` is unknown.
+
+    Examples
+    --------
+    >>> resampler_used(44100, 16000), resampler_used(44101, 16000), resampler_used(16000, 16000)
+    ('native', 'soxr', 'none')
     """
     orig_sr, target_sr = valid_rates(orig_sr, target_sr)
     require_choice("resampler", resampler, RESAMPLERS)
@@ -96,6 +101,13 @@ def resample(
     factors up to 61 and fits a transform of 65 536 points: all rates in use (8 to 384 kHz) and odd
     ones such as 11 024 or 47 952 Hz. Other pairs, such as 44 101 to 16 000 Hz, fall back to soxr
     HQ; :func:`resampler_used` tells, and the log says so once for each pair.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> second = np.sin(np.arange(44100) * 2 * np.pi * 440 / 44100)
+    >>> resample(second, 44100, 16000).shape
+    (16000,)
     """
     orig_sr, target_sr = valid_rates(orig_sr, target_sr)
     require_choice("resampler", resampler, RESAMPLERS)

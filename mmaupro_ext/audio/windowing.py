@@ -63,6 +63,12 @@ def windows(
     -----
     Window k starts at sample ``round(k * hop_s * sampling_rate)``, computed exactly from the
     decimal numbers given, so durations that are no whole number of samples do not drift.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> [len(window) for window in windows(np.zeros(16000 * 70), 16000, length_s=30)]
+    [480000, 480000, 160000]
     """
     rate = valid_rate(sampling_rate)
     require_choice("tail", tail, TAILS)

@@ -60,6 +60,15 @@ def native_extractor(stock: Any) -> Any:
     ConfigError
         If the class, or a setting of the extractor (frame, hop, sampling rate, dither, filter
         bank, ...), is one that the kernels do not compute.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from transformers import WhisperFeatureExtractor
+    >>> extractor = native_extractor(WhisperFeatureExtractor(feature_size=128))
+    >>> batch = extractor(np.zeros(16000), sampling_rate=16000, return_tensors="pt")
+    >>> batch["input_features"].shape
+    torch.Size([1, 128, 3000])
     """
     if isinstance(stock, NativeExtractor):
         return stock
@@ -92,7 +101,14 @@ def native_extractor(stock: Any) -> Any:
 
 
 def is_native(extractor: Any) -> bool:
-    """Tell whether an extractor computes with the native kernels."""
+    """Tell whether an extractor computes with the native kernels.
+
+    Examples
+    --------
+    >>> from transformers import WhisperFeatureExtractor
+    >>> is_native(WhisperFeatureExtractor()), is_native(native_extractor(WhisperFeatureExtractor()))
+    (False, True)
+    """
     return isinstance(extractor, NativeExtractor)
 
 
@@ -113,6 +129,14 @@ def from_settings(settings: Mapping[str, Any]) -> Any | None:
     ------
     ConfigError
         If a setting is one that the kernels do not compute.
+
+    Examples
+    --------
+    >>> granite = from_settings({"feature_extractor_type": "GraniteSpeechFeatureExtractor"})
+    >>> is_native(granite)  # which asks for torchaudio
+    True
+    >>> from_settings({"feature_extractor_type": "WhisperFeatureExtractor"}) is None  # which can be made
+    True
     """
     name = settings.get("feature_extractor_type", "")
     stock = _family(name).native_stock_of(settings) if name in FAMILIES else None

@@ -51,7 +51,8 @@ def log_mel(
     Parameters
     ----------
     x : array_like
-        Mono samples, shape (n,): floating point, or int16 or int32 PCM (scaled by full scale).
+        Mono samples, shape (n,): floating point, or int16 or int32 PCM (scaled by full scale; the drop-ins of
+        `native_extractor` take integers by value, as transformers does).
     n_mels : int
         Number of mel bands: 80 (Whisper up to large-v2) or 128 (large-v3, Qwen2-Audio, ...); any
         number from 1 to 256 works.
@@ -75,6 +76,14 @@ def log_mel(
         padding, shorter than 201 samples.
     ConfigError
         If ``n_mels`` or ``pad_to`` is not such a number.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> log_mel(np.zeros(16000, np.float32), n_mels=80).shape
+    (80, 100)
+    >>> log_mel(np.zeros(16000, np.int16), pad_to=480000).shape  # as Whisper pads
+    (128, 3000)
     """
     plan = _plan(_valid_n_mels(n_mels))
     check_rate(sampling_rate, SAMPLING_RATE)
@@ -99,6 +108,13 @@ def log_mel_reference(
     -------
     numpy.ndarray
         Float64, shape (n_mels, frames).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> x = np.random.default_rng(0).standard_normal(16000) * 0.1
+    >>> bool(abs(log_mel(x) - log_mel_reference(x)).max() < 1e-4)
+    True
     """
     samples = reference_samples(x)
     padded = buffer_length(samples.size, pad_to, SHORTEST)
@@ -129,6 +145,11 @@ def mel_filters(n_mels: int = 128) -> npt.NDArray[np.float64]:
     ------
     ConfigError
         If ``n_mels`` is not a number from 1 to 256.
+
+    Examples
+    --------
+    >>> mel_filters(80).shape
+    (201, 80)
     """
     return mel.filter_bank(N_FFT, _valid_n_mels(n_mels), scale="slaney", equal_area=True)
 

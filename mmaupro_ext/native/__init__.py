@@ -58,6 +58,11 @@ def info() -> dict[str, str | int | list[str]]:
     ------
     ConfigError
         If ``MMAUPRO_NATIVE`` or ``MMAUPRO_SIMD`` asks for what is not available.
+
+    Examples
+    --------
+    >>> sorted(info())
+    ['backend', 'simd', 'simd_available', 'threads', 'version']
     """
     backend = choose.backend()
     return {

@@ -40,6 +40,11 @@ def overall(scores: Mapping[str, float], counts: Mapping[str, int] | None = None
     ------
     ScoringError
         When there are no scores, a category has no count, or a score is missing or not finite.
+
+    Examples
+    --------
+    >>> overall({"sound": 50.0, "music": 80.0}, {"sound": 20, "music": 10})
+    60.0
     """
     weights = OFFICIAL_COUNTS if counts is None else counts
     _require_scores(scores)
@@ -74,6 +79,11 @@ def macro_mean(scores: Mapping[str, float]) -> float:
     ------
     ScoringError
         When there are no scores, or a score is missing or not finite.
+
+    Examples
+    --------
+    >>> macro_mean({"sound": 50.0, "music": 80.0})
+    65.0
     """
     _require_scores(scores)
     return math.fsum(scores.values()) / len(scores)

@@ -687,7 +687,7 @@ def _strict(identifier: Any, kwargs: Any, response: Any, question: Any) -> bool:
 def check(
     task_identifier: str, kwargs: Any, response: Any, question: Any, mode: str = "official"
 ) -> bool:
-    """Tell whether a reply follows its instruction.
+    r"""Tell whether a reply follows its instruction.
 
     Parameters
     ----------
@@ -715,6 +715,11 @@ def check(
         when official mode needs NLTK data that is not installed.
     ConfigError
         When `mode` does not exist.
+
+    Examples
+    --------
+    >>> check("Number Paragraphs", {"N": 2}, "one\n\n***\n\ntwo", "", mode="strict")
+    True
     """
     error = parse_error(response)
     if error is not None:

@@ -138,7 +138,7 @@ def judge_messages(
 
 
 def parse_judgement(text: str, mode: str = "official") -> Judgement:
-    """Read the scores out of a judge's answer.
+    r"""Read the scores out of a judge's answer.
 
     Parameters
     ----------
@@ -158,6 +158,12 @@ def parse_judgement(text: str, mode: str = "official") -> Judgement:
         When `text` is not a string.
     ConfigError
         When `mode` does not exist.
+
+    Examples
+    --------
+    >>> text = "CORRECTNESS: 4\nRELEVANCE: 5\nCOMPLETENESS: 3\nCLARITY: 5\nOVERALL: 4"
+    >>> parse_judgement(text, "strict").overall
+    4.0
     """
     if not isinstance(text, str):
         raise ScoringError(f"a judge's answer must be a string, not {type(text).__name__}")

@@ -107,6 +107,12 @@ def score(
     ------
     ConfigError
         When there is no such preset.
+
+    Examples
+    --------
+    >>> doc = {"id": "1", "category": "sound", "question": "?", "choices": ["Tea", "Milk"], "answer": "Tea"}
+    >>> score(doc, "The answer is A.", "strict").score
+    1.0
     """
     options = _options(preset, doc)
     kind = kind_of(doc)
