@@ -25,7 +25,7 @@ def test_a_profile_fits_a_terminal_and_says_its_numbers(found):
     text = render(found)
     assert max(map(len, text.splitlines())) <= 80
     # 7 and 6 of twelve.
-    assert re.search(r"none +12 +58\.3 +50\.0 +-8\.3 ", text)
+    assert re.search(r"none +12 +50\.0 +-8\.3 ", text)
     assert re.search(r"speech +4 +25\.0 +75\.0 +-50\.0 ", text)
     assert "No noise floor" in text
 

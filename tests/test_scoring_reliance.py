@@ -200,7 +200,7 @@ def test_longest_choice():
     ]
     (found,) = profile(answers).longest
     assert (found.picks.items, found.picks.first, found.picks.second) == (4, 0.5, 0.5)
-    assert (found.no_choice, found.left_out) == (1, 2)
+    assert (found.no_longest, found.errored, found.no_choice) == (1, 1, 1)
 
 
 def test_flips_above_the_noise_floor():

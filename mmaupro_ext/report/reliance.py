@@ -100,14 +100,13 @@ def _conditions(profile: Profile) -> Table:
     for name in profile.conditions:
         row = profile.row(name)
         if row is None or row.score is None:
-            rows.append([name, "0", *["-"] * 6])
+            rows.append([name, "0", *["-"] * 5])
             continue
         score, found = row.score, row.against_full
         cells = (
-            ["-", _one(score.mean), "-", _bounds(score), "-", "-"]
+            [_one(score.mean), "-", _bounds(score), "-", "-"]
             if found is None
             else [
-                _one(found.first),
                 _one(found.second),
                 points(found.difference),
                 from_to(found.low, found.high),
@@ -116,10 +115,10 @@ def _conditions(profile: Profile) -> Table:
             ]
         )
         rows.append([name, f"{score.items:,}", *cells])
-    head = ["condition", "items", "full", "score", "diff", "interval", "of full", "interval"]
+    head = ["condition", "items", "score", "diff", "interval", "of full", "interval"]
     about = (
-        "Per cent. full: the score in full of the same items. Intervals: 95 %, paired, clustered by clip. "
-        "of full: score over full; under none, text-prior retention."
+        "Per cent. diff, of full: against the score in full of the same items, as difference and as ratio; "
+        "under none, the ratio is text-prior retention. Intervals: 95 %, paired, clustered by clip."
     )
     return Table(head, rows, (about, *_left_out(profile)))
 
@@ -136,11 +135,16 @@ def _left_out(profile: Profile) -> Iterator[str]:
 
 
 def _words(found: LeftOut) -> str:
-    named = {
-        "errored": found.errored,
-        "without a verdict": found.unscored,
-        "not asked, or in part": found.not_asked,
-    }
+    return _counted(
+        {
+            "errored": found.errored,
+            "without a verdict": found.unscored,
+            "not asked, or in part": found.not_asked,
+        }
+    )
+
+
+def _counted(named: Mapping[str, int]) -> str:
     return ", ".join(f"{count:,} {name}" for name, count in named.items() if count)
 
 
@@ -244,7 +248,22 @@ def _longest(profile: Profile) -> Table:
         ]
         for found in profile.longest
     ]
-    return Table(["longest choice", "items", "is right", "is picked", "diff", "interval"], rows)
+    why = [
+        f"{found.name}: {words}"
+        for found in profile.longest
+        if (
+            words := _counted(
+                {
+                    "without one longest": found.no_longest,
+                    "errored": found.errored,
+                    "without a stated choice": found.no_choice,
+                }
+            )
+        )
+    ]
+    notes = (f"Items left out: {'; '.join(why)}.",) if why else ()
+    head = ["longest choice", "items", "is right", "is picked", "diff", "interval"]
+    return Table(head, rows, notes)
 
 
 def _flips(profile: Profile) -> Table:

@@ -100,16 +100,16 @@ class Longest:
     picks : Contrast
         First the share of the items whose right choice is the longest, second the share of their picks that
         are; the difference is picks minus gold.
-    no_choice : int
-        Items left out because a reply states no choice.
-    left_out : int
-        Items left out for an error, or without a single longest choice.
+    no_longest, errored, no_choice : int
+        Items left out: without a single longest choice (or a right one), not served, without a choice that
+        the reply states.
     """
 
     name: str
     picks: Contrast
+    no_longest: int
+    errored: int
     no_choice: int
-    left_out: int
 
 
 @dataclass(frozen=True)
@@ -231,16 +231,18 @@ def divergence(one: Sequence[float], two: Sequence[float]) -> float:
 def longest(table: Table, name: str) -> Longest | None:
     """Return how often the longest choice is picked; None where no item counts."""
     picks, golds, kept = [], [], []
-    silent = left_out = 0
+    why = Counter[str]()
     for item, asked in table.items.items():
         if not is_choice(asked) or not (found := table.of(name, item)):
             continue
         (answer,) = found
         single = sorted(answer.lengths)[-2:]
-        if not answer.served or answer.gold is None or len(set(single)) < 2:
-            left_out += 1
+        if answer.gold is None or len(set(single)) < 2:
+            why["no_longest"] += 1
+        elif not answer.served:
+            why["errored"] += 1
         elif answer.picked is None:
-            silent += 1
+            why["no_choice"] += 1
         else:
             longest = answer.lengths.index(single[-1])
             picks.append(float(answer.picked == longest))
@@ -248,7 +250,8 @@ def longest(table: Table, name: str) -> Longest | None:
             kept.append(item)
     if not kept:
         return None
-    return Longest(name, contrast(golds, picks, table.clusters_of(kept)), silent, left_out)
+    left_out = (why[key] for key in ("no_longest", "errored", "no_choice"))
+    return Longest(name, contrast(golds, picks, table.clusters_of(kept)), *left_out)
 
 
 def flips(table: Table) -> Iterator[Flips]:
