@@ -15,7 +15,7 @@ from mmaupro_ext.data import asked
 from mmaupro_ext.data.questions import prompt
 from mmaupro_ext.errors import ConfigError
 from mmaupro_ext.offline import logged_runs, rescoring
-from mmaupro_ext.report import claims, comparison, frames, published, run_table
+from mmaupro_ext.report import claims, comparison, frames, page, published, run_table
 from mmaupro_ext.scoring import presets, score_by_recipe
 from mmaupro_ext.scoring.by_recipe import rule_in_run, what_is_ours
 from mmaupro_ext.scoring.published_rules import RULES
@@ -306,6 +306,27 @@ def test_claimed_and_measured_stand_side_by_side():
     assert row["measured"] == ["strict: 61.0 (58.0 to 64.0)"]
     given.runs["dataset"] = "sample"
     assert claims.beside_measured(given) == []
+
+
+def test_the_page_and_its_data_have_claimed_and_measured(runs, tmp_path):
+    found = frames.load(runs / "mellow")
+    about = found.runs.assign(dataset="full", model="soham97/Mellow")
+    full = frames.Frames(about, found.items, found.clips, found.scores, found.tasks)
+    written = page.write(full, tmp_path, waves=False)
+    html = written["html"].read_text(encoding="utf-8")
+    assert "Claimed and measured" in html
+    rows = json.loads(written["json"].read_text(encoding="utf-8"))["claims"]
+    assert [row["claimed"] for row in rows] == [f"{published.paper().overall['Mellow']:g}"]
+    assert rows[0]["measured"][0].startswith("strict+recipe=mellow: ")
+
+
+def test_reconcile_names_the_recipe_and_its_rule(runs, capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["reconcile", str(runs / "midashenglm-spatial"), "--accept-changed"])
+    shown = " ".join(capsys.readouterr().out.split())
+    assert (
+        "Asked by the recipe midashenglm-spatial, whose authors read replies by official." in shown
+    )
 
 
 # --- the command ----------------------------------------------------------------------------------

@@ -62,6 +62,10 @@ first steps:
   mmaupro run --model hf-audio --model_args pretrained=Qwen/Qwen2-Audio-7B-Instruct \\
               --tasks mmaupro --metadata data_dir=DIR --apply_chat_template
                         the real benchmark (5,305 questions) with its overall row
+  mmaupro run ... --tasks mmaupro --until-se 2
+                        stops when the overall is known to two points (docs/anytime.md)
+  mmaupro run ... --tasks mmau --metadata recipe=r1-aqa
+                        asked, decoded and read as its authors did (mmaupro recipes)
   mmaupro run ... --tasks audio-suite
                         MMAU-Pro, MMAU, MMAR and MMSU, one overall row each (docs/benchmarks.md)
   accelerate launch -m mmaupro_ext run ...

@@ -118,7 +118,7 @@ def refuse_options(options: Mapping[str, Any], config: Any) -> None:
         other = "--limit" if config.limit else "--samples"
         raise ConfigError(f"--until-se draws the items itself: leave out {other}, or --until-se.")
     if (config.metadata or {}).get(CONDITION):
-        raise ConfigError("--until-se stops at a score of the benchmark, which no condition gives.")
+        refuse_stopping(options)
     if os.environ.get("WORLD_SIZE", "1") != "1":
         raise ConfigError(
             "--until-se: several processes would have to stop together, which they cannot yet. Start one "
@@ -126,6 +126,12 @@ def refuse_options(options: Mapping[str, Any], config: Any) -> None:
         )
     if not benchmarks.asks_for_ours(config.tasks):
         raise ConfigError("--until-se: no task of this run is one of ours. Leave it out.")
+
+
+def refuse_stopping(options: Mapping[str, Any]) -> None:
+    """Raise ConfigError where a run under conditions is to stop: its scores are none of the benchmark."""
+    if UNTIL in options:
+        raise ConfigError("--until-se stops at a score of the benchmark, which no condition gives.")
 
 
 # ---- the journal ---------------------------------------------------------------------------------

@@ -162,6 +162,7 @@ def check_data_first(module: Any) -> None:
 
             recipe_runs.apply(self, manager, noted)
         if _ablation is not None:
+            command.refuse_stopping({} if _run is None else _run.options)
             _ablation.expand(self, manager, noted)
         for name, slugs in preflight.real_categories(self.tasks).items():
             benchmark = benchmarks.BENCHMARKS[name]

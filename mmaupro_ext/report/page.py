@@ -16,7 +16,7 @@ import pandas as pd
 from mmaupro_ext import __version__
 from mmaupro_ext.errors import ConfigError
 from mmaupro_ext.offline.ablated import answers_of, full_of
-from mmaupro_ext.report import charts, extras, reliance
+from mmaupro_ext.report import charts, claims, extras, reliance
 from mmaupro_ext.report.chart_parts import SCHEMA, VERSION, Chart, files_of, theme
 from mmaupro_ext.report.clip_media import Media, media_of
 from mmaupro_ext.report.comparison import Comparison, as_dict, compare
@@ -292,6 +292,7 @@ def _json(
                 "runs": records(frames.runs.reset_index().drop(columns="config")),
                 "scores": records(frames.scores),
                 "tasks": records(frames.tasks),
+                "claims": claims.beside_measured(frames),
                 "comparisons": as_dict(list(comparisons)),
                 "reliance": {name: reliance.as_dict(found) for name, found in profiles.items()},
             },

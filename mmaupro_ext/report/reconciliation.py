@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from mmaupro_ext import recipes
 from mmaupro_ext.data import text
 from mmaupro_ext.data.conditions import FULL, warning
 from mmaupro_ext.data.items import dataset_title
@@ -122,6 +123,7 @@ def as_dict(found: Reconciled, pairs: Sequence[Pair]) -> dict[str, Any]:
                 for pair in pairs
             ],
             "condition": found.run.condition,
+            "recipe": found.run.recipe or None,
             "part": None if found.run.part is None else str(found.run.part),
             "deviations": list(found.run.deviations),
         }
@@ -219,6 +221,10 @@ def notes(found: Reconciled) -> Iterator[str]:
         yield f"{MODEL_READ}: {reader['model']}."
     if found.run.condition != FULL:
         yield f"WARNING: {warning(found.run.condition)}."
+    if found.run.recipe:
+        reading = recipes.known(found.run.recipe).reading
+        rule = "by a rule that no source states" if reading is None else f"by {reading.value}"
+        yield f"Asked by the recipe {found.run.recipe}, whose authors read replies {rule}."
     if found.run.part is not None:
         yield f"Not all of it: {found.run.part}."
     if found.failed:
