@@ -58,10 +58,16 @@ eval: $(VENV)/.installed ## set up, then run the embedded sample through lm_eval
 	@echo "      --tasks 'mmaupro-sample_*' --apply_chat_template --output_path $(RESULTS) --log_samples"
 
 test: $(VENV)/.installed-dev ## set up, then lint, type-check and test
-	@echo 'ruff, mypy and a minute of fuzzing, then the tests, on $(WORKERS) processes: about six minutes on two cores.'
-	@$(MAKE) --no-print-directory -j2 lint fuzz-short
-	OMP_NUM_THREADS=1 $(BIN)/pytest $(PARALLEL)
+	@echo 'The tests, on $(WORKERS) processes; meanwhile ruff, mypy and fuzzers: less than six minutes on two cores.'
+	@$(MAKE) --no-print-directory -j2 .lint-and-fuzz .tests
 	@echo 'What needs other environments, a browser or root: make test-all'
+
+.PHONY: .lint-and-fuzz .tests
+.lint-and-fuzz:
+	@$(MAKE) --no-print-directory lint
+	@$(MAKE) --no-print-directory fuzz-short
+.tests:
+	OMP_NUM_THREADS=1 $(BIN)/pytest $(PARALLEL)
 
 test-all: ## what make test leaves out: all that follow, to test-browser (another 25 GB, half an hour)
 	@$(MAKE) --no-print-directory test-media
@@ -87,9 +93,10 @@ test-newest: $(NEWEST_VENV)/.installed ## the same on the newest versions there 
 	$(NEWEST_VENV)/bin/mmaupro info
 	OMP_NUM_THREADS=1 $(NEWEST_VENV)/bin/pytest $(PARALLEL) $(SMOKE)
 
-# No part of `make test`: eight processes that load a model, of which some wait for one that is lost; and Ray's.
-test-scale: $(VENV)/.installed-dev $(VENV)/.packages-ray ## nodes in network namespaces (root, iproute2), of which one is lost; features on Ray
-	OMP_NUM_THREADS=1 MMAUPRO_TEST_SCALE=1 $(BIN)/pytest tests/test_nodes.py tests/test_corpus.py -k 'nodes or ray'
+# Dozens of processes that load a model, of which some are ended, and some wait for one that is lost; and Ray's.
+test-scale: $(VENV)/.installed-dev $(VENV)/.packages-ray ## nodes in network namespaces (root, iproute2), of which one is lost; runs killed; features on Ray
+	OMP_NUM_THREADS=1 MMAUPRO_TEST_SCALE=1 $(BIN)/pytest tests/test_nodes.py tests/test_kill_trials.py tests/test_corpus.py \
+	    -k 'nodes or ended_early or ray'
 
 test-browser: $(VENV)/.installed-dev $(VENV)/.packages-browser ## the report's page in a headless Chromium (chromium, chromedriver)
 	MMAUPRO_TEST_BROWSER=1 $(BIN)/pytest tests/test_report_browser.py
@@ -135,7 +142,7 @@ docs: $(DOCS_VENV)/.installed ## the site, into build/site (its environment take
 # ---- environments: tools/environment.py makes them, mends them, and says what it does ---------------
 
 $(VENV)/.packages: pyproject.toml constraints.txt
-	@$(SET_UP) $(VENV) packages --constraints constraints.txt --download 0.6 --disk 1.9
+	@$(SET_UP) $(VENV) packages --constraints constraints.txt --download 0.5 --disk 1.7
 	@touch $@
 
 $(VENV)/.installed: $(SOURCES) $(VENV)/.packages

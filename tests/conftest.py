@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import importlib.util
 import os
@@ -28,6 +29,22 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 # `make test-vllm` has vLLM in an environment of its own.
 collect_ignore = [] if importlib.util.find_spec("vllm") else ["vllm_real"]
+
+
+_frozen_modules = 0
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown() -> None:
+    """Take what a module has imported out of the rounds of garbage collection, which looked through it often.
+
+    After torch, transformers and lm_eval these are more than a million objects, that stay until the end.
+    """
+    global _frozen_modules
+    if len(sys.modules) > _frozen_modules + 200:
+        gc.collect()
+        gc.freeze()
+        _frozen_modules = len(sys.modules)
 
 
 @pytest.fixture(params=CORES, ids=["-".join(core) for core in CORES])

@@ -7,6 +7,14 @@ import os
 import subprocess
 import sys
 
+import pytest
+
+# A dozen processes that each import lm_eval and load a model. That a run goes on where it was ended is in
+# `make test` by test_nano.py and test_journal.py; here it is the moment that differs.
+pytestmark = pytest.mark.skipif(
+    "MMAUPRO_TEST_SCALE" not in os.environ, reason="a dozen processes: make test-scale"
+)
+
 
 def test_runs_that_were_ended_early_end_with_the_samples_of_one_that_was_not(tmp_path):
     done = subprocess.run(
