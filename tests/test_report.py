@@ -29,7 +29,7 @@ from mmaupro_ext import benchmarks, data, report
 from mmaupro_ext.commands import cli
 from mmaupro_ext.data import SAMPLE_DIR
 from mmaupro_ext.errors import ConfigError
-from mmaupro_ext.report import charts, comparison, page, published, rows, serve
+from mmaupro_ext.report import charts, comparison, page, page_context, published, rows, serve
 from mmaupro_ext.scoring.errors import ScoringError
 from mmaupro_ext.scoring.reliance import profile
 
@@ -460,6 +460,12 @@ def test_published_scores_stand_beside_runs_on_the_benchmark_only(frames):
     systems = {row["system"] for row in by_name["published"].spec["data"]["values"]}
     assert "Gemini-2.5 Flash" in systems
     assert "▶ model-a" not in systems
+    found = {"model-a": profile(answers())}
+    beside = [page_context.context_of(each, [], [], found, []) for each in (frames, full)]
+    assert beside[0]["listening_beside"] == []
+    overall, by_category = beside[1]["listening_beside"]
+    assert {row[-1] for row in overall.rows} == {"Foo et al.", "table 4", "table 5"}
+    assert len(by_category.rows) == 24  # eight models, three conditions
 
 
 def test_the_paper_s_average_is_that_of_its_categories_by_size():
