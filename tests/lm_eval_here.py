@@ -44,23 +44,35 @@ def run(
     SystemExit
         As the command does.
     """
+    from torch.utils import collect_env
+
+    monkeypatch.setattr(collect_env, "get_pretty_env_info", lambda: "this machine")
+    monkeypatch.setattr(sys, "argv", sys.argv)  # the command leaves its own there
+    monkeypatch.setenv("TOKENIZERS_PARALLELISM", "false")  # and this variable
+    with our_tasks_alone(monkeypatch, lm_eval_tasks):
+        cli.main([command, *words])
+
+
+@contextlib.contextmanager
+def our_tasks_alone(
+    monkeypatch: pytest.MonkeyPatch, lm_eval_tasks: tuple[str, ...] = ()
+) -> Iterator[None]:
+    """Let lm_eval read our tasks and the named folders of its own, and keep its logging in here."""
+    import lm_eval.evaluator
     import lm_eval.tasks
     import lm_eval.utils
-    from torch.utils import collect_env
 
     folders = [str(Path(lm_eval.tasks.__file__).parent / name) for name in lm_eval_tasks]
     manager = functools.partial(
         lm_eval.tasks.TaskManager, include_path=folders, include_defaults=False
     )
-    monkeypatch.setattr(
-        lm_eval.tasks, "TaskManager", lambda *, metadata, **_: manager(metadata=metadata)
-    )
-    monkeypatch.setattr(collect_env, "get_pretty_env_info", lambda: "this machine")
-    monkeypatch.setattr(sys, "argv", sys.argv)  # the command leaves its own there
-    monkeypatch.setenv("TOKENIZERS_PARALLELISM", "false")  # and this variable
+    for module in (lm_eval.tasks, lm_eval.evaluator):
+        monkeypatch.setattr(
+            module, "TaskManager", lambda *_, metadata=None, **__: manager(metadata=metadata)
+        )
     monkeypatch.setattr(lm_eval.utils, "_LOGGING_CONFIGURED", False)
     with loggers_as_they_were():
-        cli.main([command, *words])
+        yield
 
 
 @contextlib.contextmanager

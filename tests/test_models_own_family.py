@@ -1,4 +1,4 @@
-"""family=FILE.py: a description that a user writes, the example of docs/models.md among them."""
+"""family=FILE.py: a description that a user writes, the example among them."""
 
 from __future__ import annotations
 
@@ -10,18 +10,8 @@ import pytest
 from mmaupro_ext.errors import ConfigError
 from mmaupro_ext.replies import parse_error
 
-DOCS = Path(__file__).parents[1] / "docs" / "models.md"
+EXAMPLE = Path(__file__).parents[1] / "examples" / "own_family.py"
 RATE = 16_000
-
-
-@pytest.fixture(scope="module")
-def example(tmp_path_factory):
-    """The example of the documentation as a file."""
-    text = DOCS.read_text(encoding="utf-8")
-    code = text.partition("<!-- begin own family -->\n```python\n")[2].partition("```")[0]
-    path = tmp_path_factory.mktemp("own") / "family.py"
-    path.write_text(code, encoding="utf-8")
-    return path
 
 
 @pytest.fixture(scope="module")
@@ -47,8 +37,8 @@ def ask(lm, *sounds):
     return Instance("generate_until", {}, arguments, 0)
 
 
-def test_the_documented_example_gives_the_answers_of_the_description_here(load, example):
-    described, own = load(), load(family=str(example))
+def test_the_documented_example_gives_the_answers_of_the_description_here(load):
+    described, own = load(), load(family=str(EXAMPLE))
     assert own.family.loading.encode is not None
     assert own.frontend == "native"
     requests = [(2.0,), (1.0, 3.0), (45.0,)]
@@ -61,16 +51,16 @@ def test_the_documented_example_gives_the_answers_of_the_description_here(load, 
     assert [reply.heard["windows"] for reply in replies[1]] == [1, 2, 2]
 
 
-def test_answers_of_another_file_are_those_of_another_model(load, example, tmp_path):
+def test_answers_of_another_file_are_those_of_another_model(load, tmp_path):
     other = tmp_path / "family.py"
-    other.write_text(example.read_text() + "\n# changed\n")
-    identities = [load(family=str(path)).identity() for path in (example, example, other)]
+    other.write_text(EXAMPLE.read_text() + "\n# changed\n")
+    identities = [load(family=str(path)).identity() for path in (EXAMPLE, EXAMPLE, other)]
     assert identities[0] == identities[1] != identities[2]
 
 
-def test_a_class_of_the_file_can_load_the_model(load, example, tmp_path):
+def test_a_class_of_the_file_can_load_the_model(load, tmp_path):
     """What config.json calls it is no name in transformers then."""
-    code = example.read_text().replace('loader="Qwen2AudioForConditionalGeneration"', "loader=Mine")
+    code = EXAMPLE.read_text().replace('loader="Qwen2AudioForConditionalGeneration"', "loader=Mine")
     code = (
         "import transformers\n"
         "class Mine(transformers.Qwen2AudioForConditionalGeneration):\n    pass\n" + code
@@ -99,9 +89,9 @@ def test_a_file_that_describes_nothing_is_refused_by_name(load, tmp_path, code, 
     assert "family=" in str(caught.value)
 
 
-def test_a_file_for_another_type_of_models_is_refused(load, example, tmp_path):
+def test_a_file_for_another_type_of_models_is_refused(load, tmp_path):
     path = tmp_path / "mine.py"
-    path.write_text(example.read_text().replace('("qwen2_audio",)', '("qwen2_audia",)'))
+    path.write_text(EXAMPLE.read_text().replace('("qwen2_audio",)', '("qwen2_audia",)'))
     with pytest.raises(ConfigError, match="qwen2_audia.*'qwen2_audio'.*model_types"):
         load(family=str(path))
 
