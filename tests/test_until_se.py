@@ -14,7 +14,7 @@ from mmaupro_ext.compat.rounds import InRounds
 from mmaupro_ext.errors import ConfigError
 from mmaupro_ext.offline import logged_runs, rescoring
 from mmaupro_ext.replies import error_reply
-from mmaupro_ext.report import comparison, frames, run_table
+from mmaupro_ext.report import comparison, frames, run_table, runs
 from mmaupro_ext.scoring import anytime, presets
 from mmaupro_ext.scoring.errors import ScoringError
 
@@ -210,6 +210,13 @@ def test_the_help_says_what_it_does():
     text = " ".join(parser.format_help().split())
     assert "--until-se <points>" in text
     assert "The same command without it goes on to all items" in text
+
+
+def test_the_list_of_runs_says_what_goes_on_to_all_items():
+    run = runs.Run(
+        "2026-01-01", 60, 40, 20, 0, "m", "id", ["mmaupro"], "mmaupro run --until-se 2", "j"
+    )
+    assert "id goes on (to all items without --until-se) with:" in runs.listing([run])
 
 
 # --- a whole run ----------------------------------------------------------------------------------

@@ -132,6 +132,7 @@ def listing(runs: Iterable[Run]) -> str:
         tasks = ", ".join(run.tasks[:_SHOWN_TASKS]) + (f" +{more}" if more > 0 else "")
         rows.append((when, run.model, tasks, run.identity, run.done, run.left, run.errored))
         if run.left and run.command:
-            rest += [f"{run.identity} goes on with:", f"  {run.command}"]
+            stops = " (to all items without --until-se)" if "--until-se" in run.command else ""
+            rest += [f"{run.identity} goes on{stops} with:", f"  {run.command}"]
     header = ("started", "model", "tasks", "identity", "done", "left", "errored")
     return visible("\n".join([table(header, rows, left=4), *(["", *rest] if rest else [])]))
