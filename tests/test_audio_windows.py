@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 from mmaupro_ext import audio
 from mmaupro_ext.audio.windowing import spans
 from mmaupro_ext.errors import AudioError, ConfigError
-from mmaupro_ext.models.families.family import Writing
-from mmaupro_ext.models.windows import LongAudio, Recording
+from mmaupro_ext.models.windows import balanced_spans
 
 RATE = 16000
 
@@ -106,7 +105,7 @@ def test_windows_lie_where_they_should(n, length, hop, tail):
 @given(samples=st.integers(1, 10**9), longest=st.integers(1, 10**9))
 def test_balanced_windows_are_the_whole_signal_in_as_few_equal_parts_as_fit(samples, longest):
     longest = max(longest, samples // 1000)  # at most a thousand windows
-    found = spans(samples, longest, tail="balance")
+    found = balanced_spans(samples, longest)
     assert [start for start, _ in found] == [0, *(end for _, end in found[:-1])]
     assert found[-1][1] == samples
     sizes = [end - start for start, end in found]
@@ -122,23 +121,14 @@ def test_balanced_windows_are_the_whole_signal_in_as_few_equal_parts_as_fit(samp
         (30.02, 30, [15.01, 15.01]),
         (45.0, 30, [22.5, 22.5]),
         (61.0, 30, [61 / 3] * 3),
-        (500.0, 500, [500.0]),
+        (500.0, None, [500.0]),
     ],
 )
 def test_a_sliver_is_not_a_window(seconds, longest_s, expected):
-    found = spans(round(seconds * RATE), longest_s * RATE, tail="balance")
+    longest = None if longest_s is None else longest_s * RATE
+    found = balanced_spans(round(seconds * RATE), longest)
     # Half a sample for each of the two ends that a part may be rounded at.
     assert [(end - start) / RATE for start, end in found] == pytest.approx(expected, abs=1 / RATE)
-
-
-def test_a_user_cuts_a_signal_as_models_are_given_it():
-    found = audio.windows(ramp(3002), 100, 30.0, tail="balance")
-    assert [len(window) for window in found] == [1501, 1501]
-    np.testing.assert_array_equal(np.concatenate(found), ramp(3002))
-    recording = Recording(3002, 100)
-    writing = Writing("<audio>", "<audio>", len, whole_s=30.0)
-    (cut,) = LongAudio("windows").plan([recording], writing, budget=0)
-    assert [(int(w[0]), int(w[-1]) + 1) for w in found] == list(cut.spans)
 
 
 def test_windows_of_a_fixed_length_leave_the_rest_to_the_last():
@@ -158,7 +148,5 @@ def test_durations_that_are_none_are_refused(seconds):
 def test_other_bad_arguments_are_refused():
     with pytest.raises(AudioError, match="no samples"):
         audio.windows(np.zeros(0, np.float32), RATE)
-    with pytest.raises(ConfigError, match="keep, pad, drop, balance"):
+    with pytest.raises(ConfigError, match="keep, pad, drop"):
         audio.windows(ramp(10), RATE, tail="wrap")
-    with pytest.raises(ConfigError, match="hop_s=0.5 means nothing"):
-        audio.windows(ramp(10), 10, 1.0, 0.5, tail="balance")

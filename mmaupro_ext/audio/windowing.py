@@ -12,7 +12,7 @@ from mmaupro_ext.audio.validate import valid_rate, valid_signal
 from mmaupro_ext.errors import ConfigError
 from mmaupro_ext.util import require_choice
 
-TAILS = ("keep", "pad", "drop", "balance")
+TAILS = ("keep", "pad", "drop")
 Span = tuple[int, int]  # first sample and end
 
 
@@ -25,8 +25,6 @@ def windows(
 ) -> list[npt.NDArray[np.float32]]:
     """Cut a signal into windows of equal length.
 
-    With ``tail="balance"`` as models are given a long clip.
-
     Parameters
     ----------
     x : array_like
@@ -34,16 +32,14 @@ def windows(
     sampling_rate : int
         Rate of `x` in Hz.
     length_s : float, default 30.0
-        Length of a window in seconds; of the longest one with ``tail="balance"``.
+        Length of a window in seconds.
     hop_s : float, optional
         Seconds from the start of one window to the start of the next; `length_s` where not given.
         Less makes windows overlap, more leaves gaps.
-    tail : {"keep", "pad", "drop", "balance"}
+    tail : {"keep", "pad", "drop"}
         What becomes of a last window that the signal does not fill: kept at its own length, padded
-        with zeros, or left out (a signal shorter than a window then gives an empty list); or, with
-        ``"balance"``, it shares with the others: as few windows as hold the signal, whose lengths
-        differ by one sample at the most. 30.02 s in windows of 30 s are two of 15.01 s then, not one of
-        30 s and one of 20 ms.
+        with zeros, or left out. With ``"drop"``, a signal shorter than a window gives an empty
+        list.
 
     Returns
     -------
@@ -56,8 +52,7 @@ def windows(
     AudioError
         If `x` or `sampling_rate` is not valid; an empty `x` is not.
     ConfigError
-        If a duration is not positive and finite or lasts less than a sample, `tail` is unknown, or
-        `hop_s` is given beside ``tail="balance"``, whose windows follow each other.
+        If a duration is not positive and finite or lasts less than a sample, or `tail` is unknown.
 
     Notes
     -----
@@ -72,10 +67,6 @@ def windows(
     """
     rate = valid_rate(sampling_rate)
     require_choice("tail", tail, TAILS)
-    if tail == "balance" and hop_s is not None:
-        raise ConfigError(
-            f"hop_s={hop_s!r} means nothing with tail='balance'. Leave one of them out."
-        )
     length, hop = lengths(length_s, hop_s, rate)
     signal = valid_signal(x)
 
@@ -99,28 +90,17 @@ def spans(
     samples : int
         Length of the signal.
     length : int
-        Samples in a window, at least 1; in the longest one with ``tail="balance"``.
+        Samples in a window, at least 1.
     hop : Fraction, optional
         Samples from window to window; `length` where not given.
-    tail : {"keep", "pad", "drop", "balance"}
+    tail : {"keep", "pad", "drop"}
         As in :func:`windows`; with ``"pad"`` the last end may lie beyond the signal.
 
     Returns
     -------
     tuple of (int, int)
         First sample and end of each window, in order.
-
-    Examples
-    --------
-    >>> spans(10, 4)
-    ((0, 4), (4, 8), (8, 10))
-    >>> spans(10, 4, tail="balance")
-    ((0, 3), (3, 7), (7, 10))
     """
-    if tail == "balance":
-        count = -(-samples // length)
-        edges = [(2 * i * samples + count) // (2 * count) for i in range(count + 1)]
-        return tuple(zip(edges, edges[1:], strict=False))
     step = Fraction(length) if hop is None else hop
     found: list[Span] = []
     start = end = 0

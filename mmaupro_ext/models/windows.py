@@ -1,9 +1,9 @@
 """Which parts of a recording a model is given, in how many blocks, and the words that say so.
 
 A clip that is longer than a model takes at once is given in as few consecutive windows as hold it, all
-of the same length (`audio.windows` with `tail="balance"`): a last window of a few milliseconds would
-take another prompt and a block of silence. Nothing here leaves audio out unless the policy says so by its
-name; a clip that does not fit is an error.
+of the same length (`balanced_spans`): a last window of a few milliseconds would take another prompt and
+a block of silence. Nothing here leaves audio out unless the policy says so by its name; a clip that does
+not fit is an error.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from mmaupro_ext.audio.windowing import Span, spans
+from mmaupro_ext.audio.windowing import Span
 from mmaupro_ext.errors import ItemError
 from mmaupro_ext.models.families.family import Writing
 from mmaupro_ext.util import positive, require_choice
@@ -238,7 +238,36 @@ def _whole(entry: Recording, writing: Writing) -> int | None:
 
 
 def _in_windows(entry: Recording, longest: int | None) -> Recording:
-    return replace(entry, spans=spans(entry.length, longest or entry.length, tail="balance"))
+    return replace(entry, spans=balanced_spans(entry.length, longest))
+
+
+def balanced_spans(samples: int, longest: int | None) -> tuple[Span, ...]:
+    """Cut a signal into as few consecutive windows as `longest` allows, of equal length.
+
+    So no window is a sliver: 30.02 s in windows of at most 30 s are two of 15.01 s, not one of 30 s
+    and one of 20 ms, and 45 s are two of 22.5 s. What models are given of a long clip is cut so.
+
+    Parameters
+    ----------
+    samples : int
+        Length of the signal, at least 1.
+    longest : int or None
+        Samples that a window may have; None for any number.
+
+    Returns
+    -------
+    tuple of (int, int)
+        First sample and end of each window; together they are the whole signal, and their lengths
+        differ by one sample at the most.
+
+    Examples
+    --------
+    >>> balanced_spans(10, 4)
+    ((0, 3), (3, 7), (7, 10))
+    """
+    count = 1 if longest is None else -(-samples // longest)
+    edges = [(2 * i * samples + count) // (2 * count) for i in range(count + 1)]
+    return tuple(zip(edges, edges[1:], strict=False))
 
 
 def _spread(length: int, window: int, count: int) -> tuple[Span, ...]:

@@ -18,10 +18,9 @@ from listening_server import (
 from server_requests import RATE, ask, model, request
 
 from mmaupro_ext import audio, heard
-from mmaupro_ext.audio.windowing import spans
 from mmaupro_ext.models import blocks, windows
 from mmaupro_ext.models.families import FAMILIES
-from mmaupro_ext.models.windows import Recording
+from mmaupro_ext.models.windows import Recording, balanced_spans
 from mmaupro_ext.replies import parse_error
 
 QWEN = FAMILIES["qwen2_audio"].writing
@@ -53,7 +52,7 @@ def test_labels_are_those_of_the_local_adapter(clip, context):
     recordings = []
     for path in paths:
         length = soundfile.info(path).frames
-        recordings.append(Recording(length, RATE, spans=spans(length, 30 * RATE, tail="balance")))
+        recordings.append(Recording(length, RATE, spans=balanced_spans(length, 30 * RATE)))
     quiet = dataclasses.replace(QWEN, label_alone=False)
     local = windows.write(blocks.split_at_places(context, quiet), recordings, quiet)
     assert text_with_marks(server.asked[0]) == local.replace(QWEN.audio_block, "<audio>")
