@@ -28,11 +28,8 @@ PACKAGE, TASKS = Path(mmaupro_ext.__file__).parent, Path(plugin.tasks_dir())
 PAGE = (REPO / "docs" / "architecture.md").read_text(encoding="utf-8")
 
 MOST_FOR_A_CLIP = 10
-MOST_FOR_A_REPLY = {
-    "open": 5,
-    "instruction": 5,
-    "closed": 9,
-}  # four are the grammar of closed replies
+# Three of eight are how the words of closed replies are read.
+MOST_FOR_A_REPLY = {"open": 5, "instruction": 5, "closed": 8}
 
 CLIP = {
     "models/hf/preparing.py",
@@ -47,7 +44,7 @@ CLIP = {
     "models/families/qwen2_audio.py",
 }
 REPLY = {"tasks/mmaupro/utils.py", "scoring/scorer.py", "replies.py", "scoring/final.py"}
-READING = ("normalise", "options", "mentions", "statements")
+READING = ("normalise", "mentions", "statements")
 REPLIES = {
     "open": REPLY,
     "instruction": REPLY | {"scoring/instruction_following.py"},

@@ -12,6 +12,7 @@ from typing import Any
 
 from mmaupro_ext import benchmarks, data, scoring
 from mmaupro_ext.data.questions import CLOSED_PROMPT, INSTRUCTION_PROMPT, OPEN_PROMPT, prompt
+from mmaupro_ext.recipes import RECIPE
 
 __all__ = ["CLOSED_PROMPT", "INSTRUCTION_PROMPT", "LETTERS", "OPEN_PROMPT"]
 
@@ -98,5 +99,6 @@ def process_results(doc: dict[str, Any], results: list[str]) -> dict[str, float]
     metrics = {"parsed": float(verdict.parsed), "errored": float(verdict.errored)}
     if kind == "hidden":
         return metrics
-    score = verdict.score if verdict.errored else scoring.score_by_recipe(doc, reply)
+    by_recipe = doc.get(RECIPE) and not verdict.errored
+    score = scoring.score_by_recipe(doc, reply) if by_recipe else verdict.score
     return {"acc": (verdict.score if score is None else score) or 0.0, **metrics}

@@ -174,7 +174,7 @@ def _letters(text: str, options: Options, texts: list[Mention]) -> list[Mention]
     found = []
     for match in _BRACKETED.finditer(text):
         index = ord(match.group(1).upper()) - 65
-        indexes = frozenset({index} if index < min(options.count, 26) else ())
+        indexes = frozenset({index} if index < min(len(options.texts), 26) else ())
         if not indexes:
             indexes = _single(match.group(1), options)
         if indexes or match.group(1).isupper():
@@ -200,7 +200,7 @@ def _letters(text: str, options: Options, texts: list[Mention]) -> list[Mention]
         ):
             continue
         index = ord(letter.upper()) - 65
-        indexes = frozenset({index} if index < min(options.count, 26) else ())
+        indexes = frozenset({index} if index < min(len(options.texts), 26) else ())
         labelled = indexes and _LABELLED.search(text, max(0, match.start() - 9), match.start())
         single = frozenset() if labelled else _single(letter, options)
         if not single and _ARTICLE.search(text, max(0, match.start() - 4), match.start()):

@@ -165,6 +165,12 @@ def tokens(text: str) -> list[Token]:
     return found
 
 
+def content(found: list[Token] | tuple[str, ...]) -> tuple[str, ...]:
+    """Return the forms of words that carry meaning; all of them where none does."""
+    forms = tuple(token.form if isinstance(token, Token) else token for token in found)
+    return tuple(form for form in forms if form not in SKIPPED) or forms
+
+
 def _form(text: str, match: re.Match[str]) -> str:
     if match["note"]:
         sharp = match["sign"].strip(" -").lower() in ("#", "♯", "sharp")
