@@ -46,6 +46,12 @@ class Answer:
         Place shown -> index in the released order.
     lengths : tuple of int
         Characters of the choices as shown.
+
+    Examples
+    --------
+    >>> turned = Answer("q1", "sound", ("a.wav",), "permute", "120", True, picked=2, gold=2, order=(1, 2, 0))
+    >>> turned.chosen
+    0
     """
 
     item: str

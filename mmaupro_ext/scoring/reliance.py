@@ -123,6 +123,12 @@ class Profile:
         Of each condition with the released choices; `repeat`, the noise floor, first.
     without_full : int
         Items that were asked under a condition but not in full; they count in nothing.
+
+    Examples
+    --------
+    >>> found = profile([Answer("q1", "sound", ("a.wav",), "full", correct=True)])
+    >>> found.row("full").score.mean, found.row("none"), found.classes
+    (1.0, None, None)
     """
 
     conditions: tuple[str, ...]
