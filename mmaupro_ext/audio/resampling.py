@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import logging
+from types import ModuleType
 
 import numpy as np
 import numpy.typing as npt
-import soxr
 
-from mmaupro_ext import native
+from mmaupro_ext import extras, native
 from mmaupro_ext.audio.validate import valid_rates, valid_signal
 from mmaupro_ext.native.resample_plan import MAX_POINTS, MAX_RADIX, ResamplePlan, resample_plan
 from mmaupro_ext.util import require_choice
@@ -132,8 +133,13 @@ def resample(
 def soxr_hq(x: npt.NDArray[np.float32], orig_sr: int, target_sr: int) -> npt.NDArray[np.float32]:
     """Return one channel resampled by soxr HQ, at the exact length (soxr may be one off)."""
     n_out = native.output_length(len(x), orig_sr, target_sr)
-    y = soxr.resample(x, orig_sr, target_sr, quality="HQ")[:n_out]
+    y = _soxr().resample(x, orig_sr, target_sr, quality="HQ")[:n_out]
     return y if len(y) == n_out else np.pad(y, (0, n_out - len(y)))
+
+
+def _soxr() -> ModuleType:
+    extras.require("resampler='soxr', or rates that only it takes,", "soxr")
+    return importlib.import_module("soxr")
 
 
 class SoxrStream:
@@ -147,7 +153,7 @@ class SoxrStream:
 
     def __init__(self, orig_sr: int, target_sr: int) -> None:
         self._rates = orig_sr, target_sr
-        self._soxr = soxr.ResampleStream(orig_sr, target_sr, 1, dtype="float32", quality="HQ")
+        self._soxr = _soxr().ResampleStream(orig_sr, target_sr, 1, dtype="float32", quality="HQ")
         self._taken = self._given = 0  # samples
         self._complete = np.empty(0, np.float32)
 

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from mmaupro_ext import __version__, versions
+from mmaupro_ext import __version__, extras, versions
 from mmaupro_ext.errors import MMAUProError
 from mmaupro_ext.util import nearest, visible
 
@@ -76,7 +76,7 @@ first steps:
                         vLLM in this process
 
 `mmaupro run`, `ls` and `validate` take exactly the options of `lm_eval run`, `ls` and `validate`.
-After a plain pip install the bare `lm_eval` command does the same.
+After `pip install 'mmaupro-ext[eval]'` the bare `lm_eval` command does the same.
 """
 
 
@@ -186,6 +186,9 @@ def _run(args: argparse.Namespace) -> int:
         print(visible(f"mmaupro {args.command}: {error}"), file=sys.stderr)
         return 2
     except Exception as error:
+        if missing := extras.advice(error):
+            print(f"mmaupro {args.command}: this needs {missing}", file=sys.stderr)
+            return 2
         versions.explain(error)
         raise
 
@@ -211,3 +214,8 @@ def _hand_to_lm_eval(argv: Sequence[str]) -> None:
     except KeyboardInterrupt:  # before a run has begun; from then on it says more
         print("\nInterrupted.", file=sys.stderr)
         raise SystemExit(130) from None
+    except ModuleNotFoundError as error:
+        if missing := extras.advice(error):
+            print(f"mmaupro {argv[0]}: this needs {missing}", file=sys.stderr)
+            raise SystemExit(2) from error
+        raise

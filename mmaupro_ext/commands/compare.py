@@ -51,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run `mmaupro compare` and return the exit status."""
-    from mmaupro_ext.report import extras
+    from mmaupro_ext import extras
 
     extras.require("a comparison", "pandas", "statsmodels")
     from mmaupro_ext.report import comparison, frames

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from mmaupro_ext import extras
+
 DESCRIPTION = """\
 Print the completion of commands, options and fixed values for a shell. Load it where the shell starts.
 """
@@ -15,7 +17,7 @@ examples:
   mmaupro completion zsh > ~/.zfunc/_mmaupro               (a folder of $fpath)
   mmaupro completion fish > ~/.config/fish/completions/mmaupro.fish
 
-It does not change by itself: print it anew after an update. Needs the package shtab.
+It does not change by itself: print it anew after an update.
 """
 
 SHELLS = ("bash", "zsh", "fish", "tcsh")
@@ -30,12 +32,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the completion."""
-    try:
-        import shtab
-    except ImportError:
-        from mmaupro_ext.errors import ConfigError
+    extras.require("completion", "shtab")
+    import shtab
 
-        raise ConfigError("completion needs shtab: pip install shtab.") from None
     from mmaupro_ext.commands import cli
 
     parser = cli.build_parser()
@@ -57,7 +56,12 @@ def fill(parser: Any) -> None:
 
 
 def _take_options_of_lm_eval(child: argparse.ArgumentParser) -> None:
-    from lm_eval._cli.harness import HarnessCLI
+    try:
+        from lm_eval._cli.harness import HarnessCLI
+    except ModuleNotFoundError as error:
+        if not extras.advice(error):
+            raise
+        return  # a small install: there is no `mmaupro run` to complete
 
     theirs = HarnessCLI()._subparsers.choices["run"]
     for action in theirs._actions:

@@ -81,7 +81,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run `mmaupro report` and return the exit status."""
-    from mmaupro_ext.report import extras
+    from mmaupro_ext import extras
 
     if args.row:
         extras.require("--row", "pandas")

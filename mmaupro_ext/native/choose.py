@@ -21,6 +21,7 @@ import os
 from types import ModuleType
 from typing import NamedTuple
 
+from mmaupro_ext import extras
 from mmaupro_ext.errors import ConfigError
 
 BACKENDS = ("auto", "c", "numba", "scipy")
@@ -160,13 +161,16 @@ def backends() -> list[str]:
 
 @functools.cache
 def _best_without_the_core() -> str:
-    """Return what stands in for the compiled core, and warn, once."""
+    """Return what stands in for the compiled core, and warn, once; an error where nothing does."""
     if numba_works():
         _log.warning(
             "mmaupro-ext runs without its compiled core: the Numba twin gives the same results "
             "several times slower. Install a C11 compiler and reinstall mmaupro-ext to get the core."
         )
         return "numba"
+    extras.require(
+        "the frontend without its compiled core, which this installation lacks,", "scipy"
+    )
     _log.warning(
         "mmaupro-ext runs without its compiled core, and Numba cannot be imported: scipy gives the "
         "same results, some ten times slower. Install a C11 compiler and reinstall mmaupro-ext to get "

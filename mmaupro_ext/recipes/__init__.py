@@ -33,8 +33,6 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
-import yaml
-
 from mmaupro_ext.categories import CHOICE_LETTERS
 from mmaupro_ext.errors import ConfigError
 
@@ -305,6 +303,8 @@ def known(name: str) -> Recipe:
     if name not in names():
         raise ConfigError(f"there is no recipe {name!r}. There are: {', '.join(names())}")
     text = (files(__name__) / f"{name}.yaml").read_text(encoding="utf-8")
+    import yaml
+
     return parse(yaml.safe_load(text), name)
 
 

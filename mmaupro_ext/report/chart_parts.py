@@ -6,11 +6,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from textwrap import wrap
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from mmaupro_ext import extras
 from mmaupro_ext.errors import ConfigError
-from mmaupro_ext.report import extras, figures, published
-from mmaupro_ext.report.frames import Frames
+from mmaupro_ext.report import figures, published
+
+if TYPE_CHECKING:
+    from mmaupro_ext.report.frames import Frames
 
 Spec = dict[str, Any]
 

@@ -13,10 +13,10 @@ from typing import Any
 
 import pandas as pd
 
-from mmaupro_ext import __version__
+from mmaupro_ext import __version__, extras
 from mmaupro_ext.errors import ConfigError
 from mmaupro_ext.offline.ablated import answers_of, full_of
-from mmaupro_ext.report import charts, claims, extras, reliance
+from mmaupro_ext.report import charts, claims, reliance
 from mmaupro_ext.report.chart_parts import SCHEMA, VERSION, Chart, files_of, theme
 from mmaupro_ext.report.clip_media import Media, media_of
 from mmaupro_ext.report.comparison import Comparison, as_dict, compare

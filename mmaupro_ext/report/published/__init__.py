@@ -16,8 +16,10 @@ from __future__ import annotations
 import io
 from functools import cache
 from importlib.resources import files
+from typing import TYPE_CHECKING
 
-import pandas as pd
+if TYPE_CHECKING:  # names and sources are needed where it is not installed
+    import pandas as pd
 
 # The paper's columns in its order -> our categories. "Size" stands before, "Avg." after them.
 COLUMNS = {
@@ -42,6 +44,8 @@ FOO = "Foo et al., arXiv 2604.24401 (leonardofhy/all-that-glitters-is-not-audio 
 @cache
 def paper() -> pd.DataFrame:
     """Return the paper's table: index the model, one column a category (per cent), "overall" last."""
+    import pandas as pd
+
     table = pd.read_csv(_text("paper.csv"), na_values="-").set_index("Models")
     found = table.rename(columns={**COLUMNS, OVERALL: "overall", "Size": "size"})
     return found[["size", *COLUMNS.values(), "overall"]]
@@ -50,6 +54,8 @@ def paper() -> pd.DataFrame:
 @cache
 def later() -> pd.DataFrame:
     """Return later scores: `model`, `overall` (per cent, or NaN), `stated`, `source`, `date`, `how`."""
+    import pandas as pd
+
     table = pd.read_csv(_text("later.csv"), dtype=str)
     table["stated"] = table["overall"]
     table["overall"] = pd.to_numeric(table["overall"], errors="coerce")
@@ -59,6 +65,8 @@ def later() -> pd.DataFrame:
 @cache
 def paper_ablations() -> pd.DataFrame:
     """Return `table` (of the paper), `model`, `condition` and `score` (per cent, overall)."""
+    import pandas as pd
+
     return pd.read_csv(_text("paper_ablations.csv"))
 
 
@@ -68,6 +76,8 @@ def foo() -> pd.DataFrame:
 
     The last, `no_choice`, is the share of replies from which no choice was read; they count as wrong.
     """
+    import pandas as pd
+
     counts = pd.read_csv(_text("foo.csv"))
     table = counts[1:].set_index(["model", "condition"]).drop(columns="directory")
     items = counts.iloc[0].drop(["model", "condition", "directory"])
@@ -80,6 +90,8 @@ def foo() -> pd.DataFrame:
 @cache
 def foo_classes() -> pd.DataFrame:
     """Return the shares of item classes (per cent, means over `models` models): index the benchmark."""
+    import pandas as pd
+
     return pd.read_csv(_text("foo_classes.csv")).set_index("benchmark")
 
 
