@@ -85,7 +85,7 @@ def test_the_tests_that_make_names_are_there():
 
 SOURCES = "".join(
     re.sub(r'"\s*\n\s*f?"', "", path.read_text(encoding="utf-8"))  # messages that span lines
-    for folder in ("mmaupro_ext", "tasks")
+    for folder in ("mmaupro_ext", "tasks", "tools")
     for path in sorted((REPO / folder).rglob("*.py"))
 )
 
