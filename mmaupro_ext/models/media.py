@@ -8,7 +8,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from mmaupro_ext.audio.decoding import name_of
+from mmaupro_ext.audio.decoding import condition_of, name_of
 from mmaupro_ext.errors import ItemError
 from mmaupro_ext.util import stat_regular
 
@@ -55,6 +55,21 @@ def as_stored(value: Any) -> Any:
 def media_key(media: Mapping[str, Sequence[Any]]) -> str:
     """Return a key that is equal for requests with the same media."""
     return json.dumps(media, sort_keys=True, default=lambda thing: f"object at {id(thing)}")
+
+
+def sounds_key(media: Mapping[str, Sequence[Any]]) -> str:
+    """Return a key that is equal for requests with media that sound and look the same.
+
+    That is `media_key`, but for items that are asked once more (`data.conditions`): they are other requests
+    with the same media.
+    """
+
+    def as_heard(reference: Any) -> Any:
+        if condition_of(reference) != {"name": "repeat"}:
+            return reference
+        return {name: value for name, value in reference.items() if name != "condition"}
+
+    return media_key({kind: list(map(as_heard, entries)) for kind, entries in media.items()})
 
 
 def names_of(media: Mapping[str, Sequence[Any]]) -> str:

@@ -13,7 +13,7 @@ from mmaupro_ext.models.hf import batching
 from mmaupro_ext.models.hf.generation import Generator
 from mmaupro_ext.models.hf.preparing import Preparer
 from mmaupro_ext.models.items import Failures, Question, attempt
-from mmaupro_ext.models.media import media_key
+from mmaupro_ext.models.media import sounds_key
 from mmaupro_ext.models.prefetch import Prefetcher
 
 T = TypeVar("T")
@@ -170,7 +170,7 @@ class Schedule:
         is not much shorter than the longest.
         """
         by_size = sorted(
-            (-self._size_of(question), media_key(question.media), question.context, number)
+            (-self._size_of(question), sounds_key(question.media), question.context, number)
             for number, question in enumerate(questions)
         )
         leading: dict[str, int] = {}

@@ -1,0 +1,118 @@
+"""Write the numbers of docs/ablations.md: `python -m ablation_page`.
+
+nano is asked about the sample's closed questions on short clips: in full, under the ten conditions of `TEN`, and
+under all others. Between its marks the page then has the table of conditions, the profile as `mmaupro ablate`
+prints it, and what the ten cost beside the full run alone, counted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from mmaupro_ext.commands import cli
+from mmaupro_ext.data.conditions import CONDITIONS
+from mmaupro_ext.models.hf.model import HFAudioLM
+
+PAGE = Path(__file__).parents[1] / "docs" / "ablations.md"
+# Without sound, music and speech, which have clips of minutes; and without open questions and instructions.
+SLUGS = ("sound_music", "music_speech", "sound_speech", "sound_music_speech")
+SLUGS += ("spatial_audio", "voice_chat", "multi")
+# Without fragments, as the promise of cost has it; without rephrase, for which nobody gives words here, and
+# without noise of another level and backwards, which are sounds that nothing else shares.
+TEN = ("none", "text-backbone", "silence", "noise", "swap", "permute", "repeat", "mono")
+TEN += ("first-30s", "absent")
+
+
+@contextlib.contextmanager
+def models_made() -> Iterator[list[Any]]:
+    """Note which models a command makes."""
+    made: list[Any] = []
+    original = HFAudioLM.__init__
+
+    def noted(self: Any, *arguments: Any, **options: Any) -> None:
+        original(self, *arguments, **options)
+        made.append(self)
+
+    HFAudioLM.__init__ = noted  # type: ignore[method-assign]
+    try:
+        yield made
+    finally:
+        HFAudioLM.__init__ = original  # type: ignore[method-assign]
+
+
+def ask(words: Sequence[str]) -> tuple[str, dict[str, int]]:
+    """Run a command of `mmaupro`; return what it prints, and what its first model was made to do.
+
+    Tokens of prompts without audio, which lm_eval's own code reads, are added to those that were prefilled.
+    """
+    printed = io.StringIO()
+    with models_made() as made, contextlib.redirect_stdout(printed):
+        try:
+            cli.main(list(words))
+        except SystemExit as end:
+            if end.code:
+                raise
+    counts = made[0].passes.counts.as_dict()
+    return printed.getvalue(), counts
+
+
+def words_of(command: str, slugs: Sequence[str], folder: Path, *more: str) -> list[str]:
+    """Return a command on nano and the sample."""
+    tasks = ",".join(f"mmaupro-sample_{slug}" for slug in slugs)
+    model = "--model hf-audio --model_args pretrained=nano --batch_size 8"
+    return [command, *model.split(), "--tasks", tasks, "--output_path", str(folder), *more]
+
+
+def cost(slugs: Sequence[str], folder: Path) -> tuple[dict[str, int], dict[str, int]]:
+    """Return what a full run takes, and what a profile of the ten conditions does."""
+    backbone = ("--backbone_args", "pretrained=nano")
+    _, full = ask(words_of("run", slugs, folder / "full"))
+    ten = words_of("ablate", slugs, folder / "ten", "--conditions", ",".join(TEN), *backbone)
+    return full, ask(ten)[1]
+
+
+def main() -> None:
+    """Write the page."""
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        full, ten = cost(SLUGS, folder)
+        printed, _ = ask(words_of("ablate", SLUGS, folder / "ten", "--backbone_args", "pretrained=nano"))
+    profile = printed[printed.index("nano on MMAU-Pro") : printed.index("Profile:")].rstrip()
+    text = PAGE.read_text(encoding="utf-8")
+    for name, block in (
+        ("conditions", conditions_table()),
+        ("profile", f"```\n{profile}\n```"),
+        ("cost", cost_table(full, ten)),
+    ):
+        begin, end = f"<!-- begin {name} -->\n", f"<!-- end {name} -->"
+        before, rest = text.split(begin)
+        text = f"{before}{begin}\n{block}\n\n{end}{rest.split(end)[1]}"
+    PAGE.write_text(text, encoding="utf-8")
+
+
+def conditions_table() -> str:
+    """Return the conditions as Markdown."""
+    rows = [f"| `{one.name}` | {one.changes} | {one.tells} |" for one in CONDITIONS.values()]
+    return "\n".join(["| condition | what is changed | what it tells |", "|---|---|---|", *rows])
+
+
+def cost_table(full: dict[str, int], ten: dict[str, int]) -> str:
+    """Return what both took, and how often the first goes into the second."""
+    rows = [
+        f"| {name} | {full[key]:,} | {ten[key]:,} | {ten[key] / full[key]:.2f} |"
+        for name, key in (
+            ("blocks of audio through the encoder", "encoded"),
+            ("tokens of prompts that were read", "prefilled_tokens"),
+        )
+    ]
+    head = "| | the full run | the full run and ten conditions | times |"
+    return "\n".join([head, "|---|---|---|---|", *rows])
+
+
+if __name__ == "__main__":
+    main()
