@@ -1,30 +1,29 @@
 """Write the numbers of docs/ablations.md: `python -m ablation_page`.
 
-nano is asked about the sample's closed questions on short clips: in full, under the ten conditions of `TEN`, and
-under all others. Between its marks the page then has the table of conditions, the profile as `mmaupro ablate`
-prints it, and what the ten cost beside the full run alone, counted.
+nano is asked all questions of the sample: in full, under the ten conditions of `TEN`, and under all others.
+Between its marks the page then has the table of conditions, the profile as `mmaupro ablate` prints it, and
+what the ten cost beside the full run alone, counted.
 """
 
 from __future__ import annotations
 
 import contextlib
 import io
+import json
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from mmaupro_ext.commands import cli
+from mmaupro_ext import data
+from mmaupro_ext.commands.cli import main as command
 from mmaupro_ext.data.conditions import CONDITIONS
 from mmaupro_ext.models.hf.model import HFAudioLM
 
 PAGE = Path(__file__).parents[1] / "docs" / "ablations.md"
-# Without sound, music and speech, which have clips of minutes; and without open questions and instructions.
-SLUGS = ("sound_music", "music_speech", "sound_speech", "sound_music_speech")
-SLUGS += ("spatial_audio", "voice_chat", "multi")
-# Without fragments, as the promise of cost has it; without rephrase, for which nobody gives words here, and
-# without noise of another level and backwards, which are sounds that nothing else shares.
-TEN = ("none", "text-backbone", "silence", "noise", "swap", "permute", "repeat", "mono")
+# Without fragments, as the promise of cost has it; of the sounds that nothing else shares (silence, noise of
+# two levels, backwards) with one.
+TEN = ("none", "text-backbone", "noise", "swap", "permute", "rephrase", "repeat", "mono")
 TEN += ("first-30s", "absent")
 
 
@@ -32,32 +31,41 @@ TEN += ("first-30s", "absent")
 def models_made() -> Iterator[list[Any]]:
     """Note which models a command makes."""
     made: list[Any] = []
-    original = HFAudioLM.__init__
+    create, generate = HFAudioLM.__init__, HFAudioLM._model_generate
 
     def noted(self: Any, *arguments: Any, **options: Any) -> None:
-        original(self, *arguments, **options)
+        create(self, *arguments, **options)
+        self.text_tokens = 0
         made.append(self)
 
+    def counted(self: Any, context: Any, **options: Any) -> Any:
+        self.text_tokens += context.numel()
+        return generate(self, context, **options)
+
     HFAudioLM.__init__ = noted  # type: ignore[method-assign]
+    HFAudioLM._model_generate = counted  # type: ignore[method-assign]
     try:
         yield made
     finally:
-        HFAudioLM.__init__ = original  # type: ignore[method-assign]
+        HFAudioLM.__init__ = create  # type: ignore[method-assign]
+        HFAudioLM._model_generate = generate  # type: ignore[method-assign]
 
 
 def ask(words: Sequence[str]) -> tuple[str, dict[str, int]]:
     """Run a command of `mmaupro`; return what it prints, and what its first model was made to do.
 
-    Tokens of prompts without audio, which lm_eval's own code reads, are added to those that were prefilled.
+    Prompts without audio, which lm_eval's own code reads, are added to the tokens.
     """
     printed = io.StringIO()
     with models_made() as made, contextlib.redirect_stdout(printed):
         try:
-            cli.main(list(words))
+            command(list(words))
         except SystemExit as end:
             if end.code:
                 raise
-    counts = made[0].passes.counts.as_dict()
+    model = made[0]
+    counts = model.passes.counts.as_dict()
+    counts["prefilled_tokens"] += model.text_tokens
     return printed.getvalue(), counts
 
 
@@ -70,18 +78,29 @@ def words_of(command: str, slugs: Sequence[str], folder: Path, *more: str) -> li
 
 def cost(slugs: Sequence[str], folder: Path) -> tuple[dict[str, int], dict[str, int]]:
     """Return what a full run takes, and what a profile of the ten conditions does."""
-    backbone = ("--backbone_args", "pretrained=nano")
     _, full = ask(words_of("run", slugs, folder / "full"))
-    ten = words_of("ablate", slugs, folder / "ten", "--conditions", ",".join(TEN), *backbone)
+    needs = needs_of(slugs, folder)
+    ten = words_of("ablate", slugs, folder / "ten", "--conditions", ",".join(TEN), *needs)
     return full, ask(ten)[1]
+
+
+def needs_of(slugs: Sequence[str], folder: Path) -> list[str]:
+    """Return the options of text-backbone and rephrase: nano itself, questions with a word before them."""
+    file = folder / "rephrasings.jsonl"
+    docs = [doc for slug in slugs for doc in data.load_category(slug, sample=True)]
+    lines = [{"id": doc["id"], "question": f"Listen. {doc['question']}"} for doc in docs]
+    folder.mkdir(parents=True, exist_ok=True)
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    return ["--backbone_args", "pretrained=nano", "--rephrasings", str(file)]
 
 
 def main() -> None:
     """Write the page."""
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
-        full, ten = cost(SLUGS, folder)
-        printed, _ = ask(words_of("ablate", SLUGS, folder / "ten", "--backbone_args", "pretrained=nano"))
+        full, ten = cost(list(data.CATEGORIES), folder)
+        needs = needs_of(list(data.CATEGORIES), folder)
+        printed, _ = ask(words_of("ablate", list(data.CATEGORIES), folder / "ten", *needs))
     profile = printed[printed.index("nano on MMAU-Pro") : printed.index("Profile:")].rstrip()
     text = PAGE.read_text(encoding="utf-8")
     for name, block in (

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from mmaupro_ext.compat.command import UNTIL
 from mmaupro_ext.errors import ConfigError
 from mmaupro_ext.util import visible, write_json
 
@@ -95,6 +96,8 @@ def run(args: argparse.Namespace) -> int:
     options = _parsed(["run", *given, "--log_samples"])
     if str(options.output_path).endswith(".json"):
         raise ConfigError(f"--output_path {options.output_path}: name a folder")
+    if hasattr(options, UNTIL):
+        raise ConfigError("--until-se stops at a score of the benchmark. An ablation takes --limit")
 
     from mmaupro_ext.compat.ablation import Ablation
     from mmaupro_ext.compat.lm_eval_0_4_13 import asking_under
@@ -102,9 +105,8 @@ def run(args: argparse.Namespace) -> int:
     heard = Ablation(tuple(name for name in wanted if name != _BACKBONE))
     with asking_under(heard):
         _ask(copy.copy(options))
-    if os.environ.get("RANK", "0") != "0" or not heard.written:
-        return 0
-    folder = heard.written["full"].parents[1]
+    # Of several processes, the first writes; all of them ask.
+    folder = heard.written["full"].parents[1] if heard.written else None
     if _BACKBONE in wanted:
         other = _parsed(
             ["run", "--model", args.backbone or "hf-audio", "--model_args", args.backbone_args]
@@ -115,7 +117,8 @@ def run(args: argparse.Namespace) -> int:
             _ask(options)
         heard.not_asked |= read.not_asked
         heard.written |= read.written
-    _report(folder, [file.parent for file in heard.written.values()], heard.not_asked)
+    if folder is not None:
+        _report(folder, [file.parent for file in heard.written.values()], heard.not_asked)
     return 0
 
 

@@ -87,12 +87,19 @@ class Ablation:
                 raise ConfigError(f"--limit {config.limit}: give a whole number of items per task")
             metadata[ITEMS], config.limit = int(config.limit), None
         specs: list[Any] = []
+        kinds: dict[str, str] = {}
         for leaf in leaves_of(config.tasks, manager):
             asked, entry = benchmarks.parse_task(leaf), manager.task_index.get(leaf)
             if asked is None or entry is None or entry.yaml_path is None or asked.variant == "ll":
                 raise ConfigError(
                     f"{leaf}: only tasks of ours that ask for a reply are asked under conditions: "
                     f"{', '.join(benchmarks.BENCHMARKS)}, their samples and their variants but -ll"
+                )
+            kind = leaf.removesuffix(f"_{asked.part}")
+            if kinds.setdefault(asked.benchmark, kind) != kind:
+                raise ConfigError(
+                    f"{kinds[asked.benchmark]} and {kind}: a profile is of one prompt and one set of items. "
+                    "Give each an ablation of its own"
                 )
             if self.full:
                 specs.append(leaf)

@@ -305,6 +305,8 @@ def log_what_was_heard(module: Any) -> None:
             with _in_folder_of(self, name):
                 save_aggregated(self, part, some)
                 _ablation.written[name] = _results_file(self)
+        if _run is not None:
+            _run.results = results  # what is said at the end is of all conditions
 
     def save_aggregated(self: Any, results: Any, samples: Any) -> None:
         from mmaupro_ext import heard
