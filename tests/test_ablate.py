@@ -252,7 +252,7 @@ def test_nano_knows_no_absent_answer(variants):
 def test_ten_conditions_cost_no_more_than_three_runs_in_encoder_passes(tmp_path, monkeypatch):
     """Counted in blocks of audio; docs/ablations.md counts tokens, too, on the whole sample."""
     monkeypatch.setattr(ablation_page, "command", lambda words: here(monkeypatch, words))
-    full, ten = ablation_page.cost(["sound_music", "voice_chat"], tmp_path)
+    full, ten = ablation_page.cost(["sound_music"], tmp_path)
     assert len(ablation_page.TEN) == 10
     assert ten["encoded"] <= 3 * full["encoded"]
     assert (
