@@ -159,10 +159,12 @@ class Folder:
 
     def lacks(self, clips: Mapping[str, Stated]) -> list[str]:
         """Return which clips are not there as stated; those that are not known as they are are read."""
-        missing = [name for name, stated in clips.items() if not self.has(name, stated[0])]
-        there = {name: clips[name] for name in clips if name not in set(missing)}
-        notes = {name: self._note(name, stated) for name, stated in there.items()}
-        unknown = [name for name, note in notes.items() if self._store.get("clip", name) != note]
+        missing, unknown = [], []
+        for name, stated in clips.items():
+            if not self.has(name, stated[0]):
+                missing.append(name)
+            elif self._store.get("clip", name) != self._note(name, stated):
+                unknown.append(name)
         if not unknown:
             return missing
         total, wrong = sum(clips[name][0] for name in unknown), []
@@ -171,7 +173,7 @@ class Folder:
         with progress(total, "check", "B") as bar:
             for name in unknown:
                 if _checksum(self.root / name, clips[name][1], bar.update) == clips[name][1]:
-                    self._store.put("clip", name, notes[name])
+                    self._store.put("clip", name, self._note(name, clips[name]))
                 else:
                     wrong.append(name)
         if wrong:

@@ -118,7 +118,7 @@ class Hub:
         self._last_failure = "no answer"
         info = self._first_answer()
         self.commit = str(info.sha)
-        self.licence = getattr(info.card_data, "license", None)
+        self._licence = getattr(info.card_data, "license", None)
         self.files: dict[str, RemoteFile] = {}
         for file in info.siblings or []:
             if file.size is not None:
@@ -133,8 +133,9 @@ class Hub:
             what = f"{self.repo} at {self.commit} has no {stated.path}; it has {sorted(self.files)}"
             raise DataError(f"{what}. Check --revision and --repo.")
         self._tell(f"{self.repo} at {self.commit}: {names} has {readable(size)}")
-        if isinstance(self.licence, str):
-            self._tell(f"licence, as its dataset card states: {self.licence}")
+        if isinstance(self._licence, str):
+            self._tell(f"licence, as its dataset card states: {self._licence}")
+        self._licence = None  # once is enough
         pinned = (self.repo, self.commit) == (stated.repository, stated.revision)
         found = (size, files[0].identity if len(files) == 1 else None)
         for mine, theirs in zip(found, (stated.bytes, stated.digest), strict=True):
