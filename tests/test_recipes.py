@@ -1,6 +1,7 @@
 """Recipe cards: the schema, what a run makes of one, and that two are never mistaken for each other."""
 
 import json
+import sys
 import types
 
 import lm_eval_here
@@ -351,6 +352,13 @@ def test_the_command_shows_a_card_with_its_sources_and_claims(capsys):
     assert "claim: 64.5 % on mmau" in text
     assert "2025-05-16, by its authors" in text
     assert json.loads(shown(capsys, "r1-aqa", "--json"))["name"] == "r1-aqa"
+
+
+def test_a_card_is_shown_where_pandas_is_not_installed(capsys, monkeypatch):
+    for name in [name for name in sys.modules if name.startswith("mmaupro_ext.report")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    assert "claim: 51.7 % on mmaupro" in shown(capsys, "audio-flamingo-3")
 
 
 def test_an_unknown_card_is_a_sentence(capsys):

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mmaupro_ext import recipes
 from mmaupro_ext.benchmarks import MMAUPRO
 from mmaupro_ext.report import published
-from mmaupro_ext.report.frames import Frames
+
+if TYPE_CHECKING:
+    from mmaupro_ext.report.frames import Frames
 
 
 @dataclass(frozen=True)
@@ -34,13 +36,10 @@ class Claimed:
 
 def published_claims(recipe: recipes.Recipe) -> Iterator[Claimed]:
     """Yield the scores on MMAU-Pro that the published tables have for a card's model."""
-    paper, later = published.paper(), published.later()
-    for name in recipe.published:
-        if name in paper.index:
-            source = f"{published.SOURCE}, 2025-08"
-            yield Claimed(f"{paper.overall[name]:g}", source, "the paper's evaluator")
-        for row in later[later.model == name].itertuples():
-            yield Claimed(str(row.stated), f"{row.source}, {row.date}, as {name}", str(row.how))
+    for row in published.overalls():
+        if row["model"] in recipe.published:
+            source = f"{row['source']}, {row['date']}, as {row['model']}"
+            yield Claimed(row["overall"], source, row["how"])
 
 
 def claims_of(recipe: recipes.Recipe, benchmark: str) -> list[Claimed]:

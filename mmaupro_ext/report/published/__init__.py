@@ -13,6 +13,7 @@ docs/reliance.md says what to know of them.
 
 from __future__ import annotations
 
+import csv
 import io
 from functools import cache
 from importlib.resources import files
@@ -60,6 +61,14 @@ def later() -> pd.DataFrame:
     table["stated"] = table["overall"]
     table["overall"] = pd.to_numeric(table["overall"], errors="coerce")
     return table[["model", "overall", "stated", "source", "date", "how"]]
+
+
+def overalls() -> list[dict[str, str]]:
+    """Return all overall scores as texts, without pandas: `model`, `overall`, `source`, `date`, `how`."""
+    stated = {"source": SOURCE, "date": "2025-08", "how": "the paper's evaluator"}
+    own = csv.DictReader(_text("paper.csv"))
+    found = [{"model": row["Models"], "overall": row[OVERALL], **stated} for row in own]
+    return [*found, *csv.DictReader(_text("later.csv"))]
 
 
 @cache
