@@ -59,12 +59,13 @@ eval: $(VENV)/.installed ## set up, then run the embedded sample through lm_eval
 	@echo "  $(BIN)/lm_eval --model hf-audio --model_args pretrained=Qwen/Qwen2-Audio-7B-Instruct,dtype=bfloat16 \\"
 	@echo "      --tasks 'mmaupro-sample_*' --apply_chat_template --output_path $(RESULTS) --log_samples"
 
-test: $(VENV)/.installed-dev ## set up, then lint, type-check and test
-	@echo 'The tests, on $(WORKERS) processes; meanwhile ruff, mypy and fuzzers: less than six minutes on two cores.'
+test: .about-test $(VENV)/.installed-dev ## set up, then lint, type-check and test
 	@$(MAKE) --no-print-directory -j2 .lint-and-fuzz .tests
-	@echo 'What needs other environments, a browser or root: make test-all'
 
-.PHONY: .lint-and-fuzz .tests
+.PHONY: .about-test .lint-and-fuzz .tests
+.about-test:
+	@echo 'make test: 1. an environment, 2.2 GB, made once (some minutes); 2. the tests on $(WORKERS) processes, beside them ruff,'
+	@echo '  mypy and fuzzers: about six minutes on two cores. Other environments, a browser, nodes: make test-all.'
 .lint-and-fuzz:
 	@$(MAKE) --no-print-directory lint
 	@$(MAKE) --no-print-directory fuzz-short
