@@ -66,10 +66,45 @@ def test_questions_in_one_batch_and_in_later_calls_share_what_was_encoded(lm, bl
     assert sum(blocks) == 3
 
 
-def test_the_same_clips_in_another_order_are_other_audio(lm, blocks):
+def test_a_clip_is_known_in_whatever_list_it_comes(folder, lm, blocks):
+    lists = [[clip(0), clip(1)], [clip(1), clip(0)], [clip(2), clip(0)], [clip(2)]]
+    questions = [asked("Which?", *clips) for clips in lists]
+    replies = [lm.generate_until([question], disable_tqdm=True)[0] for question in questions]
+    # two together and each by itself, to find out; then the third alone
+    assert sum(blocks) == lm.passes.counts.encoded == 2 + 2 + 1
+    assert lm.passes.counts.encoded_before == 2 + 1 + 1
+    every = HFAudioLM(folder, device="cpu", batch_size=8, audio_cache_mb=0)
+    assert every.generate_until(questions, disable_tqdm=True) == replies
+    wanted = [rows_of(lm, clip(number))[0] for number in (1, 0)]
+    batch = [lm.prepare(Question("<audio><audio>What?", {"audio": lists[1]}))]
+    with lm.passes.over({"audio"}):
+        (found,) = lm.passes.encoder_cache.rows_of(batch, lm.passes)
+    assert torch.equal(found, torch.cat(wanted))
+
+
+def test_clips_that_are_encoded_otherwise_beside_others_stay_together(lm, blocks):
+    tower = lm.model.model.audio_tower
+    tower.register_forward_hook(
+        lambda _, __, output: output.__setitem__(
+            "last_hidden_state", output.last_hidden_state + output.last_hidden_state.mean(0)
+        )
+    )
     lm.generate_until([asked("Which?", clip(0), clip(1))], disable_tqdm=True)
+    assert sum(blocks) == 2 + 2  # to find out
     lm.generate_until([asked("Which?", clip(1), clip(0))], disable_tqdm=True)
-    assert sum(blocks) == 4
+    assert sum(blocks) == 4 + 2
+
+
+def test_windows_of_silence_are_encoded_once(folder):
+    lm = HFAudioLM(folder, device="cpu", batch_size=8, long_audio="windows", window_s=1)
+    silence = {"array": np.zeros(4 * RATE, np.float32), "sampling_rate": RATE}
+    lm.generate_until([asked("Which?", silence)], disable_tqdm=True)
+    assert lm.passes.counts.encoded == 4 + 1  # together, to find out, and by itself
+    assert lm.passes.counts.encoded_before == 0
+    longer = {"array": np.zeros(6 * RATE, np.float32), "sampling_rate": RATE}
+    lm.generate_until([asked("Which?", longer)], disable_tqdm=True)
+    assert lm.passes.counts.encoded == 5
+    assert lm.passes.counts.encoded_before == 6
 
 
 def test_one_sample_makes_other_audio(lm, blocks):

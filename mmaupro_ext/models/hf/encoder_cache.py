@@ -6,7 +6,9 @@ choices of a question where each takes a whole pass, and for later runs with the
 No model needs code of its own here. A first pass goes up to the text part and no further: what it was to
 read at the audio tokens is kept. Later passes leave the audio inputs out, and those rows are put back where
 the text part takes its embeddings. That this is the same is looked at, not believed: for the first prompt,
-everything that the text part is given must be equal, bit by bit, with the encoder and without it.
+everything that the text part is given must be equal, bit by bit, with the encoder and without it. Nor is it
+believed that blocks are encoded the same beside each other and alone: the first prompt with several is
+encoded both ways. Then a clip is found in whatever list it comes, and a window of silence once for all.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import contextlib
 import logging
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -53,6 +56,7 @@ class EncoderCache:
         self.max_bytes, self._audio_token_id, self._model = max_bytes, audio_token_id, model
         self._part = _text_part(model)
         self._serves: bool | None = None  # not known before the first prompt
+        self._apart: bool | None = None  # not known before the first prompt with several blocks
         self._kept: OrderedDict[bytes, torch.Tensor] = OrderedDict()
 
     @classmethod
@@ -90,27 +94,73 @@ class EncoderCache:
         if not self.serves or media != {"audio"} or not all(digests):
             return None
         new: dict[bytes, torch.Tensor] = {}
+        before = passes.counts.encoded
         if self._serves is None:
             first = self._try(prompts[0], passes)
             self._serves = first is not None
             if first is None:
                 logger.info("the audio of every prompt is encoded in its own pass")
                 return None
-            new[digests[0]] = first
-        found = {digest: self._kept[digest] for digest in digests if digest in self._kept}
-        missing = {
-            digest: prompt
-            for digest, prompt in zip(digests, prompts, strict=True)
-            if digest not in found and digest not in new
-        }
-        new.update(zip(missing, self._encode(list(missing.values()), passes), strict=True))
-        blocks = dict(zip(digests, (sum(prompt.blocks) for prompt in prompts), strict=True))
-        encoded = sum(blocks[digest] for digest in new)
-        passes.counts.encoded += encoded
-        passes.counts.encoded_before += sum(sum(prompt.blocks) for prompt in prompts) - encoded
+            passes.counts.encoded += sum(prompts[0].blocks)
+            new[self._pieces_of(prompts[0])[0].digest] = first
+        several = next((prompt for prompt in prompts if len(prompt.audio_blocks) > 1), None)
+        if self._apart is None and several is not None:
+            self._apart = self._try_apart(several, passes, new)
+        pieces = [self._pieces_of(prompt) for prompt in prompts]
+        by_digest = {piece.digest: piece for of_one in pieces for piece in of_one}
+        found = {digest: self._kept[digest] for digest in by_digest if digest in self._kept}
+        missing = [by_digest[digest] for digest in by_digest if digest not in found | new]
+        try:
+            new.update(self._encode_pieces(missing, passes))
+        except Exception as error:
+            if not self._apart or is_out_of_memory(error):
+                raise
+            logger.info("blocks of audio cannot be encoded apart: %s", error)
+            self._apart = False
+            return self.rows_of(prompts, passes)
+        in_all = sum(sum(prompt.blocks) for prompt in prompts)
+        passes.counts.encoded_before += max(0, in_all - (passes.counts.encoded - before))
         found |= new
         self._keep(found)
-        return [found[digest] for digest in digests]
+        return [torch.cat([found[piece.digest] for piece in of_one]) for of_one in pieces]
+
+    def _pieces_of(self, prompt: Any) -> list[_Piece]:
+        """Return what is encoded of a prompt: its blocks one by one where they may be, or all together."""
+        if len(prompt.audio_blocks) == 1 or (prompt.audio_blocks and self._apart):
+            return _pieces_apart(prompt, self._audio_token_id)
+        return [_Piece(prompt.media_digest, sum(prompt.blocks), prompt.tensors)]
+
+    def _encode_pieces(self, pieces: Sequence[_Piece], passes: Any) -> dict[bytes, torch.Tensor]:
+        encoded = self._encode([piece.tensors for piece in pieces], passes)
+        passes.counts.encoded += sum(piece.blocks for piece in pieces)
+        return {piece.digest: rows for piece, rows in zip(pieces, encoded, strict=True)}
+
+    def _try_apart(self, prompt: Any, passes: Any, new: dict[bytes, torch.Tensor]) -> bool:
+        """Tell whether the blocks of a prompt are encoded the same alone; keep what was encoded."""
+        (whole,) = self._pieces_of(prompt)
+        if whole.digest not in new:
+            new |= self._encode_pieces([whole], passes)
+        try:
+            pieces = _pieces_apart(prompt, self._audio_token_id)
+            found: dict[bytes, torch.Tensor] = {}
+            for (
+                piece
+            ) in pieces:  # each in a pass of its own: beside each other is what they have been
+                if piece.digest not in found:
+                    found |= self._encode_pieces([piece], passes)
+        except Exception as error:  # whatever a model says to it, blocks go together
+            if is_out_of_memory(error):
+                raise
+            logger.info("blocks of audio cannot be encoded apart: %s", error)
+            return False
+        rows = torch.cat([found[piece.digest] for piece in pieces])
+        same = rows.shape == new[whole.digest].shape and _close(rows, new[whole.digest])
+        if same:
+            del new[whole.digest]
+            new |= found
+        else:
+            logger.info("blocks of audio are not the same apart, and encoded together")
+        return same
 
     @property
     def serves(self) -> bool:
@@ -160,16 +210,16 @@ class EncoderCache:
 
     # ---- passes that end where the text part begins -------------------------------------------
 
-    def _encode(self, prompts: list[Any], passes: Any) -> list[torch.Tensor]:
-        """Return the rows of prompts, encoded together where their audio goes together."""
-        if not prompts:
+    def _encode(self, entries: list[Inputs], passes: Any) -> list[torch.Tensor]:
+        """Return the rows of inputs, encoded together where their audio goes together."""
+        if not entries:
             return []
         try:
-            tensors = passes.collate([prompt.tensors for prompt in prompts])
+            tensors = passes.collate(entries)
         except batching.UnbatchableError:
             return [
                 rows
-                for part in batching.halves(prompts)
+                for part in batching.halves(entries)
                 for rows in self._encode(list(part), passes)
             ]
         embeds = self._embeds(*self._given(tensors))
@@ -232,6 +282,39 @@ class EncoderCache:
             return (embeds, *args[1:]), kwargs
 
         return self._part.register_forward_pre_hook(change, with_kwargs=True)
+
+
+@dataclass(frozen=True, eq=False)
+class _Piece:
+    """Audio that is encoded together: one block, or all of a prompt."""
+
+    digest: bytes
+    blocks: int
+    tensors: Inputs
+
+
+def _pieces_apart(prompt: Any, audio_token_id: int) -> list[_Piece]:
+    """Return each block of a prompt with its tokens and the one on either side, which models look for."""
+    ids = prompt.tensors["input_ids"][0]
+    places = (ids == audio_token_id).nonzero()[:, 0].tolist()
+    pieces = []
+    for row, (digest, count) in enumerate(prompt.audio_blocks):
+        first, last = places[0], places[count - 1]
+        places = places[count:]
+        start = first - 1 if first and ids[first - 1] != audio_token_id else first
+        end = last + 2 if last + 1 < len(ids) and ids[last + 1] != audio_token_id else last + 1
+        tensors = {
+            name: value[:, start:end] if name in batching.PER_TOKEN_INPUTS else value[row : row + 1]
+            for name, value in prompt.tensors.items()
+        }
+        pieces.append(_Piece(digest, 1, tensors))
+    return pieces
+
+
+def _close(one: torch.Tensor, other: torch.Tensor) -> bool:
+    """Tell whether rows differ by rounding only: other sizes of batches have other kernels."""
+    rounding = 1e-3 if one.dtype == torch.float32 else 0.05
+    return bool((one - other).abs().max() <= rounding * other.abs().max())
 
 
 def _equal(one: Any, other: Any) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -44,6 +44,9 @@ class PreparedPrompt:
         What tells its audio and images from those of other prompts, by every byte of the features.
     media_end : int
         How many tokens there are up to the last one that stands for audio or an image.
+    audio_blocks : list of (bytes, int)
+        For each block of audio, what tells its features from those of others, and its tokens; empty where
+        inputs have no row for each block.
     """
 
     text: str
@@ -54,6 +57,7 @@ class PreparedPrompt:
     heard: Record | None = None
     media_digest: bytes = b""
     media_end: int = 0
+    audio_blocks: list[tuple[bytes, int]] = field(default_factory=list)
 
     @property
     def kinds(self) -> frozenset[str]:
@@ -149,6 +153,7 @@ class Preparer:
             heard,
             _media_digest(tensors) if blocks or images else b"",
             self._media_end(tensors["input_ids"][0], bool(blocks), bool(images)),
+            self._audio_blocks(tensors, blocks) if blocks and not images else [],
         )
 
     def prepare_choices(self, question: Question, max_length: int) -> Choices:
@@ -274,9 +279,22 @@ class Preparer:
             end = max(end, int(places[-1]) + 1)
         return end
 
+    def _audio_blocks(self, tensors: Inputs, blocks: Sequence[Samples]) -> list[tuple[bytes, int]]:
+        features = {name: tensors[name] for name in set(tensors) - set(PER_TOKEN_INPUTS)}
+        rows = {value.shape[0] if value.ndim else 0 for value in features.values()}
+        if rows != {len(blocks)} or not self._writing.exact_count:
+            return []
+        tokens = [*self._writing.count_tokens([len(block) for block in blocks])]
+        if not all(tokens):
+            return []
+        return [
+            (_media_digest({name: value[row] for name, value in features.items()}), count)
+            for row, count in enumerate(tokens)
+        ]
+
 
 def _media_digest(tensors: Inputs) -> bytes:
-    """Return what tells the media of one prompt from those of others: the features, by every byte."""
+    """Return what tells media from others: their features, by every byte."""
     hasher = hashlib.blake2b(digest_size=16)
     for name in sorted(set(tensors) - set(PER_TOKEN_INPUTS)):
         value = tensors[name].contiguous()
