@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import gc
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -32,7 +33,7 @@ class Case:
     plain : bool
         Whether vLLM takes plain prompts of several lines.
     same_text : bool
-        Whether prompts of several clips are the same text under both.
+        Whether chats with several clips are the same text under both.
     """
 
     builder: str
@@ -44,7 +45,7 @@ class Case:
 
 
 CASES = [
-    Case("qwen2_audio"),
+    Case("qwen2_audio", same_text=False),  # its template labels clips by itself
     Case("audioflamingo3", {"chat_template_content_format": "openai"}, several=False),
     Case("qwen2_5_omni", sees=True),
     # Their encoders hear the padding of what is encoded together: one prompt at a time.
@@ -78,6 +79,15 @@ class Pair:
     case: Case
     ours: Any
     local: Any
+    folder: str
+    options: dict[str, Any]
+
+    def given(self, channels, heard_as):
+        """Return the pair with two channels given in one way to vLLM, and in another to hf-audio."""
+        ours = under_vllm(self.case, self.folder, **self.options, channels=channels)
+        local = under_transformers(self.folder, **self.options, channels=heard_as)
+        ours.engine, ours.scorer = self.ours.engine, self.ours.scorer
+        return replace(self, ours=ours, local=local)
 
     def fits(self, chat):
         """Return the questions that vLLM takes of this model."""
@@ -86,24 +96,34 @@ class Pair:
         questions = CHATS if chat else PLAIN
         return questions if self.case.several else [q for q in questions if len(q[1]) < 2]
 
-    def differs(self, numbers):
+    def differs(self, numbers, chat):
         """Tell whether what is asked about some clips is another text under vLLM."""
-        return not self.case.same_text and (len(numbers) > 1 or 4 in numbers)
+        return chat and not self.case.same_text and (len(numbers) > 1 or 4 in numbers)
+
+
+def under_vllm(case, folder, **audio):
+    """Return the model class for vLLM, which is not started."""
+    from mmaupro_ext.models.engines.vllm import VLLMAudioLM
+
+    return VLLMAudioLM(folder, **ENGINE | case.engine | audio, check=False)
+
+
+def under_transformers(folder, **audio):
+    from mmaupro_ext.models.hf.model import HFAudioLM
+
+    return HFAudioLM(folder, device="cpu", batch_size=1, **audio)
 
 
 @pytest.fixture(scope="module", params=CASES, ids=[case.builder for case in CASES])
 def pair(request, tmp_path_factory):
-    from mmaupro_ext.models.engines.vllm import VLLMAudioLM
-    from mmaupro_ext.models.hf.model import HFAudioLM
-
     case = request.param
     folder = vllm_checkpoints.build(case.builder, tmp_path_factory.mktemp(case.builder))
-    several = {"long_audio": "windows" if case.several else "native"}
-    ours = VLLMAudioLM(folder, **ENGINE | case.engine | several, check=False)
+    options = {"long_audio": "windows" if case.several else "native"}
+    ours = under_vllm(case, folder, **options)
     most = {"audio": 4 if case.several else 1, "image": int(case.sees)}
     ours.engine.start(most)
-    local = HFAudioLM(folder, device="cpu", batch_size=1, **several)
-    yield Pair(case, ours, local)
+    local = under_transformers(folder, **options)
+    yield Pair(case, ours, local, folder, options)
     ours.engine.llm.llm_engine.engine_core.shutdown()
     del ours, local
     gc.collect()
@@ -152,7 +172,7 @@ def test_replies_are_those_of_hf_audio(pair, clips, chat):
     assert all(parse_error(reply) is None for reply in [*replies, *expected])
     assert len(set(replies)) > 1
     for (_, numbers), reply, other in zip(questions, replies, expected, strict=True):
-        if not pair.differs(numbers):
+        if not pair.differs(numbers, chat):
             assert whole(reply) == whole(other)
         if numbers:
             assert reply.heard["audio_tokens"] == other.heard["audio_tokens"]
@@ -160,7 +180,7 @@ def test_replies_are_those_of_hf_audio(pair, clips, chat):
 
 @pytest.mark.parametrize("chat", [False, True])
 def test_log_likelihoods_are_those_of_hf_audio(pair, clips, chat):
-    questions = [q for q in pair.fits(chat) if not pair.differs(q[1])]
+    questions = [q for q in pair.fits(chat) if not pair.differs(q[1], chat)]
     if not questions:
         return
     found, wanted = both(
@@ -187,6 +207,45 @@ def test_more_sounds_than_vllm_takes_are_an_error_that_says_so(pair, clips):
     (reply,) = ask(pair.ours, [generate("<audio><audio>\nWhich?", *clips[:2])])
     assert "At most 1 audio" in parse_error(reply)["problem"]
     assert "multi_audio=concat" in parse_error(reply)["fix"]
+
+
+@pytest.mark.parametrize("chat", [False, True])
+@pytest.mark.parametrize(("channels", "heard_as"), [("stereo", "mono"), ("stereo-as-two",) * 2])
+def test_both_channels_of_a_file_are_heard_mixed_or_as_two(pair, clips, channels, heard_as, chat):
+    case = pair.case
+    two = channels == "stereo-as-two"
+    if two and not case.several or not chat and not case.plain or two and pair.differs([4], chat):
+        return
+    found, wanted = both(
+        pair.given(channels, heard_as),
+        [("<audio>What is it?", [5])],
+        clips,
+        lambda text, paths: [score(text, choice, *paths) for choice in CHOICES],
+        chat,
+    )
+    # float32 in another order of operations.
+    assert [v for v, _ in found] == pytest.approx([v for v, _ in wanted], abs=1e-3)
+
+
+def test_what_cannot_be_served_is_an_error_with_its_cause_and_costs_no_other(pair, clips, tmp_path):
+    broken = tmp_path / "broken.wav"
+    broken.write_bytes(Path(clips[1]).read_bytes()[:5000])
+    replies = ask(
+        pair.ours,
+        [
+            generate(rendered(pair.ours, "<audio>" + "too long " * 1000), clips[0]),
+            generate(rendered(pair.ours, "<audio>What?"), str(broken)),
+            generate(rendered(pair.ours, "<audio>What?"), str(tmp_path / "none.wav")),
+            generate(rendered(pair.ours, "<audio>What?"), clips[0]),
+            generate(rendered(pair.ours, "Hello?")),
+        ],
+    )
+    errors = [parse_error(reply) for reply in replies]
+    assert [error is None for error in errors] == [False, False, False, True, True]
+    assert "maximum context length" in errors[0]["problem"]
+    assert "max_model_len" in errors[0]["fix"]
+    assert "broken.wav" in errors[1]["file"]
+    assert "none.wav" in errors[2]["file"]
 
 
 def test_an_image_reaches_the_model(pair, clips):

@@ -302,7 +302,8 @@ class OpenAIAudioLM(EngineLM):
         record = prepared.heard
         if record is not None:
             known = known_model(self.server.model)
-            tokens = check_sum(known and known.family, prepared.sounds, answer.usage)
+            family = None if known is None else known.family
+            tokens = check_sum(family, prepared.sounds, answer.usage)
             record = record | {"audio_tokens": tokens}
         reply = self.reply_of(text_of(answer), until, answer.finish, record)
         return Served(reply, answer)
