@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from tiny import common
 from transformers import Gemma3nForConditionalGeneration, WhisperFeatureExtractor
+from transformers.models.whisper.modeling_whisper import sinusoids
 
 HEAD = 32
 # Transformers before 5.20 writes some language models one level deeper than the hub has them.
@@ -42,6 +44,17 @@ def build(name: str, folder: Path) -> str:
         whole = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         whole["thinker_config"]["text_config"]["tie_word_embeddings"] = False  # vLLM looks here
         common.save_json(folder / "config.json", whole)
+    if name == "voxtral":
+        weights["language_model.lm_head.weight"][:40] = 0.0  # control tokens, no words
+        positions = "audio_tower.embed_positions.weight"  # as in real checkpoints
+        weights[positions] = sinusoids(*weights[positions].shape)
+        write_as_mistral_does(folder, weights)
+    if name == "granite_speech":  # without its LoRA; and it writes no <|audio|>
+        weights["language_model.model.embed_tokens.weight"][256:] = 0.0
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        common.save_json(folder / "config.json", config | {"has_lora_adapter": False})
+        for file in ("adapter_config.json", "adapter_model.safetensors"):
+            (folder / file).unlink()
     if name == "gemma3n":
         embed_ends_as_vllm_does(folder, weights)
     save_file(weights, path, metadata={"format": "pt"})
@@ -98,6 +111,83 @@ def embed_ends_as_vllm_does(folder: Path, weights: dict[str, Any]) -> None:
         token = torch.tensor([[embed.vocab_offset]])
         with torch.no_grad():
             table[token.item()] = embed(input_ids=token)[0, 0] / table.shape[1] ** 0.5
+
+
+# The names of transformers -> those in Mistral's own files.
+OF_MISTRAL = (
+    (r"audio_tower\.conv(1|2)\.", r"audio_tower.conv_layers.\1."),
+    (r"audio_tower\.(layers|layer_norm)", r"audio_tower.transformer.\1"),
+    ("transformer.layer_norm", "transformer.norm"),
+    ("self_attn_layer_norm|input_layernorm", "attention_norm"),
+    ("final_layer_norm|post_attention_layernorm", "ffn_norm"),
+    (r"self_attn\.(q|k|v)_proj", r"attention.w\1"),
+    (r"self_attn\.(o|out)_proj", "attention.wo"),
+    (r"\.fc1\.|\.mlp\.gate_proj\.", ".feed_forward.w1."),
+    (r"\.fc2\.|\.mlp\.down_proj\.", ".feed_forward.w2."),
+    (r"\.mlp\.up_proj\.", ".feed_forward.w3."),
+    (r"^audio_tower\.", "mm_whisper_embeddings.whisper_encoder."),
+    (r"^multi_modal_projector\.linear_1", "mm_whisper_embeddings.audio_language_projection.0"),
+    (r"^multi_modal_projector\.linear_2", "mm_whisper_embeddings.audio_language_projection.2"),
+    (r"^language_model\.model\.embed_tokens", "mm_whisper_embeddings.tok_embeddings"),
+    (r"^language_model\.model\.", ""),
+    (r"^language_model\.lm_head", "output"),
+)
+
+
+def write_as_mistral_does(folder: Path, weights: dict[str, Any]) -> None:
+    """Write params.json and consolidated.safetensors, which vLLM reads, beside a Voxtral's files."""
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    text, sound = config["text_config"], config["audio_config"]
+    written = {}
+    for name, weight in weights.items():
+        if name == "audio_tower.embed_positions.weight":  # sinusoids, which vLLM computes
+            continue
+        if name.startswith("language_model") and re.search("(q|k)_proj", name):
+            # Mistral turns neighbouring numbers of a head by an angle, transformers its halves.
+            halves = weight.view(-1, 2, text["head_dim"] // 2, weight.shape[1])
+            weight = halves.transpose(1, 2).reshape(weight.shape).contiguous()
+        for pattern, replacement in OF_MISTRAL:
+            name = re.sub(pattern, replacement, name)
+        written[
+            re.sub(r"conv_layers\.(1|2)", lambda found: f"conv_layers.{int(found[1]) - 1}", name)
+        ] = weight
+    save_file(written, folder / "consolidated.safetensors")
+    encoder = {
+        "audio_encoding_args": {
+            "sampling_rate": 16000,
+            "num_mel_bins": sound["num_mel_bins"],
+            "hop_length": 160,
+            "window_size": 400,
+        },
+        "dim": sound["hidden_size"],
+        "n_layers": sound["num_hidden_layers"],
+        "n_heads": sound["num_attention_heads"],
+        "head_dim": sound["hidden_size"] // sound["num_attention_heads"],
+        "hidden_dim": sound["intermediate_size"],
+        "vocab_size": sound["vocab_size"],
+        "max_source_positions": sound["max_source_positions"],
+    }
+    common.save_json(
+        folder / "params.json",
+        {
+            "dim": text["hidden_size"],
+            "n_layers": text["num_hidden_layers"],
+            "n_heads": text["num_attention_heads"],
+            "n_kv_heads": text["num_key_value_heads"],
+            "head_dim": text["head_dim"],
+            "hidden_dim": text["intermediate_size"],
+            "norm_eps": text["rms_norm_eps"],
+            "rope_theta": text["rope_parameters"]["rope_theta"],
+            "vocab_size": text["vocab_size"],
+            "max_position_embeddings": text["max_position_embeddings"],
+            "multimodal": {
+                "whisper_model_args": {
+                    "encoder_args": encoder,
+                    "downsample_args": {"downsample_factor": 4},
+                }
+            },
+        },
+    )
 
 
 # ---- families that transformers has not ---------------------------------------------------------

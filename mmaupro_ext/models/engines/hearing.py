@@ -62,7 +62,8 @@ def check_heard(
     if len(placed) != len(sounds):
         raise ItemError(
             f"vLLM placed {len(placed)} sounds of {len(sounds)}",
-            fix="Without --apply_chat_template, or with another template, all may be placed.",
+            fix="Leave --apply_chat_template out, or add it where it is missing: Voxtral's sounds are placed "
+            "in chats alone.",
         )
     needed = _needed(family, sounds)
     for sound, found, wanted in zip(sounds, placed, needed, strict=True):

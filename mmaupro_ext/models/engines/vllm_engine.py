@@ -212,7 +212,12 @@ class VLLMEngine:
         if self._llm is None:
             return None
         try:
-            extractor = self._llm.renderer.get_mm_processor().info.get_feature_extractor()
+            info = self._llm.renderer.get_mm_processor().info
+            extractor = (
+                info.get_feature_extractor()
+                if hasattr(info, "get_feature_extractor")
+                else info.get_hf_processor().audio_processor  # Granite Speech
+            )
         except Exception:  # a model without audio, or one that has no such extractor
             return None
         return "native" if is_native(extractor) else "stock"
@@ -271,6 +276,8 @@ class VLLMEngine:
                 self._forget_refused(waiting)
             else:
                 placed.append((position, self._placed[-1]))
+                if len(self._placed[-1]) < _sounds(prompt):  # those that are left out are not sent
+                    self._forget_refused(waiting)
         if not placed:
             return results
         try:
@@ -303,7 +310,7 @@ class VLLMEngine:
         )
 
     def _forget_refused(self, waiting: Sequence[str]) -> None:
-        """Undo what a refused prompt has left behind, for which those after it would pay.
+        """Undo what a prompt has left behind whose sounds did not arrive: those after it would pay.
 
         vLLM keeps processed sounds on both sides of its engine, and sends those that the other side has
         without data. Those of a refused prompt never got there: the next prompt with the same clip would
@@ -327,6 +334,14 @@ def _audio_tokens(engine_input: Mapping[str, Any]) -> tuple[int, ...]:
     """Return how many embeddings of each sound vLLM puts into a prompt."""
     ranges = (engine_input.get("mm_placeholders") or {}).get("audio", ())
     return tuple(int(placeholder.get_num_embeds()) for placeholder in ranges)
+
+
+def _sounds(prompt: Prompt) -> int:
+    """Return how many sounds a prompt has."""
+    if isinstance(prompt, TextPrompt):
+        return len(prompt.media.get("audio", ()))
+    parts = [m["content"] for m in prompt.messages if not isinstance(m["content"], str)]
+    return sum(part["type"] == "audio_url" for content in parts for part in content)
 
 
 def _death(error: Exception) -> EngineDiedError:
