@@ -23,7 +23,16 @@ from mmaupro_ext.models.hf.model import HFAudioLM
 PAGE = Path(__file__).parents[1] / "docs" / "ablations.md"
 # Without fragments, as the promise of cost has it; of the sounds that nothing else shares (silence, noise of
 # two levels, backwards) with one.
-TEN = ("none", "text-backbone", "noise", "swap", "permute", "rephrase", "repeat", "mono")
+TEN: tuple[str, ...] = (
+    "none",
+    "text-backbone",
+    "noise",
+    "swap",
+    "permute",
+    "rephrase",
+    "repeat",
+    "mono",
+)
 TEN += ("first-30s", "absent")
 
 
