@@ -13,7 +13,7 @@ from typing import Any
 import transformers
 from transformers.models.auto import modeling_auto, processing_auto
 
-from mmaupro_ext import features
+from mmaupro_ext import features, versions
 from mmaupro_ext.errors import ConfigError
 from mmaupro_ext.models.families import ELSEWHERE, REFUSED, Family
 from mmaupro_ext.models.families.family import Loading, Writing
@@ -78,7 +78,8 @@ def loader_for(model_type: str | None, family: Family | None) -> Any:
         if loader is None:
             raise ConfigError(
                 f"transformers {transformers.__version__} has no {family.loading.loader}, which models of "
-                f"type {model_type!r} need. Install transformers 5.23 or newer."
+                f"type {model_type!r} need. Install transformers {versions.TESTED['transformers'][0]} or "
+                "newer."
             )
         return loader
     _refuse_transcribers(model_type)
