@@ -64,6 +64,11 @@ def python_of(folder: Path) -> Path:
     return folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 
 
+def sites(folder: Path) -> list[Path]:
+    """Return where packages are in an environment."""
+    return [*folder.glob("lib/python*/site-packages"), *folder.glob("Lib/site-packages")]
+
+
 def why_not(folder: Path) -> str | None:
     """Return what is wrong with an environment, None where nothing is."""
     if not folder.exists():
@@ -74,7 +79,8 @@ def why_not(folder: Path) -> str | None:
         done = subprocess.run([python_of(folder), "-c", code], capture_output=True, check=False)
     except OSError:
         return "has no Python that starts"
-    if not done.returncode and any(folder.glob("**/site-packages/pip-*.dist-info/RECORD")):
+    whole = [one for site in sites(folder) for one in site.glob("pip-*.dist-info/RECORD")]
+    if not done.returncode and whole:
         return None
     return f"has no whole pip, or a Python older than {LOWEST_PYTHON}"
 
@@ -85,7 +91,7 @@ def mend(folder: Path) -> None:
     It writes the list of what it has copied last, and moves what it replaces to names with a tilde. What it
     has forgotten it installs again, over what lies there.
     """
-    for site in folder.glob("**/site-packages"):
+    for site in sites(folder):
         copied = {one for one in site.glob("*.dist-info") if not (one / "RECORD").exists()}
         for left in copied | set(site.glob("~*")):
             say(f"{folder}: {left.name} was left half-installed, and is installed again.")
