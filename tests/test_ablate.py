@@ -209,6 +209,17 @@ def test_orders_and_fragments_are_all_there_and_read_in_their_order(variants):
     }
 
 
+def test_the_backbone_may_be_any_text_model_of_lm_eval(tmp_path, monkeypatch):
+    """`dummy` of lm_eval takes no audio and says the same to everything; unlike ours it has no journal."""
+    words = (
+        f"{MODEL} --tasks mmaupro-sample_spatial_audio --limit 2 --output_path {tmp_path} "
+        "--conditions text-backbone --backbone dummy"
+    )
+    assert ablate(monkeypatch, words).endswith("exit 0")
+    told = under(answers_of([tmp_path / "nano"]), "text-backbone")
+    assert [(one.served, one.correct, one.picked) for one in told] == [(True, False, None)] * 2
+
+
 def test_orders_hardly_move_nano_and_pieces_of_a_movement_are_not_enough(variants):
     folder, _ = variants
     answers = answers_of([folder / "nano"])

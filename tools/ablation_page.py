@@ -1,8 +1,8 @@
-"""Write the numbers of docs/ablations.md: `python -m ablation_page`.
+"""Write the numbers of docs/ablations.md: `python -m ablation_page [conditions] [profile] [cost]`.
 
-nano is asked all questions of the sample: in full, under the ten conditions of `TEN`, and under all others.
-Between its marks the page then has the table of conditions, the profile as `mmaupro ablate` prints it, and
-what the ten cost beside the full run alone, counted.
+`conditions` is their table. For `profile` nano is asked the sample's closed questions on short clips under
+all conditions, and the page has what `mmaupro ablate` prints. For `cost` it is asked the whole sample,
+in full and then in full and under the ten conditions of `TEN`; the page has what both took, counted.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -21,6 +22,9 @@ from mmaupro_ext.data.conditions import CONDITIONS
 from mmaupro_ext.models.hf.model import HFAudioLM
 
 PAGE = Path(__file__).parents[1] / "docs" / "ablations.md"
+# Without sound, music and speech, which have clips of minutes, and without what has no choices.
+SHORT = ("sound_music", "music_speech", "sound_speech", "sound_music_speech", "spatial_audio")
+SHORT += ("voice_chat", "multi")
 # Without fragments, as the promise of cost has it; of the sounds that nothing else shares (silence, noise of
 # two levels, backwards) with one.
 TEN: tuple[str, ...] = (
@@ -103,34 +107,34 @@ def needs_of(slugs: Sequence[str], folder: Path) -> list[str]:
     return ["--backbone_args", "pretrained=nano", "--rephrasings", str(file)]
 
 
-def main() -> None:
-    """Write the page."""
-    with tempfile.TemporaryDirectory() as place:
-        folder = Path(place)
-        full, ten = cost(list(data.CATEGORIES), folder)
-        needs = needs_of(list(data.CATEGORIES), folder)
-        printed, _ = ask(words_of("ablate", list(data.CATEGORIES), folder / "ten", *needs))
-    profile = printed[printed.index("nano on MMAU-Pro") : printed.index("Profile:")].rstrip()
-    text = PAGE.read_text(encoding="utf-8")
-    for name, block in (
-        ("conditions", conditions_table()),
-        ("profile", f"```\n{profile}\n```"),
-        ("cost", cost_table(full, ten)),
-    ):
+def main(parts: Sequence[str]) -> None:
+    """Write parts of the page, all by default."""
+    for name in parts or MAKERS:
+        with tempfile.TemporaryDirectory() as place:
+            block = MAKERS[name](Path(place))
+        text = PAGE.read_text(encoding="utf-8")
         begin, end = f"<!-- begin {name} -->\n", f"<!-- end {name} -->"
         before, rest = text.split(begin)
         text = f"{before}{begin}\n{block}\n\n{end}{rest.split(end)[1]}"
-    PAGE.write_text(text, encoding="utf-8")
+        PAGE.write_text(text, encoding="utf-8")
 
 
-def conditions_table() -> str:
+def conditions_table(folder: Path) -> str:
     """Return the conditions as Markdown."""
     rows = [f"| `{one.name}` | {one.changes} | {one.tells} |" for one in CONDITIONS.values()]
     return "\n".join(["| condition | what is changed | what it tells |", "|---|---|---|", *rows])
 
 
-def cost_table(full: dict[str, int], ten: dict[str, int]) -> str:
+def profile(folder: Path) -> str:
+    """Return what `mmaupro ablate` prints of nano on short clips."""
+    printed, _ = ask(words_of("ablate", SHORT, folder / "out", *needs_of(SHORT, folder)))
+    shown = printed[printed.index("nano on MMAU-Pro") : printed.index("Profile:")].rstrip()
+    return f"```\n{shown}\n```"
+
+
+def cost_table(folder: Path) -> str:
     """Return what both took, and how often the first goes into the second."""
+    full, ten = cost(list(data.CATEGORIES), folder)
     rows = [
         f"| {name} | {full[key]:,} | {ten[key]:,} | {ten[key] / full[key]:.2f} |"
         for name, key in (
@@ -142,5 +146,7 @@ def cost_table(full: dict[str, int], ten: dict[str, int]) -> str:
     return "\n".join([head, "|---|---|---|---|", *rows])
 
 
+MAKERS = {"conditions": conditions_table, "profile": profile, "cost": cost_table}
+
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

@@ -71,7 +71,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--backbone",
         metavar="CLASS",
-        help="model class of the text model of text-backbone, as for --model (default: hf-audio)",
+        help="for text-backbone: class of the text model, any of lm_eval's (default: hf-audio)",
     )
     parser.add_argument(
         "--backbone_args",
@@ -108,9 +108,8 @@ def run(args: argparse.Namespace) -> int:
     # Of several processes, the first writes; all of them ask.
     folder = heard.written["full"].parents[1] if heard.written else None
     if _BACKBONE in wanted:
-        other = _parsed(
-            ["run", "--model", args.backbone or "hf-audio", "--model_args", args.backbone_args]
-        )
+        its_args = ["--model_args", args.backbone_args] if args.backbone_args else []
+        other = _parsed(["run", "--model", args.backbone or "hf-audio", *its_args])
         options.model, options.model_args = other.model, other.model_args
         read = Ablation((_BACKBONE,), full=False, folder=folder)
         with asking_under(read):
@@ -148,7 +147,7 @@ def _wanted(args: argparse.Namespace) -> list[str]:
     from mmaupro_ext.data.conditions import CONDITIONS, FULL, known
 
     needs = {
-        _BACKBONE: (args.backbone_args, "--backbone_args pretrained=NAME"),
+        _BACKBONE: (args.backbone_args or args.backbone, "--backbone_args pretrained=NAME"),
         _REPHRASE: (args.rephrasings, "--rephrasings FILE"),
     }
     if args.conditions is None:

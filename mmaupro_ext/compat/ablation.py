@@ -27,6 +27,9 @@ logger = logging.getLogger(__name__)
 NOT_ASKED = "not_asked"
 """Key of a task's metadata in the results: why items are not asked under its condition -> how many."""
 
+# Its model may be one that takes text alone.
+_TEXT_MODEL = "text-backbone"
+
 # What results files say by task.
 _BY_TASK = (
     ("results", "configs", "versions", "n-shot", "higher_is_better", "n-samples")
@@ -125,6 +128,10 @@ class Ablation:
             counts.update(error.not_asked)
             return None
         counts.update(split["test"].not_asked)
+        if (
+            name == _TEXT_MODEL
+        ):  # lm_eval asks no model without audio about a task that could have some
+            loaded = {key: value for key, value in loaded.items() if key != "doc_to_audio"}
         return {**loaded, "task": f"{leaf}{benchmarks.UNDER}{name}", "metadata": own}
 
     def parts(
