@@ -42,7 +42,7 @@ SET_UP = $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 SOURCES := $(shell find csrc mmaupro_ext tasks -type f ! -name '*.so' ! -name '*.pyc' ! -path '*/native/core.c') \
            setup.py pyproject.toml MANIFEST.in README.md
 
-.PHONY: help eval test test-all test-media test-vllm test-oldest test-newest test-scale test-browser test-all-levels lint bench fuzz fuzz-short sanitize docs clean
+.PHONY: help eval test test-all test-media test-vllm test-oldest test-newest test-scale test-browser test-all-levels lint bench fuzz fuzz-short sanitize docs wheel wheels sdist audit clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -141,6 +141,21 @@ sanitize: $(VENV)/.installed-dev ## test the C core with the address and undefin
 docs: $(DOCS_VENV)/.installed ## the site, into build/site (its environment takes 100 MB)
 	NO_MKDOCS_2_WARNING=1 $(DOCS_VENV)/bin/mkdocs build --strict --quiet
 	@echo 'The site is in build/site: open build/site/index.html'
+
+wheel: $(VENV)/.packages-wheel ## build the wheel twice, compare, check it, run the sample in a bare environment (2 GB), into dist
+	$(BIN)/python tools/wheel.py make
+
+# In containers on Linux: that takes docker or podman.
+wheels: ## the wheels of this kind of machine, by cibuildwheel, into dist
+	@$(SET_UP) build/cibuildwheel packages --alone --tool cibuildwheel --tool build --download '0.01 GB' --disk 0.1
+	SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) $$($(PYTHON) -c \
+	    'import os; print("build/cibuildwheel/" + ("Scripts" if os.name == "nt" else "bin"))')/cibuildwheel --output-dir dist
+
+sdist: $(VENV)/.packages-dev ## the source archive, into dist
+	$(BIN)/python -m build --no-isolation --sdist --outdir dist .
+
+audit: $(VENV)/.packages-audit ## licences of what is brought along; known vulnerabilities, where a service can be asked
+	$(BIN)/python tools/audit.py
 
 # ---- environments: tools/environment.py makes them, mends them, and says what it does ---------------
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import platform
 import sys
+import sysconfig
 import zlib
 from concurrent.futures import ThreadPoolExecutor
+from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,13 @@ from setuptools.modified import newer_group
 
 HERE = Path(__file__).parent
 BUILD_FAILURES = (BaseError, CompileError, LinkError, OSError)
+
+# One build for CPython 3.11 and all later ones (what it costs: docs/performance.md). Free-threaded builds
+# have no stable ABI yet, and get their own.
+STABLE_ABI = sys.implementation.name == "cpython" and not sysconfig.get_config_var(
+    "Py_GIL_DISABLED"
+)
+LIMITED_API = [("Py_LIMITED_API", "0x030b0000")] if STABLE_ABI else []
 
 # What is compiled once per level, with its own macros: the precision that csrc/real.h speaks of.
 KERNELS = (
@@ -57,6 +66,10 @@ UNIX_FLAGS = [
     "-Wno-psabi",
 ]
 MSVC_FLAGS = ["/O2", "/std:c11"]
+
+# Symbols for a debugger are most of an extension, and hold paths of this machine; -g in CFLAGS keeps them.
+DEBUGGED = "-g" in os.environ.get("CFLAGS", "")
+STRIP = {"linux": "-Wl,-s", "darwin": "-Wl,-x"}.get(sys.platform)
 
 
 def target_levels() -> dict[str, tuple[int, list[str]]]:
@@ -114,11 +127,14 @@ class BuildCore(build_ext):
     def build_extension(self, ext: Extension) -> None:
         msvc = self.compiler.compiler_type == "msvc"
         common = MSVC_FLAGS if msvc else UNIX_FLAGS
+        if not msvc and not DEBUGGED:
+            common = [*common, "-g0"]
+            ext.extra_link_args = [STRIP] if STRIP else []
         ext.extra_compile_args = list(common)
         levels = {"scalar": (1, [])}
         if not msvc:  # the kernels' vectors are a GCC/clang extension
             levels |= {k: v for k, v in target_levels().items() if self.accepts(v[1])}
-        ext.define_macros = [(f"MM_HAVE_{name.upper()}", "1") for name in levels]
+        ext.define_macros = [*LIMITED_API, *((f"MM_HAVE_{name.upper()}", "1") for name in levels)]
 
         def compile_kernel(job: tuple[str, str, dict[str, str]]) -> list[str]:
             name, source, macros = job
@@ -138,6 +154,16 @@ class BuildCore(build_ext):
                 made for objects in pool.map(compile_kernel, jobs) for made in objects
             ]
         super().build_extension(ext)
+
+    def copy_extensions_to_source(self) -> None:
+        """Put the core into the checkout, in place of earlier builds that Python would prefer to it."""
+        super().copy_extensions_to_source()
+        for ext in self.extensions:
+            path = Path(self.get_ext_fullpath(ext.name))
+            for suffix in EXTENSION_SUFFIXES:
+                if path.name.endswith(suffix):
+                    break
+                path.with_name(f"core{suffix}").unlink(missing_ok=True)
 
     def accepts(self, flags: list[str]) -> bool:
         """Return whether the compiler knows these flags."""
@@ -202,6 +228,7 @@ setup(
             "mmaupro_ext.native.core",
             sources=["mmaupro_ext/native/core.pyx", "csrc/cpu.c"],
             include_dirs=["csrc"],
+            py_limited_api=STABLE_ABI,
             # This file has the flags: objects of an earlier build are used again only if they are the same.
             depends=[
                 "setup.py",
@@ -209,5 +236,6 @@ setup(
             ],
         )
     ],
+    options={"bdist_wheel": {"py_limited_api": "cp311"}} if STABLE_ABI else {},
     cmdclass={"build_ext": BuildCore, "build_py": BuildWithHook},
 )

@@ -103,6 +103,18 @@ def test_lengths_around_a_block(tmp_path, frames):
     np.testing.assert_array_equal(audio.load(path), audio.resample(whole, RATE, 16000))
 
 
+def test_files_are_read_where_the_system_has_no_pread_and_no_memfd(tmp_path, monkeypatch):
+    names = [
+        write(tmp_path / f"a.{end}") for end in ("wav", "flac", "ogg")
+    ]  # MP3: both under glibc alone
+    read = [audio.load(name) for name in names]
+    monkeypatch.delattr(opening.os, "pread")
+    monkeypatch.delattr(opening.os, "memfd_create", raising=False)
+    for name, samples in zip(names, read, strict=True):
+        np.testing.assert_array_equal(audio.load(name), samples)
+        np.testing.assert_array_equal(audio.load(name.read_bytes()), samples)
+
+
 def test_files_load_in_threads(core, tmp_path):
     paths = [write(tmp_path / f"{i}.flac", signal(20_000 + i)) for i in range(6)]
     alone = [audio.load(path) for path in paths]

@@ -100,7 +100,7 @@ def bin_dir(tmp_path_factory, wheel):
     return fresh_environment(tmp_path_factory.mktemp("fresh"), wheel)
 
 
-def test_the_wheel_carries_tasks_sample_hook_and_core(wheel):
+def test_the_wheel_carries_tasks_sample_hook_and_core(wheel, source):
     names = zipfile.ZipFile(wheel).namelist()
     for wanted in (
         "mmaupro_ext_hook.pth",
@@ -123,7 +123,12 @@ def test_the_wheel_carries_tasks_sample_hook_and_core(wheel):
         "mmaupro_ext/py.typed",
     ):
         assert wanted in names
-    assert any(name.startswith("mmaupro_ext/native/core.cpython") for name in names)
+    assert "mmaupro_ext/native/core.abi3.so" in names
+    assert wheel.name.split("-")[2:4] == ["cp311", "abi3"]  # it serves later versions too
+    core = zipfile.ZipFile(wheel).read("mmaupro_ext/native/core.abi3.so")
+    assert b".symtab" not in core  # stripped
+    assert b".debug_info" not in core
+    assert str(source).encode() not in core
     assert not [name for name in names if name.startswith(("tests/", "benchmarks/"))]
     makers = (
         "synth",

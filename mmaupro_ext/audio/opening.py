@@ -244,7 +244,7 @@ class _File:
                 problem, fix = f"may not be read ({_reason(error)})", "Check its permissions."
                 raise AudioError(problem, path=self.name, fix=fix) from None
         self.size = os.fstat(self.file.fileno()).st_size
-        self._head = os.pread(self.file.fileno(), HEAD, 0)
+        self._head = in_memory.read_at(self.file.fileno(), HEAD, 0)
 
     def __enter__(self) -> _File:
         return self
@@ -258,7 +258,7 @@ class _File:
             return self._head[at : at + count]
         if at >= self.size or count <= 0:
             return b""
-        return os.pread(self.file.fileno(), min(count, self.size - at), at)
+        return in_memory.read_at(self.file.fileno(), min(count, self.size - at), at)
 
     def all(self) -> bytes:
         """Return the content."""

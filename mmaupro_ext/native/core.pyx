@@ -1,4 +1,4 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False
+# cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False, freethreading_compatible=True
 """The compiled core: arrays in, arrays out, without the GIL.
 
 One file of more than 400 lines, as it is one module: the declarations of all C headers come first.
