@@ -533,8 +533,8 @@ def test_what_prompts_begin_with_is_read_once(case, lm, monkeypatch):
     encoded = counts.encoded
     assert lm.generate_until(requests, disable_tqdm=True) == wanted
     if lm._generator.has_slots:
-        # Ten blocks in all prompts: four, and two at most to find out that they may be encoded apart.
-        assert counts.encoded - encoded <= 6
+        # Ten blocks in all prompts: four, and four to find out that they may be encoded apart.
+        assert counts.encoded - encoded <= 8
     for prompt, logits in found:
         with lm.passes.over(prompt.kinds):
             whole = lm.model(**prompt.tensors).logits[0, -1]

@@ -8,7 +8,7 @@ read at the audio tokens is kept. Later passes leave the audio inputs out, and t
 the text part takes its embeddings. That this is the same is looked at, not believed: for the first prompt,
 everything that the text part is given must be equal, bit by bit, with the encoder and without it. Nor is it
 believed that blocks are encoded the same beside each other and alone: the first prompt with several is
-encoded both ways. Then a clip is found in whatever list it comes, and a window of silence once for all.
+tried with two. Then a clip is found in whatever list it comes, and a window of silence once for all.
 """
 
 from __future__ import annotations
@@ -105,7 +105,8 @@ class EncoderCache:
             new[self._pieces_of(prompts[0])[0].digest] = first
         several = next((prompt for prompt in prompts if len(prompt.audio_blocks) > 1), None)
         if self._apart is None and several is not None:
-            self._apart = self._try_apart(several, passes, new)
+            self._apart = self._try_apart(several, passes)
+            self._split(prompts[0], new)
         pieces = [self._pieces_of(prompt) for prompt in prompts]
         by_digest = {piece.digest: piece for of_one in pieces for piece in of_one}
         found = {digest: self._kept[digest] for digest in by_digest if digest in self._kept}
@@ -126,39 +127,43 @@ class EncoderCache:
 
     def _pieces_of(self, prompt: Any) -> list[_Piece]:
         """Return what is encoded of a prompt: its blocks one by one where they may be, or all together."""
-        if len(prompt.audio_blocks) == 1 or (prompt.audio_blocks and self._apart):
-            return _pieces_apart(prompt, self._audio_token_id)
+        if len(prompt.audio_blocks) == 1:
+            return [_Piece(prompt.audio_blocks[0][0], 1, prompt.tensors)]
+        if prompt.audio_blocks and self._apart:
+            return [
+                _piece_of(prompt, row, row + 1, self._audio_token_id)
+                for row in range(len(prompt.audio_blocks))
+            ]
         return [_Piece(prompt.media_digest, sum(prompt.blocks), prompt.tensors)]
+
+    def _split(self, prompt: Any, new: dict[bytes, torch.Tensor]) -> None:
+        """Keep block by block what was encoded of a prompt before it was known that this may be."""
+        if self._apart and prompt.media_digest in new:
+            digests, counts = zip(*prompt.audio_blocks, strict=True)
+            rows = new.pop(prompt.media_digest).split(counts)
+            new.update(zip(digests, (part.clone() for part in rows), strict=True))
 
     def _encode_pieces(self, pieces: Sequence[_Piece], passes: Any) -> dict[bytes, torch.Tensor]:
         encoded = self._encode([piece.tensors for piece in pieces], passes)
         passes.counts.encoded += sum(piece.blocks for piece in pieces)
         return {piece.digest: rows for piece, rows in zip(pieces, encoded, strict=True)}
 
-    def _try_apart(self, prompt: Any, passes: Any, new: dict[bytes, torch.Tensor]) -> bool:
-        """Tell whether the blocks of a prompt are encoded the same alone; keep what was encoded."""
-        (whole,) = self._pieces_of(prompt)
-        if whole.digest not in new:
-            new |= self._encode_pieces([whole], passes)
+    def _try_apart(self, prompt: Any, passes: Any) -> bool:
+        """Tell whether two blocks of a prompt are encoded the same alone as beside each other."""
         try:
-            pieces = _pieces_apart(prompt, self._audio_token_id)
-            found: dict[bytes, torch.Tensor] = {}
-            for (
-                piece
-            ) in pieces:  # each in a pass of its own: beside each other is what they have been
-                if piece.digest not in found:
-                    found |= self._encode_pieces([piece], passes)
+            both, *alone = (
+                self._encode_pieces([_piece_of(prompt, begin, end, self._audio_token_id)], passes)
+                for begin, end in ((0, 2), (0, 1), (1, 2))
+            )
         except Exception as error:  # whatever a model says to it, blocks go together
             if is_out_of_memory(error):
                 raise
             logger.info("blocks of audio cannot be encoded apart: %s", error)
             return False
-        rows = torch.cat([found[piece.digest] for piece in pieces])
-        same = rows.shape == new[whole.digest].shape and _close(rows, new[whole.digest])
-        if same:
-            del new[whole.digest]
-            new |= found
-        else:
+        rows = torch.cat([rows for found in alone for rows in found.values()])
+        (together,) = both.values()
+        same = rows.shape == together.shape and _close(rows, together)
+        if not same:
             logger.info("blocks of audio are not the same apart, and encoded together")
         return same
 
@@ -293,22 +298,21 @@ class _Piece:
     tensors: Inputs
 
 
-def _pieces_apart(prompt: Any, audio_token_id: int) -> list[_Piece]:
-    """Return each block of a prompt with its tokens and the one on either side, which models look for."""
+def _piece_of(prompt: Any, begin: int, end: int, audio_token_id: int) -> _Piece:
+    """Return some blocks of a prompt, with their tokens and the one on either side, which models look for."""
     ids = prompt.tensors["input_ids"][0]
-    places = (ids == audio_token_id).nonzero()[:, 0].tolist()
-    pieces = []
-    for row, (digest, count) in enumerate(prompt.audio_blocks):
-        first, last = places[0], places[count - 1]
-        places = places[count:]
-        start = first - 1 if first and ids[first - 1] != audio_token_id else first
-        end = last + 2 if last + 1 < len(ids) and ids[last + 1] != audio_token_id else last + 1
-        tensors = {
-            name: value[:, start:end] if name in batching.PER_TOKEN_INPUTS else value[row : row + 1]
-            for name, value in prompt.tensors.items()
-        }
-        pieces.append(_Piece(digest, 1, tensors))
-    return pieces
+    places = (ids == audio_token_id).nonzero()[:, 0]
+    before = sum(count for _, count in prompt.audio_blocks[:begin])
+    count = sum(count for _, count in prompt.audio_blocks[begin:end])
+    first, last = int(places[before]), int(places[before + count - 1])
+    start = first - 1 if first and ids[first - 1] != audio_token_id else first
+    stop = last + 2 if last + 1 < len(ids) and ids[last + 1] != audio_token_id else last + 1
+    tensors = {
+        name: value[:, start:stop] if name in batching.PER_TOKEN_INPUTS else value[begin:end]
+        for name, value in prompt.tensors.items()
+    }
+    digest = b"".join(digest for digest, _ in prompt.audio_blocks[begin:end])
+    return _Piece(digest, end - begin, tensors)
 
 
 def _close(one: torch.Tensor, other: torch.Tensor) -> bool:
