@@ -37,6 +37,18 @@ def test_parts_sum_up_to_the_run_and_go_by_length(lm, monkeypatch):
     assert lm.passes.counts.encoded >= len(pace.LENGTHS)
 
 
+def test_what_is_counted_is_of_these_items_alone(lm, monkeypatch):
+    lm.passes.counts.steps += 5
+
+    def answers(requests, **_):
+        lm.passes.counts.steps += 7
+        return ["A"] * len(requests)
+
+    monkeypatch.setattr(lm, "generate_until", answers)
+    _, numbers = pace.pace_of(lm, lambda question: f"<audio>\n{question}", 1.0)
+    assert numbers["counts"]["steps"] == 7
+
+
 def test_parts_that_go_by_length_are_reckoned_back(lm, monkeypatch):
     monkeypatch.setattr(lm, "generate_until", lambda requests, **_: ["A"] * len(requests))
     clock = iter([100.0, 110.0])

@@ -216,6 +216,7 @@ def pace_of(
     seconds : float
         What a reply to 30 s of audio takes alone.
     """
+    before = lm.passes.counts.as_dict()
     pace = measure(lm, write(ASK), seconds)
     most, sentence = bound(lm, pace.audio_tokens)
     numbers = {
@@ -225,6 +226,9 @@ def pace_of(
         "errored": pace.errored,
         "shorter": pace.shorter,
         **{f"{name}_s": part for name, part in pace.parts.items()},
+        "counts": {
+            name: count - before[name] for name, count in lm.passes.counts.as_dict().items()
+        },
     }
     return f"{pace.describe()}. {sentence[0].upper()}{sentence[1:]}", numbers
 
