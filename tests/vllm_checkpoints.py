@@ -1,8 +1,7 @@
 """Tiny checkpoints that vLLM takes on a CPU.
 
 Those of `tests/tiny`, with what vLLM asks for beyond transformers: heads of 32 numbers, because its attention
-kernel for CPUs has no narrower ones, and the names and files of the hub. And checkpoints without
-weights of families that transformers has not; `give_weights` makes some in vLLM's own loader.
+kernel for CPUs has no narrower ones, and the names and files of the hub.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from tiny import common
-from transformers import Gemma3nForConditionalGeneration, WhisperFeatureExtractor
+from transformers import Gemma3nForConditionalGeneration
 from transformers.models.whisper.modeling_whisper import sinusoids
 
 HEAD = 32
@@ -188,119 +187,3 @@ def write_as_mistral_does(folder: Path, weights: dict[str, Any]) -> None:
             },
         },
     )
-
-
-# ---- families that transformers has not ---------------------------------------------------------
-
-CHATS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
-SOUND = ("<|AUDIO|>", "<|audio_bos|>", "<|audio_eos|>")
-TEMPLATE = (
-    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n"
-    "{% if m['content'] is string %}{{ m['content'] }}{% else %}{% for part in m['content'] %}"
-    "{% if part['type'] == 'audio' %}<|audio_bos|><|AUDIO|><|audio_eos|>"
-    "{% elif 'text' in part %}{{ part['text'] }}{% endif %}{% endfor %}{% endif %}<|im_end|>\n"
-    "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-)
-
-
-def fun_audio_chat(folder: Path) -> str:
-    """Make a Fun-Audio-Chat: Whisper features beside a speech tokenizer that only counts frames."""
-    tokens = _tokens(folder)
-    common.byte_tokenizer(
-        ["<|audio_pad|>"], pad="<|audio_pad|>", eos="<|audio_pad|>"
-    ).save_pretrained(folder / "speech_tokenizer")
-    # 300 s at most, as on the hub: longer clips are windows.
-    WhisperFeatureExtractor(feature_size=128, chunk_length=300).save_pretrained(folder)
-    settings = {
-        "architectures": ["FunAudioChatForConditionalGeneration"],
-        "model_type": "funaudiochat",
-        "audio_token_index": tokens["<|AUDIO|>"],
-        "audio_config": {
-            "num_mel_bins": 128,
-            "encoder_layers": 1,
-            "encoder_attention_heads": 1,
-            "encoder_ffn_dim": 32,
-            "d_model": 32,
-            "output_dim": 64,
-            "codebook_size": 300,
-            "pad_token_id": 256,
-            "max_source_positions": 1500,
-        },
-        "text_config": {"model_type": "qwen3", **_qwen3(len(tokens))},
-    }
-    common.save_json(folder / "config.json", settings)
-    return str(folder)
-
-
-CONFIGURATION = """
-from transformers import PreTrainedConfig, Qwen3Config
-
-class MossAudioConfig(PreTrainedConfig):
-    model_type = "moss_audio"
-
-    def __init__(self, language_config=None, **others):
-        self.language_config = Qwen3Config(**(language_config or {}))
-        super().__init__(**others)
-
-    def get_text_config(self, decoder=None, encoder=None):
-        return self.language_config
-"""
-
-
-def moss_audio(folder: Path) -> str:
-    """Make a MOSS-Audio: its configuration is code of the checkpoint, as on the hub."""
-    tokens = _tokens(folder)
-    ids = dict(zip(("audio_token_id", "audio_start_id", "audio_end_id"), SOUND, strict=True))
-    common.save_json(folder / "processor_config.json", {k: tokens[v] for k, v in ids.items()})
-    (folder / "configuration_moss_audio.py").write_text(CONFIGURATION, encoding="utf-8")
-    settings = {
-        "architectures": ["MossAudioModel"],
-        "model_type": "moss_audio",
-        "auto_map": {"AutoConfig": "configuration_moss_audio.MossAudioConfig"},
-        "adapter_hidden_size": 32,
-        "audio_config": {
-            "d_model": 32,
-            "output_dim": 32,
-            "encoder_layers": 1,
-            "encoder_attention_heads": 1,
-            "encoder_ffn_dim": 32,
-            "downsample_hidden_size": 8,
-            "deepstack_encoder_layer_indexes": [0],
-        },
-        "language_config": _qwen3(len(tokens)),
-    }
-    common.save_json(folder / "config.json", settings)
-    return str(folder)
-
-
-def give_weights(model: torch.nn.Module) -> None:
-    """Give a model weights that let it hear, where vLLM's loader makes some up: those are next to nothing."""
-    generator = torch.Generator().manual_seed(0)
-    for parameter in model.parameters():
-        if parameter.ndim == 1:
-            fresh = 1 + 0.1 * torch.randn(parameter.shape, generator=generator)
-        else:
-            fresh = (
-                2 * parameter.shape[-1] ** -0.5 * torch.randn(parameter.shape, generator=generator)
-            )
-        parameter.data.copy_(fresh)
-
-
-def _tokens(folder: Path) -> dict[str, int]:
-    tokenizer = common.byte_tokenizer([*CHATS, *SOUND], pad=CHATS[0], eos=CHATS[2])
-    tokenizer.chat_template = TEMPLATE
-    tokenizer.save_pretrained(folder)
-    return tokenizer.get_vocab()
-
-
-def _qwen3(vocabulary: int) -> dict[str, Any]:
-    return {
-        "vocab_size": vocabulary,
-        "hidden_size": 64,
-        "intermediate_size": 64,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 2,
-        "num_key_value_heads": 2,
-        "head_dim": HEAD,
-        "max_position_embeddings": 32768,
-    }

@@ -6,15 +6,17 @@ import gc
 
 import numpy as np
 import pytest
-import vllm_checkpoints
+import vllm_own_families
 from hf_requests import generate, scores_of
 from vllm_real.conftest import ENGINE
 
 from mmaupro_ext.replies import parse_error
 
 CASES = {
-    vllm_checkpoints.fun_audio_chat: {},
-    vllm_checkpoints.moss_audio: {"trust_remote_code": True},
+    vllm_own_families.fun_audio_chat: {},
+    vllm_own_families.moss_audio: {"trust_remote_code": True},
+    vllm_own_families.midashenglm: {"trust_remote_code": True},
+    vllm_own_families.ultravox: {"trust_remote_code": True},
 }
 
 
@@ -27,7 +29,7 @@ def lm(request, tmp_path_factory):
     lm = VLLMAudioLM(folder, **ENGINE | CASES[make], load_format="dummy")
     with pytest.MonkeyPatch.context() as patch:
         loader = "vllm.model_executor.model_loader.dummy_loader.DummyModelLoader.load_weights"
-        patch.setattr(loader, lambda _, model, __: vllm_checkpoints.give_weights(model))
+        patch.setattr(loader, lambda _, model, __: vllm_own_families.give_weights(model))
         lm.engine.start({"audio": 3})
     yield lm
     lm.engine.llm.llm_engine.engine_core.shutdown()
