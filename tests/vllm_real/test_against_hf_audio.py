@@ -225,10 +225,8 @@ def test_more_sounds_than_vllm_takes_are_an_error_that_says_so(pair, clips):
 @pytest.mark.parametrize(("channels", "heard_as"), [("stereo", "mono"), ("stereo-as-two",) * 2])
 def test_both_channels_of_a_file_are_heard_mixed_or_as_two(pair, clips, channels, heard_as, chat):
     case = pair.case
-    if case.mistral or case.builder == "granite_speech":  # which refuses two channels
-        return
-    two = channels == "stereo-as-two"
-    if two and not case.several or not chat and not case.plain or two and pair.differs([4], chat):
+    # vLLM mixes two channels of this one; Granite Speech refuses them (docs/vllm.md).
+    if case.builder != "qwen2_audio" or channels == heard_as and pair.differs([4], chat):
         return
     found, wanted = both(
         pair.given(channels, heard_as),
