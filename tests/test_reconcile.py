@@ -7,6 +7,7 @@ import itertools
 import json
 import math
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -434,6 +435,11 @@ def test_csv_and_json_lines_say_different_things(tmp_path):
         ("r.csv", "id,reply\na\n", "line 2: not as many cells"),
         ("r.csv", 'id,reply,choices,answer\na,B,"[",x\n', "choices are not JSON"),
         ("r.csv", 'id,reply\na,"B" C\n', "not CSV"),
+        (
+            "r.jsonl",
+            '{"id": "a", "reply": "B", "choices": ["Tea", "Coffee"], "answer": "B"}',
+            "the text of the right choice, not its letter",
+        ),
     ],
 )
 def test_a_file_that_is_not_what_it_should_be_loses_a_reply(tmp_path, name, content, message):
@@ -441,6 +447,19 @@ def test_a_file_that_is_not_what_it_should_be_loses_a_reply(tmp_path, name, cont
     file.write_text(content)
     with pytest.raises(ScoringError, match=message):
         read_plain(file, sample=True)
+
+
+def test_an_item_that_cannot_be_right_lowers_every_cell_without_a_word():
+    right, impossible = made(["Coffee"]), made(["Coffee", "Coffee"], gold="Cocoa")
+    run = replace(right, items=(right.items[0], impossible.items[1]))
+    lines = [
+        line for line in reconciliation.notes(reconcile(run)) if "not among the choices" in line
+    ]
+    assert lines[0].startswith("WARNING: 1 item whose answer is not among the choices (r01)")
+    assert reconciliation.as_dict(reconcile(run), [])["unanswerable"] == ["r01"]
+    assert not any(
+        "not among the choices" in line for line in reconciliation.notes(reconcile(right))
+    )
 
 
 def test_questions_without_a_reply_are_forgotten(tmp_path, capsys):

@@ -153,6 +153,8 @@ def _wanted(args: argparse.Namespace) -> list[str]:
     if args.conditions is None:
         return [name for name in CONDITIONS if name not in needs or needs[name][0]]
     named = [name.strip() for name in args.conditions.split(",") if name.strip()]
+    if not named:
+        raise ConfigError("--conditions names none. Leave it out for all, or see --help")
     for name in named:
         if name != FULL:
             known(name)

@@ -86,9 +86,13 @@ class Ablation:
         if config.samples:
             raise ConfigError("--samples: an ablation takes --limit, or all items of its tasks")
         if config.limit is not None:
-            if config.limit != int(config.limit):
-                raise ConfigError(f"--limit {config.limit}: give a whole number of items per task")
+            if config.limit != int(config.limit) or config.limit < 1:
+                raise ConfigError(
+                    f"--limit {config.limit}: give a whole number of items per task, 1 or more"
+                )
             metadata[ITEMS], config.limit = int(config.limit), None
+        if not config.tasks:
+            raise ConfigError("--tasks names none. Give one of ours, such as mmaupro-sample")
         specs: list[Any] = []
         kinds: dict[str, str] = {}
         for leaf in leaves_of(config.tasks, manager):

@@ -99,6 +99,13 @@ def read_plain(
             )
         clips = tuple(doc.get("audio_sha256") or [None] * len(doc["audio_path"]))
         items[identifier] = Item(doc, _reply(row, where), clips=clips, where=where)
+    if own and all(item.doc["answer"] not in item.doc["choices"] for item in items.values()):
+        first = next(iter(items.values()))
+        raise ScoringError(
+            f"{first.where}: the answer {first.doc['answer']!r} is none of the choices "
+            f"{first.doc['choices']!r}, nor is any other in this file. Write the text of the right "
+            "choice, not its letter"
+        )
     closed = [name for name, doc in docs.items() if kind_of(doc) == "closed"]
     missing = [identifier for identifier in closed if identifier not in items]
     deviations = (

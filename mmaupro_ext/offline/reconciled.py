@@ -169,6 +169,13 @@ class Reconciled:
         """The cluster of each item: those that share a clip."""
         return clip_clusters([item.clips for item in self.run.items])
 
+    @property
+    def unanswerable(self) -> list[str]:
+        """Names of the items whose answer is not among their choices."""
+        return [
+            _name(item) for item in self.run.items if item.doc["answer"] not in item.doc["choices"]
+        ]
+
     @cached_property
     def _sets(self) -> dict[str, list[bool]]:
         faulty = faults_of(self.run).codes

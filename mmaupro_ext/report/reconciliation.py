@@ -101,6 +101,7 @@ def as_dict(found: Reconciled, pairs: Sequence[Pair]) -> dict[str, Any]:
             "official": found.official,
             "items": len(found.run.items),
             "other_items": found.elsewhere,
+            "unanswerable": found.unanswerable,
             "denominators": {name: DENOMINATORS[name] for name in found.denominators},
             "not_computed": dict(found.missing),
             "models": dict(found.models),
@@ -210,6 +211,11 @@ def notes(found: Reconciled) -> Iterator[str]:
     )
     if found.elsewhere:
         yield f"{found.elsewhere:,} items of other kinds take no part: these rules read multiple choice."
+    if bad := found.unanswerable:
+        yield (
+            f"WARNING: {_items(len(bad))} whose answer is not among the choices ({_some(bad)}): reading by "
+            "choices never finds it, so that they count as wrong."
+        )
     reasons: dict[str, list[str]] = {}
     for name, why in found.missing.items():
         reasons.setdefault(why, []).append(name)
