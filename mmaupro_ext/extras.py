@@ -1,7 +1,7 @@
-"""What a small install leaves out: which extra brings a package, and the sentence that says so.
+"""What a small install leaves out: what brings a package, and the sentence that says so.
 
-`pip install mmaupro-ext` brings what scores, data and the frontend need; models and lm_eval come with the
-extra `eval` (docs/install.md).
+`pip install mmaupro-ext` brings all that runs need. Without its dependencies (`--no-deps`) scores, data and
+the frontend work beside `PLAIN` alone, without torch (docs/install.md).
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from mmaupro_ext.errors import ConfigError
 
 EXTRA_OF = MappingProxyType(
     dict.fromkeys(
-        ("lm_eval", "torch", "transformers", "accelerate", "datasets", "numba", "scipy"), "eval"
+        ("lm_eval", "torch", "transformers", "accelerate", "datasets", "numba", "scipy"), ""
     )
     | dict.fromkeys(("pandas", "jinja2", "statsmodels", "vl_convert"), "report")
     | {"matplotlib": "plot", "ray": "ray", "PIL": "vision", "av": "media"}
 )
-"""Package as it is imported -> the extra that brings it."""
+"""Package as it is imported -> the extra that brings it; "": the package itself, with its dependencies."""
 
-# What a plain install brings, and one without dependencies does not.
+# What scores, data and the frontend need, as it is imported.
 PLAIN = (
     "filelock",
     "huggingface_hub",
@@ -60,7 +60,7 @@ def advice(error: BaseException) -> str | None:
     if not (package in EXTRA_OF or package in PLAIN) or _is_there(package):
         return None
     extra = EXTRA_OF.get(package)
-    wanted = f"'mmaupro-ext[{extra}]'" if extra else package
+    wanted = {None: package, "": "mmaupro-ext"}.get(extra, f"'mmaupro-ext[{extra}]'")
     return f"{package}, which is not installed. Get it with `pip install {wanted}`"
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -18,7 +19,8 @@ from logged_runs import write_run
 import environment
 from mmaupro_ext import extras
 
-SAMPLE = Path(__file__).parents[1] / "mmaupro_ext/data/sample"
+REPO = Path(__file__).parents[1]
+SAMPLE = REPO / "mmaupro_ext/data/sample"
 CLIP = next((SAMPLE / "data").glob("*.flac"))
 BLOCKER = """
 import json, sys
@@ -76,20 +78,20 @@ def test_what_works_without_models_and_lm_eval(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("command", "needed", "extra"),
+    ("command", "needed", "wanted"),
     [
-        ("run --tasks mmaupro-sample", "lm_eval", "eval"),
-        ("doctor --model hf-audio --model_args pretrained=nano", "", "eval"),
-        ("compare a b", "pandas", "report"),
-        ("report a", "pandas", "report"),
+        ("run --tasks mmaupro-sample", "lm_eval", "mmaupro-ext"),
+        ("doctor --model hf-audio --model_args pretrained=nano", "", "mmaupro-ext"),
+        ("compare a b", "pandas", "'mmaupro-ext[report]'"),
+        ("report a", "pandas", "'mmaupro-ext[report]'"),
     ],
 )
-def test_what_is_missing_is_one_sentence_with_the_command_that_brings_it(command, needed, extra):
+def test_what_is_missing_is_one_sentence_with_the_command_that_brings_it(command, needed, wanted):
     done = program(COMMANDS, json.dumps([command.split()]))
     assert done.stdout == "status 2\n", done.stderr
     assert done.stderr.count("\n") == 1
     assert f"{needed}, which is not installed" in done.stderr
-    assert f"`pip install 'mmaupro-ext[{extra}]'`" in done.stderr
+    assert f"`pip install {wanted}`" in done.stderr
 
 
 FRONTEND = """
@@ -126,11 +128,16 @@ def test_each_extra_that_is_named_brings_what_it_is_named_for():
     modules = {"PIL": "pillow", "lm_eval": "lm-eval", "vl_convert": "vl-convert-python"}
     for name, extra in extras.EXTRA_OF.items():
         if name != "datasets":  # comes with lm-eval
-            lines = environment.PROJECT["project"]["optional-dependencies"][extra]
+            lines = environment.requirements([extra] if extra else [])
             assert any(line.startswith(modules.get(name, name)) for line in lines), name
-    plain = [line.replace("-", "_") for line in environment.requirements()]
-    for name in extras.PLAIN:
-        assert any(line.startswith(name.replace("yaml", "pyyaml")) for line in plain), name
+
+
+def test_the_page_on_installing_names_what_the_small_install_takes():
+    page = (REPO / "docs/install.md").read_text(encoding="utf-8")
+    (named,) = re.findall(r"^\$ pip install ((?!--)(?!\')[a-z].*)$", page, re.MULTILINE)
+    assert named.split() == [environment.PIP_NAMES.get(name, name) for name in extras.PLAIN]
+    required = {re.match(r"[\w-]+", line).group() for line in environment.requirements()}
+    assert set(named.split()) <= required
 
 
 def test_a_package_that_is_there_and_lacks_a_part_is_not_called_missing():

@@ -31,7 +31,7 @@ def bounds(extras: list[str]) -> dict[str, str]:
 
 
 def test_the_oldest_tested_versions_are_the_lower_bounds():
-    stated = bounds(["eval", "families"])
+    stated = bounds(["families"])
     assert {name: numbers(oldest) for name, (oldest, _) in versions.TESTED.items()} == {
         name: numbers(stated[name]) for name in versions.TESTED
     }
@@ -39,7 +39,7 @@ def test_the_oldest_tested_versions_are_the_lower_bounds():
 
 def test_the_oldest_transformers_of_all_is_what_vllm_is_tested_with():
     pinned = (REPO / "constraints-vllm.txt").read_text(encoding="utf-8")
-    assert f"transformers=={bounds(['eval'])['transformers']}.0\n" in pinned
+    assert f"transformers=={bounds([])['transformers']}.0\n" in pinned
 
 
 @pytest.mark.parametrize("file", ["constraints.txt", "constraints-media.txt"])

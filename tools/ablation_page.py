@@ -23,8 +23,10 @@ from mmaupro_ext.models.hf.model import HFAudioLM
 
 PAGE = Path(__file__).parents[1] / "docs" / "ablations.md"
 # Without sound, music and speech, which have clips of minutes, and without what has no choices.
-SHORT = ("sound_music", "music_speech", "sound_speech", "sound_music_speech", "spatial_audio")
-SHORT += ("voice_chat", "multi")
+SHORT = ("sound_music", "music_speech", "sound_speech", "sound_music_speech", "spatial_audio") + (
+    "voice_chat",
+    "multi",
+)
 # Without fragments, as the promise of cost has it; of the sounds that nothing else shares (silence, noise of
 # two levels, backwards) with one.
 TEN: tuple[str, ...] = (

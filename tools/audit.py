@@ -20,7 +20,7 @@ from packaging.utils import canonicalize_name
 import environment
 
 # What a user installs; of `dev` and the like nothing reaches anybody.
-EXTRAS = ("eval", "families", "vision", "models", "server", "plot", "report", "media", "ray")
+EXTRAS = ("families", "vision", "models", "server", "plot", "report", "media", "ray")
 ALLOWED = re.compile(
     r"\b(?:mit|expat|0?bsd|apache|isc|psf|python software foundation|mpl|mozilla public|lgpl\w*|"
     r"lesser general public|unlicense|zlib|hpnd|cc0|bsl-1|cnri|blueoak)",

@@ -34,6 +34,9 @@ class SetUpError(Exception):
 
 # ---- what pyproject.toml asks for ----------------------------------------------------------------
 
+# As pip calls what is imported under another name.
+PIP_NAMES = {"huggingface_hub": "huggingface-hub", "yaml": "pyyaml"}
+
 
 def requirements(extras: Sequence[str] = ()) -> list[str]:
     """Return the dependencies of the package and of some of its extras."""

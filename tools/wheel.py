@@ -3,7 +3,7 @@
 1. The committed tree is built twice, in two folders. The bytes have to be the same.
 2. On Linux auditwheel names the platform, and puts it into the file's name.
 3. In a new environment the wheel is installed as a small install, and what has to work without torch is run;
-   then as `[eval]`, and the embedded sample is run by the bare `lm_eval`, scored and reconciled.
+   then with its dependencies, and the embedded sample is run by the bare `lm_eval`, scored and reconciled.
 
 ``python tools/wheel.py try`` is the small half of 3 on what is installed: for cibuildwheel.
 """
@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import environment
+from mmaupro_ext import extras
 
 REPO = environment.REPO
 # What takes no torch, and no data but the sample.
@@ -121,15 +122,16 @@ def try_out(wheel: Path, folder: Path, constraints: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     environment.make_environment(folder)
     python = environment.python_of(folder).absolute()
-    environment.install(folder, ["-c", str(constraints), str(wheel)], "the wheel does not install")
+    problem, pinned = "the wheel does not install", ["-c", str(constraints)]
+    environment.install(folder, ["--no-deps", str(wheel)], problem)
+    small = [environment.PIP_NAMES.get(name, name) for name in extras.PLAIN]
+    environment.install(folder, [*pinned, *small], problem)
     environment.say(f"{folder}: the small install, {size(folder)}")
     for name in ("torch", "transformers", "lm_eval", "numba", "scipy"):
         run(python, "-c", f"from importlib.util import find_spec; assert not find_spec({name!r})")
     try_small(python, folder)
-    environment.install(
-        folder, ["-c", str(constraints), f"{wheel}[eval]"], "the extra eval does not install"
-    )
-    environment.say(f"{folder}: with [eval], {size(folder)}; the embedded sample …")
+    environment.install(folder, [*pinned, str(wheel)], problem)
+    environment.say(f"{folder}: with its dependencies, {size(folder)}; the embedded sample …")
     tools = f"{python.parent}{os.pathsep}{os.environ['PATH']}"
     run("lm_eval", *SAMPLE.split(), cwd=folder, PATH=tools, HF_HUB_OFFLINE="1", OMP_NUM_THREADS="1")
     for command in ("score results", "reconcile results"):

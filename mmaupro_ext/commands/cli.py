@@ -76,7 +76,7 @@ first steps:
                         vLLM in this process
 
 `mmaupro run`, `ls` and `validate` take exactly the options of `lm_eval run`, `ls` and `validate`.
-After `pip install 'mmaupro-ext[eval]'` the bare `lm_eval` command does the same.
+After a plain pip install the bare `lm_eval` command does the same.
 """
 
 
