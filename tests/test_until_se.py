@@ -187,6 +187,7 @@ def test_points_that_are_no_half_width_are_refused(points):
     ("more", "sentence"),
     [
         ({"limit": 5}, "leave out --limit"),
+        ({"limit": 0}, "leave out --limit"),
         ({"samples": {"mmaupro_sound": [0]}}, "leave out --samples"),
         ({"model": "hf"}, "keeps no journal"),
         ({"metadata": {"condition": "noise"}}, "no condition gives"),

@@ -130,7 +130,9 @@ def conditions_table(folder: Path) -> str:
 def profile(folder: Path) -> str:
     """Return what `mmaupro ablate` prints of nano on short clips."""
     printed, _ = ask(words_of("ablate", SHORT, folder / "out", *needs_of(SHORT, folder)))
-    shown = printed[printed.index("nano on MMAU-Pro") : printed.index("Profile:")].rstrip()
+    shown = printed[
+        printed.index("nano on the embedded sample") : printed.index("Profile:")
+    ].rstrip()
     return f"```\n{shown}\n```"
 
 

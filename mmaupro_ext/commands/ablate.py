@@ -171,6 +171,7 @@ def _wanted(args: argparse.Namespace) -> list[str]:
 def _report(folder: Path, runs: Sequence[Path], not_asked: dict[str, Any]) -> None:
     """Print the profile of each benchmark, write all beside the results, and say what was not asked."""
     from mmaupro_ext.benchmarks import MMAUPRO
+    from mmaupro_ext.data.items import dataset_title
     from mmaupro_ext.offline.ablated import answers_of
     from mmaupro_ext.offline.logged_runs import read_all
     from mmaupro_ext.report import reliance as shown
@@ -181,10 +182,17 @@ def _report(folder: Path, runs: Sequence[Path], not_asked: dict[str, Any]) -> No
     for one in read_all([folder / "full"], accept_changed=True):
         found = reliance.profile(answers_of(runs, one.name))
         profiles[one.name] = shown.as_dict(found)
-        published = one.name == MMAUPRO and one.dataset == "full"
-        print(
-            f"\n{visible(one.model)} on {one.benchmark.title}\n\n{shown.render(found, published)}"
+        sample = one.dataset == "sample"
+        there = {item.doc["category"] for item in one.items}
+        whole = not one.deviations and there == set(one.benchmark.by_value)
+        published = one.name == MMAUPRO and not sample and whole
+        title = (
+            f"{visible(one.model)} on {'the ' if sample else ''}{dataset_title(one.name, sample)}"
         )
+        title += " (says nothing about the benchmark)" if sample else ""
+        if one.deviations:
+            title += f"\nNot all of it: {one.deviations[0]}"
+        print(f"\n{title}\n\n{shown.render(found, published)}")
     for name, reasons in not_asked.items():
         if reasons:
             print(f"NOT ASKED {not_asked_line(name, reasons)}")

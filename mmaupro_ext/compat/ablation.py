@@ -91,8 +91,6 @@ class Ablation:
                     f"--limit {config.limit}: give a whole number of items per task, 1 or more"
                 )
             metadata[ITEMS], config.limit = int(config.limit), None
-        if not config.tasks:
-            raise ConfigError("--tasks names none. Give one of ours, such as mmaupro-sample")
         specs: list[Any] = []
         kinds: dict[str, str] = {}
         for leaf in leaves_of(config.tasks, manager):

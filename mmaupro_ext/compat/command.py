@@ -114,8 +114,8 @@ def refuse_options(options: Mapping[str, Any], config: Any) -> None:
         )
     if UNTIL not in options:
         return
-    if config.limit or config.samples:
-        other = "--limit" if config.limit else "--samples"
+    if config.limit is not None or config.samples:
+        other = "--limit" if config.limit is not None else "--samples"
         raise ConfigError(f"--until-se draws the items itself: leave out {other}, or --until-se.")
     if (config.metadata or {}).get(CONDITION):
         refuse_stopping(options)

@@ -30,6 +30,12 @@ def looked_at(process_tasks: Callable[..., Any]) -> Callable[..., Any]:
     def process(config: Any, metadata: dict[str, Any] | None) -> Any:
         check_model(config.model)
         check_places(config)
+        if not config.tasks:
+            raise ConfigError("--tasks names none. `mmaupro ls tasks` lists all.")
+        if config.limit == 0:
+            raise ConfigError(
+                "--limit 0 leaves nothing to ask: give 1 or more, or a share below 1."
+            )
         wanted = config.tasks
         try:
             manager = process_tasks(config, metadata)
