@@ -30,7 +30,7 @@ def looked_at(process_tasks: Callable[..., Any]) -> Callable[..., Any]:
     def process(config: Any, metadata: dict[str, Any] | None) -> Any:
         check_model(config.model)
         check_places(config)
-        if not config.tasks:
+        if not config.tasks or config.tasks == [""]:  # an empty --tasks=
             raise ConfigError("--tasks names none. `mmaupro ls tasks` lists all.")
         if config.limit == 0:
             raise ConfigError(
