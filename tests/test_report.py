@@ -289,6 +289,13 @@ def test_a_missing_package_is_named_with_its_extra(missing, arguments, monkeypat
     assert "mmaupro-ext[report]" in said
 
 
+def test_a_page_that_is_named_as_a_file_becomes_a_folder_of_that_name(runs, tmp_path, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(["report", str(runs / "a"), "-o", str(tmp_path / "page.html")])
+    assert "name a folder" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_small_p_value_is_not_printed_as_nothing(frames):
     entry = dataclasses.replace(comparison.compare(frames)[0].rows["overall"], p_corrected=1e-9)
     assert comparison.p_text(entry) == "<0.001"

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mmaupro_ext.errors import ConfigError
 from mmaupro_ext.util import visible
 
 if TYPE_CHECKING:
@@ -83,6 +84,8 @@ def run(args: argparse.Namespace) -> int:
     """Run `mmaupro report` and return the exit status."""
     from mmaupro_ext import extras
 
+    if args.output and args.output.endswith(".html"):
+        raise ConfigError(f"-o {args.output}: name a folder; the page in it is report.html")
     if args.row:
         extras.require("--row", "pandas")
     else:
