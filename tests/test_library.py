@@ -8,11 +8,9 @@ import pickle
 import numpy as np
 import pytest
 import soundfile
+from clips_dataset import RATE, Clips
 
-from mmaupro_ext import audio
 from mmaupro_ext.features import is_native, log_mel, native_extractor
-
-RATE = 16000
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -35,21 +33,6 @@ def clips(tmp_path_factory):
         noise = np.random.default_rng(i).uniform(-0.5, 0.5, 22050 + 1000 * i)
         soundfile.write(folder / f"{i}.flac", noise, 22050)
     return [str(folder / f"{i}.flac") for i in range(6)]
-
-
-class Clips:
-    """A dataset of training: a clip becomes features in the worker that loads it."""
-
-    def __init__(self, paths, extractor):
-        self.paths, self.extractor = paths, extractor
-
-    def __len__(self):
-        return len(self.paths)
-
-    def __getitem__(self, index):
-        samples = audio.load(self.paths[index], duration=1.0)
-        found = self.extractor(samples, sampling_rate=RATE, return_tensors="pt")
-        return found["input_features"][0]
 
 
 @pytest.mark.parametrize("start", ["fork", "spawn"])

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 import threading
@@ -22,8 +23,8 @@ DRIVER = shutil.which("chromedriver") or ""
 WANTED = bool(os.environ.get("MMAUPRO_TEST_BROWSER"))
 
 pytestmark = pytest.mark.skipif(
-    not WANTED and not (CHROMIUM and DRIVER),
-    reason="needs Chromium and chromedriver: make test-browser",
+    not WANTED and not (CHROMIUM and DRIVER and importlib.util.find_spec("selenium")),
+    reason="needs Chromium, chromedriver and selenium: make test-browser",
 )
 HOSTILE = '<img src=x onerror="document.title=1"></script><script>document.title=2</script>'
 SWITCHES = (

@@ -64,11 +64,3 @@ def descriptor_of(pieces: Iterable[bytes | bytearray | memoryview]) -> int:
         while rest:
             rest = rest[os.write(descriptor, rest) :]
     return descriptor
-
-
-def read_at(descriptor: int, count: int, at: int) -> bytes:
-    """Return up to `count` bytes of a file from byte `at` on; one thread reads a file."""
-    if hasattr(os, "pread"):
-        return os.pread(descriptor, count, at)
-    os.lseek(descriptor, at, os.SEEK_SET)  # Windows
-    return os.read(descriptor, count)

@@ -37,15 +37,8 @@ SAMPLE_TYPES = {
     "PCM_32": "int32",
 }
 BYTES_PER_SAMPLE = {
-    "PCM_S8": 1,
-    "PCM_U8": 1,
-    "PCM_16": 2,
-    "PCM_24": 3,
-    "PCM_32": 4,
-    "FLOAT": 4,
-    "DOUBLE": 8,
-    "ULAW": 1,
-    "ALAW": 1,
+    **dict.fromkeys(("PCM_S8", "PCM_U8", "ULAW", "ALAW"), 1),
+    **{"PCM_16": 2, "PCM_24": 3, "PCM_32": 4, "FLOAT": 4, "DOUBLE": 8},
 }
 BLOCK_FRAMES = 128 * 1024
 HEAD = 4096  # bytes; nearly always all that stands before the samples
@@ -244,7 +237,7 @@ class _File:
                 problem, fix = f"may not be read ({_reason(error)})", "Check its permissions."
                 raise AudioError(problem, path=self.name, fix=fix) from None
         self.size = os.fstat(self.file.fileno()).st_size
-        self._head = in_memory.read_at(self.file.fileno(), HEAD, 0)
+        self._head = self._from(0, HEAD)
 
     def __enter__(self) -> _File:
         return self
@@ -258,7 +251,13 @@ class _File:
             return self._head[at : at + count]
         if at >= self.size or count <= 0:
             return b""
-        return in_memory.read_at(self.file.fileno(), min(count, self.size - at), at)
+        return self._from(at, min(count, self.size - at))
+
+    def _from(self, at: int, count: int) -> bytes:
+        if hasattr(os, "pread"):
+            return os.pread(self.file.fileno(), count, at)
+        os.lseek(self.file.fileno(), at, os.SEEK_SET)  # Windows; one thread reads a file
+        return os.read(self.file.fileno(), count)
 
     def all(self) -> bytes:
         """Return the content."""
