@@ -1,4 +1,7 @@
-"""A run as pandas frames: what the report, its figures and notebooks are built on."""
+"""A run as pandas frames: what the report, its figures and notebooks are built on.
+
+A few lines more than 400: what each column is made of is found here.
+"""
 
 from __future__ import annotations
 
