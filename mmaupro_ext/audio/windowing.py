@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from fractions import Fraction
-from numbers import Real
 
 import numpy as np
 import numpy.typing as npt
 
-from mmaupro_ext.audio.validate import valid_rate, valid_signal
+from mmaupro_ext.audio.validate import valid_rate, valid_seconds, valid_signal
 from mmaupro_ext.errors import ConfigError
 from mmaupro_ext.util import require_choice
 
@@ -122,10 +121,7 @@ def lengths(length_s: float, hop_s: float | None, rate: int) -> tuple[int, Fract
 
 def sample_count(seconds: float, rate: int, name: str) -> Fraction:
     """Return a duration in samples, exact by its decimals; raise ConfigError if it is none."""
-    if isinstance(seconds, bool) or not isinstance(seconds, (Real, np.number)):
-        raise ConfigError(f"{name}={seconds!r} is not a number of seconds")
-    if not np.isfinite(seconds):
-        raise ConfigError(f"{name}={seconds!r} is not finite")
+    valid_seconds(seconds, name)
     # Through the decimal form: 0.1 s at 44100 Hz are 4410 samples, not 4410.000000000001.
     samples = Fraction(str(float(seconds))) * rate
     if round(samples) < 1:
