@@ -46,7 +46,7 @@ def valid_seconds(seconds: Any, name: str) -> float:
     if isinstance(seconds, bool) or not isinstance(seconds, (Real, np.number)):
         raise ConfigError(f"{name}={seconds!r} is not a number of seconds.")
     if not 0 <= float(seconds) < np.inf:
-        raise ConfigError(f"{name}={seconds!r}: give seconds from the beginning, 0 or more.")
+        raise ConfigError(f"{name}={seconds!r}: give seconds, 0 or more.")
     return float(seconds)
 
 
