@@ -173,7 +173,7 @@ def test_a_model_that_tells_its_text_part_more_of_the_audio_encodes_every_prompt
         for context in contexts
     ]
     lm.generate_until(questions, disable_tqdm=True)
-    assert not lm.passes.encoder_cache.serves
+    assert not lm.passes.encoder_cache.serves({"audio"})
     assert sum(blocks) == 1 + 4  # one to find out
 
 
@@ -188,7 +188,7 @@ def test_a_model_that_fails_without_its_features_encodes_every_prompt(lm):
     inner.forward = forward
     (reply,) = lm.generate_until([asked("Which?", clip(0))], disable_tqdm=True)
     assert "where is the audio" not in reply
-    assert not lm.passes.encoder_cache.serves
+    assert not lm.passes.encoder_cache.serves({"audio"})
 
 
 def test_prompts_whose_audio_differs_in_shape_are_read_together(checkpoint_of):

@@ -380,6 +380,70 @@ def test_a_clip_is_encoded_once_whatever_is_asked_about_it(case, make):
     assert again[3] == lm.passes.counts.encoded == len(clips)
 
 
+# Families that encode audio otherwise beside images: there, each prompt encodes its own.
+OTHERWISE_BESIDE_IMAGES = {"phi4_multimodal"}
+
+
+def test_a_clip_beside_images_is_encoded_once_and_the_images_stay(case, make, caplog):
+    """Six questions on three pairs of a clip and a picture, then two clips around a picture."""
+    if not case.sees:
+        return
+    clips, pictures = [sound(0.7), sound(1.1, seed=1)], [picture(), picture(negative=True)]
+
+    def answers_of(lm):
+        pairs = [(clips[0], pictures[0]), (clips[0], pictures[1]), (clips[1], pictures[1])]
+        prompts = [
+            Question(
+                # other words in front: no prompt begins like another one
+                chat(lm, f"{'x' * number}<image><audio>\nWhich?"),
+                {"visual": [pairs[number % 3][1]], "audio": [pairs[number % 3][0]]},
+                continuations=list(CHOICES),
+            )
+            for number in range(6)
+        ]
+        around = Question(chat(lm, "<audio><image><audio>\nWhich?"), {"visual": pictures[:1]})
+        around.media["audio"] = clips
+        of_audio = {*lm.prepare(prompts[0]).audio_inputs} - {"feature_attention_mask"}
+        rows = 0
+
+        def count(_, __, inputs):
+            nonlocal rows
+            if of_audio & inputs.keys():
+                rows += len(inputs["input_ids"])
+
+        hook = lm.model.register_forward_pre_hook(count, with_kwargs=True)
+        requests = [
+            Instance(
+                "generate_until", {}, (p.context, {"until": [], "max_gen_toks": 3}, p.media), 0
+            )
+            for p in [*prompts, around]
+        ]
+        replies = lm.generate_until(requests[:6], disable_tqdm=True)
+        if not lm._generator.has_slots:  # `generate` encodes by itself
+            rows = 0
+        batch = [lm.prepare_choices(prompt) for prompt in prompts]
+        full = values(lm.score_choices(batch, shared=False))
+        shared = values(lm.score_choices(batch))
+        hook.remove()
+        replies += lm.generate_until(requests[6:], disable_tqdm=True)
+        assert not any(map(parse_error, replies))
+        return replies, full, shared, rows
+
+    replies, full, shared, rows = answers_of(make(audio_cache_mb=0))
+    caplog.set_level("INFO")
+    lm = make()
+    again = answers_of(lm)
+    assert again[0] == replies
+    assert again[1] == pytest.approx(full, abs=case.tolerance)
+    assert again[2] == pytest.approx(shared, abs=case.tolerance)
+    said = "the audio of every prompt with images is encoded in its own pass" in caplog.text
+    assert said == (case.builder in OTHERWISE_BESIDE_IMAGES)
+    if said:
+        assert again[3] >= rows
+    else:
+        assert again[3] == len(clips) + 1  # one with its picture, to find out
+
+
 def test_scores_equal_a_plain_forward_pass(case, lm):
     context = chat(lm, "<audio>\nWhich?") + "Answer:"
     prompt = lm.prepare(Question(context, {"audio": [sound(2)]}))

@@ -9,6 +9,9 @@ the text part takes its embeddings. That this is the same is looked at, not beli
 everything that the text part is given must be equal, bit by bit, with the encoder and without it. Nor is it
 believed that blocks are encoded the same beside each other and alone: the first prompt with several is
 tried with two. Then a clip is found in whatever list it comes, and a window of silence once for all.
+
+Audio beside images is encoded without them, and tried as well: there are models that encode it otherwise
+then. What was found out and what is kept holds for prompts with the same kinds of media.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,6 +35,9 @@ logger = logging.getLogger(__name__)
 
 # The one input beside tokens from which a text part with several axes counts its positions.
 _FOR_POSITIONS = "feature_attention_mask"
+
+# Kinds of media in the prompt, and the digest of features.
+Key = tuple[frozenset[str], bytes]
 
 
 class _ReachedError(Exception):
@@ -55,9 +61,8 @@ class EncoderCache:
     def __init__(self, model: Any, audio_token_id: int, max_bytes: int) -> None:
         self.max_bytes, self._audio_token_id, self._model = max_bytes, audio_token_id, model
         self._part = _text_part(model)
-        self._serves: bool | None = None  # not known before the first prompt
-        self._apart: bool | None = None  # not known before the first prompt with several blocks
-        self._kept: OrderedDict[bytes, torch.Tensor] = OrderedDict()
+        self._tried: dict[frozenset[str], _Tried] = {}
+        self._kept: OrderedDict[Key, torch.Tensor] = OrderedDict()
 
     @classmethod
     def of(
@@ -87,66 +92,71 @@ class EncoderCache:
         -------
         list of torch.Tensor or None
             Each of shape `(audio tokens, hidden size)`; None where the prompts must be encoded in their
-            own pass: images among them, no audio at all, or a model that takes audio in another way.
+            own pass: media of different kinds, no audio at all, or a model that takes it in another way.
         """
-        media = {kind for prompt in prompts for kind in prompt.kinds}
-        digests = [prompt.media_digest for prompt in prompts]
-        if not self.serves or media != {"audio"} or not all(digests):
+        kinds, *others = {prompt.kinds for prompt in prompts}
+        if others or not self.serves(kinds):
             return None
-        new: dict[bytes, torch.Tensor] = {}
-        before = passes.counts.encoded
-        if self._serves is None:
-            first = self._try(prompts[0], passes)
-            self._serves = first is not None
-            if first is None:
-                logger.info("the audio of every prompt is encoded in its own pass")
-                return None
-            passes.counts.encoded += sum(prompts[0].blocks)
-            new[self._pieces_of(prompts[0])[0].digest] = first
-        several = next((prompt for prompt in prompts if len(prompt.audio_blocks) > 1), None)
-        if self._apart is None and several is not None:
-            self._apart = self._try_apart(several, passes)
-            self._split(prompts[0], new)
         pieces = [self._pieces_of(prompt) for prompt in prompts]
-        by_digest = {piece.digest: piece for of_one in pieces for piece in of_one}
-        found = {digest: self._kept[digest] for digest in by_digest if digest in self._kept}
-        missing = [by_digest[digest] for digest in by_digest if digest not in found | new]
+        if not all(pieces):
+            return None
+        tried = self._tried_with(kinds)
+        new: dict[Key, torch.Tensor] = {}
+        before = passes.counts.encoded
+        if tried.serves is None:
+            first = self._try(prompts[0], pieces[0][0], passes)
+            tried.serves = first is not None
+            if first is None:
+                beside = "" if kinds == {"audio"} else " with images"
+                logger.info("the audio of every prompt%s is encoded in its own pass", beside)
+                return None
+            new[pieces[0][0].key] = first
+        several = next((prompt for prompt in prompts if len(prompt.audio_blocks) > 1), None)
+        if tried.apart is None and several is not None:
+            tried.apart = self._try_apart(several, passes)
+            if tried.apart:
+                pieces = [self._pieces_of(prompt) for prompt in prompts]
+                if new and prompts[0].audio_blocks:
+                    (rows,) = new.values()
+                    new = _by_block(pieces[0], prompts[0], rows)
+        by_key = {piece.key: piece for of_one in pieces for piece in of_one}
+        found = {key: self._kept[key] for key in by_key if key in self._kept}
+        missing = [by_key[key] for key in by_key if key not in found | new]
         try:
             new.update(self._encode_pieces(missing, passes))
         except Exception as error:
-            if not self._apart or is_out_of_memory(error):
+            if not tried.apart or is_out_of_memory(error):
                 raise
             logger.info("blocks of audio cannot be encoded apart: %s", error)
-            self._apart = False
+            tried.apart = False
             return self.rows_of(prompts, passes)
         in_all = sum(sum(prompt.blocks) for prompt in prompts)
         passes.counts.encoded_before += max(0, in_all - (passes.counts.encoded - before))
         found |= new
         self._keep(found)
-        return [torch.cat([found[piece.digest] for piece in of_one]) for of_one in pieces]
+        return [torch.cat([found[piece.key] for piece in of_one]) for of_one in pieces]
+
+    def _tried_with(self, kinds: frozenset[str]) -> _Tried:
+        return self._tried.setdefault(kinds, _Tried())
 
     def _pieces_of(self, prompt: Any) -> list[_Piece]:
-        """Return what is encoded of a prompt: its blocks one by one where they may be, or all together."""
-        if len(prompt.audio_blocks) == 1:
-            return [_Piece(prompt.audio_blocks[0][0], 1, prompt.tensors)]
-        if prompt.audio_blocks and self._apart:
-            return [
-                _piece_of(prompt, row, row + 1, self._audio_token_id)
-                for row in range(len(prompt.audio_blocks))
-            ]
-        return [_Piece(prompt.media_digest, sum(prompt.blocks), prompt.tensors)]
+        """Return what is encoded of a prompt: its blocks one by one where they may be, or all together.
 
-    def _split(self, prompt: Any, new: dict[bytes, torch.Tensor]) -> None:
-        """Keep block by block what was encoded of a prompt before it was known that this may be."""
-        if self._apart and prompt.media_digest in new:
-            digests, counts = zip(*prompt.audio_blocks, strict=True)
-            rows = new.pop(prompt.media_digest).split(counts)
-            new.update(zip(digests, (part.clone() for part in rows), strict=True))
+        Nothing where there is no audio, or none that can be told from images.
+        """
+        count, beside = len(prompt.audio_blocks), prompt.kinds != {"audio"}
+        if count > 1 and self._tried_with(prompt.kinds).apart:
+            return [_piece_of(prompt, row, row + 1, self._audio_token_id) for row in range(count)]
+        if beside:
+            return [_piece_of(prompt, 0, count, self._audio_token_id)] if count else []
+        digest = prompt.audio_blocks[0][0] if count == 1 else prompt.media_digest
+        key = (prompt.kinds, digest)
+        return [_Piece(key, sum(prompt.blocks), prompt.tensors)] if digest else []
 
-    def _encode_pieces(self, pieces: Sequence[_Piece], passes: Any) -> dict[bytes, torch.Tensor]:
+    def _encode_pieces(self, pieces: Sequence[_Piece], passes: Any) -> dict[Key, torch.Tensor]:
         encoded = self._encode([piece.tensors for piece in pieces], passes)
         passes.counts.encoded += sum(piece.blocks for piece in pieces)
-        return {piece.digest: rows for piece, rows in zip(pieces, encoded, strict=True)}
+        return {piece.key: rows for piece, rows in zip(pieces, encoded, strict=True)}
 
     def _try_apart(self, prompt: Any, passes: Any) -> bool:
         """Tell whether two blocks of a prompt are encoded the same alone as beside each other."""
@@ -167,17 +177,19 @@ class EncoderCache:
             logger.info("blocks of audio are not the same apart, and encoded together")
         return same
 
-    @property
-    def serves(self) -> bool:
-        """Whether audio may be encoded apart, as far as is known."""
-        return bool(self.max_bytes) and self._part is not None and self._serves is not False
+    def serves(self, kinds: Set[str]) -> bool:
+        """Tell whether audio may be encoded apart in prompts with these media, as far as is known."""
+        if not self.max_bytes or self._part is None:
+            return False
+        return self._tried_with(frozenset(kinds)).serves is not False
 
-    def without_audio(self, entry: Mapping[str, torch.Tensor], loading: Loading | None) -> Inputs:
-        """Return inputs without what only the encoder takes."""
-        kept = set(batching.PER_TOKEN_INPUTS)
+    @staticmethod
+    def without_audio(prompt: Any, entry: Inputs, loading: Loading | None) -> Inputs:
+        """Return what is read of a prompt without what only its audio encoder takes."""
+        left_out = prompt.audio_inputs
         if loading is not None and loading.positions == "mrope":
-            kept.add(_FOR_POSITIONS)
-        return {name: value for name, value in entry.items() if name in kept}
+            left_out = left_out - {_FOR_POSITIONS}
+        return {name: value for name, value in entry.items() if name not in left_out}
 
     @contextlib.contextmanager
     def put_in(self, ids: torch.Tensor, rows: Sequence[torch.Tensor]) -> Iterator[None]:
@@ -206,10 +218,10 @@ class EncoderCache:
         finally:
             hook.remove()
 
-    def _keep(self, used: Mapping[bytes, torch.Tensor]) -> None:
-        for digest, rows in used.items():
-            self._kept[digest] = rows
-            self._kept.move_to_end(digest)
+    def _keep(self, used: Mapping[Key, torch.Tensor]) -> None:
+        for key, rows in used.items():
+            self._kept[key] = rows
+            self._kept.move_to_end(key)
         while sum(rows.nbytes for rows in self._kept.values()) > self.max_bytes:
             self._kept.popitem(last=False)
 
@@ -232,15 +244,20 @@ class EncoderCache:
         # Clones, so that the rows do not keep the embeddings of the whole batch.
         return [row[where.to(row.device)].clone() for row, where in zip(embeds, heard, strict=True)]
 
-    def _try(self, prompt: Any, passes: Any) -> torch.Tensor | None:
+    def _try(self, prompt: Any, piece: _Piece, passes: Any) -> torch.Tensor | None:
         """Return the rows of a prompt if the text part is given the same with them as with the encoder."""
         whole = passes.collate([prompt.tensors])
-        bare = passes.collate([self.without_audio(prompt.tensors, passes.loading)])
+        bare = passes.collate([self.without_audio(prompt, prompt.tensors, passes.loading)])
+        passes.counts.encoded += piece.blocks
         try:
             first = self._given(whole)
             embeds = self._embeds(*first)
             heard = whole["input_ids"] == self._audio_token_id
             rows = embeds[heard.to(embeds.device)]
+            if piece.tensors is not prompt.tensors:
+                (alone,) = self._encode_pieces([piece], passes).values()
+                if not torch.equal(rows, alone):
+                    return None
             with self.put_in(bare["input_ids"], [rows]):
                 second = self._given(bare)
         except Exception as error:  # whatever a model says to it, encoder and text part go together
@@ -289,30 +306,48 @@ class EncoderCache:
         return self._part.register_forward_pre_hook(change, with_kwargs=True)
 
 
+@dataclass
+class _Tried:
+    """What is known of prompts with some kinds of media; None before the first that shows it."""
+
+    serves: bool | None = None
+    apart: bool | None = None  # shown by a prompt with several blocks
+
+
 @dataclass(frozen=True, eq=False)
 class _Piece:
     """Audio that is encoded together: one block, or all of a prompt."""
 
-    digest: bytes
+    key: Key
     blocks: int
     tensors: Inputs
 
 
 def _piece_of(prompt: Any, begin: int, end: int, audio_token_id: int) -> _Piece:
-    """Return some blocks of a prompt, with their tokens and the one on either side, which models look for."""
+    """Return some blocks of a prompt, with their tokens and those on either side, which models look for."""
     ids = prompt.tensors["input_ids"][0]
-    places = (ids == audio_token_id).nonzero()[:, 0]
+    heard = ids == audio_token_id
+    number = heard.cumsum(0)
     before = sum(count for _, count in prompt.audio_blocks[:begin])
     count = sum(count for _, count in prompt.audio_blocks[begin:end])
-    first, last = int(places[before]), int(places[before + count - 1])
-    start = first - 1 if first and ids[first - 1] != audio_token_id else first
-    stop = last + 2 if last + 1 < len(ids) and ids[last + 1] != audio_token_id else last + 1
+    own = heard & (number > before) & (number <= before + count)
+    near = own.clone()
+    near[1:] |= own[:-1]
+    near[:-1] |= own[1:]
+    places = (own | (near & ~heard)).nonzero()[:, 0]
     tensors = {
-        name: value[:, start:stop] if name in batching.PER_TOKEN_INPUTS else value[begin:end]
+        name: value[:, places] if name in batching.PER_TOKEN_INPUTS else value[begin:end]
         for name, value in prompt.tensors.items()
+        if name in batching.PER_TOKEN_INPUTS or name in prompt.audio_inputs
     }
     digest = b"".join(digest for digest, _ in prompt.audio_blocks[begin:end])
-    return _Piece(digest, end - begin, tensors)
+    return _Piece((prompt.kinds, digest), end - begin, tensors)
+
+
+def _by_block(pieces: Sequence[_Piece], prompt: Any, rows: torch.Tensor) -> dict[Key, torch.Tensor]:
+    """Return block by block what was encoded of a prompt before it was known that this may be."""
+    parts = rows.split([count for _, count in prompt.audio_blocks])
+    return {piece.key: part.clone() for piece, part in zip(pieces, parts, strict=True)}
 
 
 def _close(one: torch.Tensor, other: torch.Tensor) -> bool:

@@ -164,7 +164,10 @@ class Passes:
             with self.part("encoder"):
                 rows = cache.rows_of(prompts, self) if cache is not None else None
             if cache is not None and rows is not None:
-                entries = [cache.without_audio(entry, self.loading) for entry in entries]
+                entries = [
+                    cache.without_audio(prompt, entry, self.loading)
+                    for prompt, entry in zip(prompts, entries, strict=True)
+                ]
             tensors = self.collate(entries, side)
             if rows is None:
                 self.counts.encoded += sum(sum(prompt.blocks) for prompt in prompts)

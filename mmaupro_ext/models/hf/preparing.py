@@ -47,6 +47,8 @@ class PreparedPrompt:
     audio_blocks : list of (bytes, int)
         For each block of audio, what tells its features from those of others, and its tokens; empty where
         inputs have no row for each block.
+    audio_inputs : frozenset of str
+        Names of the tensors that are there for its audio, and not for each token.
     """
 
     text: str
@@ -58,6 +60,7 @@ class PreparedPrompt:
     media_digest: bytes = b""
     media_end: int = 0
     audio_blocks: list[tuple[bytes, int]] = field(default_factory=list)
+    audio_inputs: frozenset[str] = frozenset()
 
     @property
     def kinds(self) -> frozenset[str]:
@@ -141,6 +144,7 @@ class Preparer:
         if images:
             text = self._write_images(text, len(images), question)
         tensors = self._encode(text, blocks, images)
+        audio_inputs = self._audio_inputs(tensors, bool(images)) if blocks else frozenset()
         heard = placed.heard if placed else None
         if heard is not None:
             heard["audio_tokens"] = self._audio_tokens(tensors)
@@ -153,7 +157,8 @@ class Preparer:
             heard,
             _media_digest(tensors) if blocks or images else b"",
             self._media_end(tensors["input_ids"][0], bool(blocks), bool(images)),
-            self._audio_blocks(tensors, blocks) if blocks and not images else [],
+            self._audio_blocks({name: tensors[name] for name in audio_inputs}, blocks),
+            audio_inputs,
         )
 
     def prepare_choices(self, question: Question, max_length: int) -> Choices:
@@ -279,10 +284,13 @@ class Preparer:
             end = max(end, int(places[-1]) + 1)
         return end
 
-    def _audio_blocks(self, tensors: Inputs, blocks: Sequence[Samples]) -> list[tuple[bytes, int]]:
-        features = {name: tensors[name] for name in set(tensors) - set(PER_TOKEN_INPUTS)}
+    def _audio_inputs(self, tensors: Inputs, has_images: bool) -> frozenset[str]:
+        of_images = self.processor.image_processor.model_input_names if has_images else ()
+        return frozenset(tensors).difference(PER_TOKEN_INPUTS, of_images)
+
+    def _audio_blocks(self, features: Inputs, blocks: Sequence[Samples]) -> list[tuple[bytes, int]]:
         rows = {value.shape[0] if value.ndim else 0 for value in features.values()}
-        if rows != {len(blocks)} or not self._writing.exact_count:
+        if not blocks or rows != {len(blocks)} or not self._writing.exact_count:
             return []
         tokens = [*self._writing.count_tokens([len(block) for block in blocks])]
         if not all(tokens):
