@@ -80,6 +80,31 @@ def test_clips_with_a_token_behind_the_mask_are_not_padded(lm):
     assert (heard[-1] - other[-1]).abs().max() > 0.1
 
 
+def test_a_token_behind_the_mask_says_the_same_whatever_the_attention_kernel(
+    checkpoint_of, monkeypatch
+):
+    """A kernel that gives 0 for a row that is masked whole stands in for the fused one of a GPU."""
+    fused = torch.nn.functional.scaled_dot_product_attention
+
+    def zeros_where_all_is_masked(query, key, value, attn_mask=None, **options):
+        out = fused(query, key, value, attn_mask=attn_mask, **options)
+        if attn_mask is None or not attn_mask.is_floating_point():
+            return out
+        lowest = torch.finfo(attn_mask.dtype).min
+        return out.masked_fill((attn_mask <= lowest).all(dim=-1, keepdim=True), 0.0)
+
+    def scored():
+        # loaded anew: what an encoder made of a clip is kept
+        lm = HFAudioLM(checkpoint_of("nemotron_h_omni"), device="cpu")
+        return values(lm.score_choices(choices_of(lm, 4.0), shared=True))
+
+    usual = scored()
+    monkeypatch.setattr(
+        torch.nn.functional, "scaled_dot_product_attention", zeros_where_all_is_masked
+    )
+    assert scored() == pytest.approx(usual, abs=1e-5)  # the same sums, in float32
+
+
 def test_clips_stand_before_the_text_and_are_numbered_in_their_order(lm):
     context = lm.apply_chat_template(
         [{"role": "user", "content": "Compare <audio> with <audio>, please."}]
