@@ -186,7 +186,8 @@ def test_several_benchmarks_have_a_profile_each_and_limit_counts_items(tmp_path,
         "nano on the embedded sample (says nothing about the benchmark)\nNot all of it:" in printed
     )
     assert (
-        "nano on the sample of MMAU (says nothing about the benchmark)\nNot all of it:" in printed
+        "nano on the sample of MMAU (says nothing about the benchmark)\n"
+        "In other words than the authors': -text\nNot all of it:" in printed
     )
     written = json.loads((tmp_path / "nano" / "reliance.json").read_text())
     assert set(written["profiles"]) == {"mmaupro", "mmau"}
@@ -252,7 +253,7 @@ def test_the_backbone_is_asked_what_none_asks_and_lies_beside_it(variants):
     told = {one.item: one.picked for one in under(answers, "text-backbone")}
     assert told == {one.item: one.picked for one in under(answers, "none")}
     assert len(told) == 8
-    assert "text-backbone" in printed
+    assert "text-backbone: nano" in printed  # whose numbers its rows are
     (results,) = (folder / "nano" / "text-backbone").glob("results_*.json")
     assert json.loads(results.read_text())["config"]["condition"] == "text-backbone"
 
@@ -345,6 +346,13 @@ def test_the_report_of_an_ablation_is_of_the_run_in_full_and_has_its_profile(
     found = json.loads(written["json"].read_text())["reliance"]["nano"]
     assert found == as_dict(reliance.profile(answers))
     assert 'data-chart="listening_nano"' in written["html"].read_text()
+
+
+def test_the_figure_of_the_documentation_is_the_report_s(profiled):
+    folder, _, _ = profiled
+    drawn = ablation_page.figure(folder / "nano").decode()
+    assert drawn.startswith("<svg")
+    assert "spatial_audio" in drawn
 
 
 def test_a_condition_that_cannot_be_read_costs_the_profile_and_not_the_report(

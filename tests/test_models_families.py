@@ -218,7 +218,7 @@ def own_way(lm: HFAudioLM, waves: list[np.ndarray], question: str) -> dict:
     if rate != RATE:
         waves = [resample(wave, RATE, rate, resampler="soxr") for wave in waves]
     content = [{"type": "audio", "audio": wave} for wave in waves]
-    question = question.removeprefix(lm.family.loading.template_block_end)
+    question = question.removeprefix(lm.family.writing.template_block_end)
     return lm.processor.apply_chat_template(
         [{"role": "user", "content": [*content, {"type": "text", "text": question}]}],
         add_generation_prompt=True,

@@ -34,9 +34,9 @@ def server(tmp_path_factory):
     """One server for all tests of this file; it ends with them, or with this process."""
     folder = tmp_path_factory.mktemp("serve")
     model, processor = tiny_random.make(1)
-    model.save_pretrained(folder / "tiny")
-    processor.save_pretrained(folder / "tiny")
-    with TinyServer(folder / "tiny", folder / "log.txt") as running:
+    model.save_pretrained(folder / "tiny-qwen2-audio")
+    processor.save_pretrained(folder / "tiny-qwen2-audio")
+    with TinyServer(folder / "tiny-qwen2-audio", folder / "log.txt") as running:
         yield running
 
 
@@ -71,12 +71,12 @@ def ask(lm, *requests):
     return lm.generate_until(list(requests), disable_tqdm=True)
 
 
-# Without line breaks at the clips: the template of Qwen2-Audio writes its own, which hf-audio knows.
+# The template of Qwen2-Audio labels each clip and writes a line break after it.
 QUESTIONS = [
-    ("<audio>What is it?", [0]),
+    ("<audio>\nWhat is it?", [0]),
     ("<audio>How many?", [1]),
-    ("This <audio>or this <audio>is higher?", [2, 3]),
-    ("This <audio>or this <audio>is higher?", [3, 2]),
+    ("This <audio>or this <audio>\nis higher?", [2, 3]),
+    ("<audio>\n<audio>\nWhich is higher?", [3, 2]),
     ("<audio>Is it speech?", [2]),
     ("Hello?", []),
     ("Two plus two?", []),
@@ -85,8 +85,7 @@ QUESTIONS = [
 
 @pytest.mark.parametrize("form", ["input_audio", "audio_url"])
 def test_the_served_model_answers_as_the_local_one_does(server, clips, form):
-    # The template of Qwen2-Audio labels its clips by itself.
-    lm = model(server, audio_format=form, block_label="")
+    lm = model(server, audio_format=form)
     local = HFAudioLM(server.model, device="cpu", batch_size=1, frontend="stock")
     history = [[{"role": "user", "content": text}] for text, _ in QUESTIONS]
     paths = [[clips[n] for n in numbers] for _, numbers in QUESTIONS]
@@ -204,7 +203,6 @@ def test_a_whole_run_of_lm_eval(run_lm_eval, server, tmp_path):
     assert config["usage"]["answers"] == 6
     assert results["system_instruction"] == "Answer."
     for task in ("mmaupro-sample_sound", "mmaupro-sample_multi"):
-        assert results["results"][task]["parsed,none"] == 1.0
         assert results["results"][task]["errored,none"] == 0.0
     (samples,) = tmp_path.glob("*/samples_mmaupro-sample_multi_*.jsonl")
     for line in samples.read_text(encoding="utf-8").splitlines():
@@ -212,6 +210,7 @@ def test_a_whole_run_of_lm_eval(run_lm_eval, server, tmp_path):
         assert sample["heard"]["seconds_heard"] == sample["heard"]["seconds_in_files"] > 0
         assert len(sample["heard"]["clips"]) == len(sample["doc"]["audio_path"])
         assert '["system", "Answer."]' in sample["arguments"]["gen_args_0"]["arg_0"]
+        assert sample["resps"][0][0] in set("ABCD")
     assert "Heard: " in run_lm_eval.printed
 
 

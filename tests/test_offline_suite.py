@@ -75,6 +75,17 @@ def test_one_benchmark_can_be_named(folder):
         read_runs([folder])
 
 
+def test_a_comparison_of_one_benchmark_names_the_others_that_it_leaves_out(folder, caplog):
+    pytest.importorskip("pandas")
+    from mmaupro_ext.report import frames
+
+    assert set(frames.load(folder).runs.benchmark) == {"mmau"}
+    assert "mmau alone is looked at here; --benchmark NAME looks at mmar, mmsu" in caplog.text
+    caplog.clear()
+    assert set(frames.load(folder, benchmark="mmsu").runs.benchmark) == {"mmsu"}
+    assert not caplog.text
+
+
 def test_items_of_all_benchmarks_go_into_one_file(folder, tmp_path):
     assert score(folder, "--items", tmp_path / "items.jsonl") == 0
     lines = [json.loads(line) for line in (tmp_path / "items.jsonl").read_text().splitlines()]

@@ -13,6 +13,7 @@ from ablated_answers import SCORES, answers
 from mmaupro_ext.report import published
 from mmaupro_ext.report.reliance import as_dict, points, render
 from mmaupro_ext.report.reliance_chart import reliance_chart
+from mmaupro_ext.scoring.answers import Answer
 from mmaupro_ext.scoring.reliance import profile
 
 
@@ -38,6 +39,23 @@ def test_a_name_too_long_for_the_terminal_is_cut(found):
 def test_what_is_left_out_is_said():
     text = render(profile(answers(errored={("sound 0", "none")})))
     assert "none, not compared with full: 1 errored." in text
+    gone = {("sound 0", "none"), ("sound 0", "text-backbone")}
+    text = render(profile(answers(errored=gone)))
+    assert "none, text-backbone, not compared with full: 1 errored." in text
+
+
+def test_a_model_that_states_no_choice_has_that_said_and_no_number_that_is_none():
+    orders = [(0, 1), (1, 0)]
+    silent = [
+        Answer("q", "sound", ("a",), name, variant, False, gold=order.index(0), order=order, lengths=(3, 4))
+        for name, variant, order in (
+            ("full", "", orders[0]), ("permute", "01", orders[0]), ("permute", "10", orders[1])
+        )
+    ]  # fmt: skip
+    text = " ".join(render(profile(silent)).split())
+    assert "full 100.0, permute 100.0" in text
+    assert "nan" not in text
+    assert "state no choice" not in render(profile(answers()))
 
 
 def test_no_change_has_no_sign_of_a_loss():

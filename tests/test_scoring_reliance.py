@@ -203,6 +203,15 @@ def test_longest_choice():
     assert (found.no_longest, found.errored, found.no_choice) == (1, 1, 1)
 
 
+def test_replies_that_state_no_choice_are_counted_beside_each_score():
+    silent = [replace(choice(item, "none"), picked=None, correct=False) for item in "ab"]
+    open_ended = replace(choice("open"), picked=None, gold=None, order=(), lengths=())
+    found = profile([*map(choice, "abc"), open_ended, *silent, choice("c", "none")])
+    assert found.row("none").no_choice == pytest.approx(2 / 3)
+    assert found.row("full").no_choice == 0.0  # the open item has no choices to state
+    assert math.isnan(profile([open_ended]).row("full").no_choice)
+
+
 def test_flips_above_the_noise_floor():
     silent = {"picked": None, "correct": False}
     answers = [

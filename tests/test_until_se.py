@@ -203,6 +203,11 @@ def test_several_processes_are_refused(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(ConfigError, match="several processes"):
         command.refuse_options({"until_se": 2.0}, config())
+    monkeypatch.delenv("WORLD_SIZE")  # as under mpirun, of which the model knows
+    model = Model(None)
+    model.world_size = 2
+    with pytest.raises(ConfigError, match="several processes"):
+        InRounds(model, {OPEN: Task(OPEN, 5)}, 2, 0)
 
 
 def test_the_help_says_what_it_does():

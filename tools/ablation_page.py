@@ -1,7 +1,8 @@
 """Write the numbers of docs/ablations.md: `python -m ablation_page [conditions] [profile] [cost]`.
 
 `conditions` is their table. For `profile` nano is asked the sample's closed questions on short clips under
-all conditions, and the page has what `mmaupro ablate` prints. For `cost` it is asked the whole sample,
+all conditions, and the page has what `mmaupro ablate` prints; what listening adds is drawn for
+docs/reliance.md (`FIGURE`). For `cost` it is asked the whole sample,
 in full and then in full and under the ten conditions of `TEN`; the page has what both took, counted.
 """
 
@@ -20,8 +21,13 @@ from mmaupro_ext import data
 from mmaupro_ext.commands.cli import main as command
 from mmaupro_ext.data.conditions import CONDITIONS
 from mmaupro_ext.models.hf.model import HFAudioLM
+from mmaupro_ext.offline.ablated import answers_of
+from mmaupro_ext.report.chart_parts import files_of
+from mmaupro_ext.report.reliance_chart import reliance_chart
+from mmaupro_ext.scoring import reliance
 
-PAGE = Path(__file__).parents[1] / "docs" / "ablations.md"
+DOCS = Path(__file__).parents[1] / "docs"
+PAGE, FIGURE = DOCS / "ablations.md", DOCS / "figures" / "listening_nano.svg"
 # Without sound, music and speech, which have clips of minutes, and without what has no choices.
 SHORT = ("sound_music", "music_speech", "sound_speech", "sound_music_speech", "spatial_audio") + (
     "voice_chat",
@@ -128,12 +134,21 @@ def conditions_table(folder: Path) -> str:
 
 
 def profile(folder: Path) -> str:
-    """Return what `mmaupro ablate` prints of nano on short clips."""
+    """Return what `mmaupro ablate` prints of nano on short clips, and draw what listening adds."""
     printed, _ = ask(words_of("ablate", SHORT, folder / "out", *needs_of(SHORT, folder)))
+    FIGURE.write_bytes(figure(folder / "out" / "nano"))
     shown = printed[
         printed.index("nano on the embedded sample") : printed.index("Profile:")
     ].rstrip()
     return f"```\n{shown}\n```"
+
+
+def figure(ablated: Path) -> bytes:
+    """Return the figure of the folder of an ablation, as `mmaupro report` draws it, in SVG."""
+    found = reliance.profile(answers_of([ablated]))
+    chart = reliance_chart(ablated.name, found, found.categories)
+    assert chart is not None, "nothing was asked without audio"
+    return dict(files_of(chart))[FIGURE.name]
 
 
 def cost_table(folder: Path) -> str:

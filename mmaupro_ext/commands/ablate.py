@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import json
 import os
 import sys
 from collections.abc import Sequence
@@ -117,7 +118,7 @@ def run(args: argparse.Namespace) -> int:
         heard.not_asked |= read.not_asked
         heard.written |= read.written
     if folder is not None:
-        _report(folder, [file.parent for file in heard.written.values()], heard.not_asked)
+        _report(folder, heard.written, heard.not_asked)
     return 0
 
 
@@ -168,16 +169,18 @@ def _wanted(args: argparse.Namespace) -> list[str]:
     return [name for name in CONDITIONS if name in named]
 
 
-def _report(folder: Path, runs: Sequence[Path], not_asked: dict[str, Any]) -> None:
+def _report(folder: Path, written: dict[str, Path], not_asked: dict[str, Any]) -> None:
     """Print the profile of each benchmark, write all beside the results, and say what was not asked."""
     from mmaupro_ext.benchmarks import MMAUPRO
     from mmaupro_ext.data.items import dataset_title
     from mmaupro_ext.offline.ablated import answers_of
     from mmaupro_ext.offline.logged_runs import read_all
+    from mmaupro_ext.offline.rescoring import own_prompt
     from mmaupro_ext.report import reliance as shown
     from mmaupro_ext.report.after_run import not_asked_line
     from mmaupro_ext.scoring import reliance
 
+    runs = [file.parent for file in written.values()]
     profiles = {}
     for one in read_all([folder / "full"], accept_changed=True):
         found = reliance.profile(answers_of(runs, one.name))
@@ -185,19 +188,29 @@ def _report(folder: Path, runs: Sequence[Path], not_asked: dict[str, Any]) -> No
         sample = one.dataset == "sample"
         there = {item.doc["category"] for item in one.items}
         whole = not one.deviations and there == set(one.benchmark.by_value)
-        published = one.name == MMAUPRO and not sample and whole
+        as_released = one.asks_for == own_prompt(one.name) and not one.recipe
+        published = one.name == MMAUPRO and not sample and whole and as_released
         title = (
             f"{visible(one.model)} on {'the ' if sample else ''}{dataset_title(one.name, sample)}"
         )
         title += " (says nothing about the benchmark)" if sample else ""
+        if one.recipe:
+            title += f"\nAsked by the recipe {one.recipe}; replies are read as strict reads them"
+        elif not as_released:
+            title += f"\nIn other words than the authors': -{one.asks_for}"
         if one.deviations:
             title += f"\nNot all of it: {one.deviations[0]}"
         print(f"\n{title}\n\n{shown.render(found, published)}")
+    backbone = written.get(_BACKBONE)
+    model = backbone and json.loads(backbone.read_text(encoding="utf-8"))["model_name"]
+    if model is not None:
+        print(f"{_BACKBONE}: {visible(model)}")
     for name, reasons in not_asked.items():
         if reasons:
             print(f"NOT ASKED {not_asked_line(name, reasons)}")
     content = {
         "not_asked": {name: dict(reasons) for name, reasons in not_asked.items()},
+        "backbone": model,
         "runs": sorted(os.path.relpath(run, folder) for run in runs),
         "profiles": profiles,
     }

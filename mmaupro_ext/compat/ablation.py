@@ -52,6 +52,8 @@ class Ablation:
 
     Attributes
     ----------
+    limit : int or None
+        How many items of each task are asked; None: all.
     not_asked : dict of str to Counter of str
         Condition -> why items were not asked -> how many.
     written : dict of str to Path
@@ -61,6 +63,7 @@ class Ablation:
     conditions: tuple[str, ...]
     full: bool = True
     folder: Path | None = None
+    limit: int | None = None
     not_asked: dict[str, Counter[str]] = field(default_factory=dict)
     written: dict[str, Path] = field(default_factory=dict)
 
@@ -90,7 +93,8 @@ class Ablation:
                 raise ConfigError(
                     f"--limit {config.limit}: give a whole number of items per task, 1 or more"
                 )
-            metadata[ITEMS], config.limit = int(config.limit), None
+            self.limit = metadata[ITEMS] = int(config.limit)
+            config.limit = None
         specs: list[Any] = []
         kinds: dict[str, str] = {}
         for leaf in leaves_of(config.tasks, manager):
@@ -145,7 +149,7 @@ class Ablation:
             leaf, _, name = task.partition(benchmarks.UNDER)
             by_condition.setdefault(name or conditions.FULL, {})[task] = leaf
         for name, names in by_condition.items():
-            part = {**results, "config": {**results["config"]}}
+            part = {**results, "config": {**results["config"], "limit": self.limit}}
             part["config"].pop(
                 "heard", None
             )  # of all conditions; that of this one is added up anew
@@ -157,6 +161,51 @@ class Ablation:
                 part["configs"][task] = {**config, "task": task}
             some = samples and {names[t]: v for t, v in samples.items() if t in names}
             yield name, part, some
+
+
+def leave_out_what_changes_nothing(
+    tasks: dict[str, Any], model: Any, ablation: Ablation | None
+) -> None:
+    """Leave out the tasks of conditions that cannot tell anything of a model as it is given sound.
+
+    Parameters
+    ----------
+    tasks : dict
+        Name -> lm_eval's task; what an ablation has no use for is taken out of it, and counted there.
+    model : lm_eval.api.model.LM
+        That will be asked.
+    ablation : Ablation or None
+        Whose run it is; None: that of a user who named the condition.
+
+    Raises
+    ------
+    ConfigError
+        For a user who named the condition, with the way out.
+    """
+    for name, task in list(tasks.items()):
+        condition = str((getattr(task.config, "metadata", None) or {}).get(CONDITION) or "")
+        why = _of_no_use(condition, model)
+        if why is None:
+            continue
+        if ablation is None:
+            raise ConfigError(f"condition={condition}: {why}")
+        ablation.not_asked[condition][why] += len({doc["id"] for doc in task.eval_docs})
+        del tasks[name]
+
+
+def _of_no_use(condition: str, model: Any) -> str | None:
+    """Return why a condition tells nothing of a model, and what to change; None where it does."""
+    if getattr(model, "sends_files", False) and conditions.alters_sound(condition):
+        return (
+            "send=original gives files as they are, which altered sound is not: rate and channels would "
+            "differ, too. Choose send=wav or send=flac"
+        )
+    if condition == "mono" and getattr(model, "channels", None) == "mono":
+        return (
+            "the model is given left and right mixed anyway (channels=mono), so nothing would change. Choose "
+            "channels=stereo-as-two"
+        )
+    return None
 
 
 def note_not_asked(tasks: Mapping[str, Any]) -> None:

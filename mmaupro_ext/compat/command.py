@@ -20,6 +20,11 @@ RETRY_ERRORS, MAX_ERRORS = "retry_errors", "max_errors"
 FULL_TABLE, BE_QUIET = "full_table", "quiet"
 UNTIL = "until_se"
 
+ONE_PROCESS = (
+    "--until-se: several processes would have to stop together, which they cannot yet. Start one "
+    "process (a server or vllm-audio uses several GPUs from one), or leave it out."
+)
+
 # What lm_eval runs with that decides which requests are made, besides the data.
 _ASKED = (
     ("tasks", "limit", "samples", "num_fewshot", "gen_kwargs", "seed", "system_instruction")
@@ -68,8 +73,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         default=argparse.SUPPRESS,
         metavar="<points>",
         help="Draw the items of our tasks in a balanced, seeded order, and stop when half the 95 %% "
-        "interval of the overall is no wider; the interval allows for the stopping. The same command "
-        "without it goes on to all items",
+        "interval of the overall is no wider; the interval allows for the stopping. In one process, without "
+        "a launcher. The same command without it goes on to all items",
     )
 
 
@@ -120,10 +125,7 @@ def refuse_options(options: Mapping[str, Any], config: Any) -> None:
     if (config.metadata or {}).get(CONDITION):
         refuse_stopping(options)
     if os.environ.get("WORLD_SIZE", "1") != "1":
-        raise ConfigError(
-            "--until-se: several processes would have to stop together, which they cannot yet. Start one "
-            "process (a server or vllm-audio uses several GPUs from one), or leave it out."
-        )
+        raise ConfigError(ONE_PROCESS)
     if not benchmarks.asks_for_ours(config.tasks):
         raise ConfigError("--until-se: no task of this run is one of ours. Leave it out.")
 

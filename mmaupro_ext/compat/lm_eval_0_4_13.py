@@ -191,9 +191,10 @@ def look_at_tasks(module: Any) -> None:
         if check is not None and tasks:
             check(tasks)
         if benchmarks.asks_for_ours(list(tasks)):
-            from mmaupro_ext.compat.ablation import note_not_asked
+            from mmaupro_ext.compat import ablation
 
-            note_not_asked(tasks)
+            ablation.leave_out_what_changes_nothing(tasks, model, _ablation)
+            ablation.note_not_asked(tasks)
             _refuse_half_a_recipe(tasks)
         counted = []
         if plugin.is_ours(model):
@@ -298,6 +299,7 @@ def log_what_was_heard(module: Any) -> None:
     save_results, save_samples = tracker.save_results_aggregated, tracker.save_results_samples
 
     def save_results_aggregated(self: Any, results: Any, samples: Any = None) -> None:
+        _name_the_served_model(self.general_config_tracker, results.get("config") or {})
         if _ablation is None:
             save_aggregated(self, results, samples)
             return
@@ -305,8 +307,14 @@ def log_what_was_heard(module: Any) -> None:
             with _in_folder_of(self, name):
                 save_aggregated(self, part, some)
                 _ablation.written[name] = _results_file(self)
-        if _run is not None:
-            _run.results = results  # what is said at the end is of all conditions
+        if (
+            _run is not None
+        ):  # what is said at the end is of all conditions, answers of the journal too
+            from mmaupro_ext import heard
+
+            total = heard.totals_of_samples(samples or {})
+            _run.results = {**results, "config": {**results["config"], "heard": total}}
+            _run.config.limit = _ablation.limit
 
     def save_aggregated(self: Any, results: Any, samples: Any) -> None:
         from mmaupro_ext import heard
@@ -342,6 +350,15 @@ def log_what_was_heard(module: Any) -> None:
 
     tracker.save_results_aggregated = save_results_aggregated
     tracker.save_results_samples = save_results_samples
+
+
+def _name_the_served_model(general: Any, config: Any) -> None:
+    """Call a run by the model that its server named, where its arguments name none: lm_eval draws letters."""
+    served = config.get("served_model")
+    if served and general._get_model_name(config.get("model_args")) is None:
+        from lm_eval.utils import sanitize_model_name
+
+        general.model_name, general.model_name_sanitized = served, sanitize_model_name(served)
 
 
 @contextlib.contextmanager

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mmaupro_ext import benchmarks, heard
+from mmaupro_ext.compat.command import ONE_PROCESS
 from mmaupro_ext.errors import ConfigError
 from mmaupro_ext.report.run_table import title_of
 from mmaupro_ext.scoring import anytime
@@ -47,10 +48,13 @@ class InRounds:
     Raises
     ------
     ConfigError
-        When the run scores no item of ours.
+        When the run scores no item of ours, or several processes share it: those that a launcher does not
+        tell of (`command.refuse_options`) are known once the model is there.
     """
 
     def __init__(self, lm: Any, tasks: Mapping[str, Any], points: float, seed: object) -> None:
+        if lm.world_size > 1:
+            raise ConfigError(ONE_PROCESS)
         self.lm = lm
         self.points, self.seed = points, seed
         titles: dict[str, dict[str, Any]] = {}

@@ -197,6 +197,11 @@ def digest_with(digest: str, doc: Mapping[str, Any]) -> str:
 # ---- what is done to samples ---------------------------------------------------------------------
 
 
+def alters_sound(name: str) -> bool:
+    """Return whether a condition gives other samples than those of some clip: "swap" gives another clip."""
+    return name in (*_SIGMA, "silence", "mono", "reversed", "fragments", "first-30s")
+
+
 def sound_of(doc: Mapping[str, Any], position: int) -> dict[str, Any] | None:
     """Return what the reference to a clip of a document says beside path and digest.
 

@@ -154,10 +154,15 @@ def _details(embedder: TokenEmbedder) -> dict[str, Any]:
     return {**details, "name": folder.resolve().name} if folder.is_dir() else details
 
 
+def own_prompt(benchmark: str) -> str:
+    """Return what the authors' prompts of a benchmark ask for, as `Run.asks_for` has it."""
+    return "letter" if benchmark == MMAUPRO else "own"
+
+
 def _label(preset: Preset, result: dict[str, Any]) -> str:
     """Return the preset's name, with the prompt, the models and what else is not as usual."""
-    own = "letter" if result["benchmark"] == MMAUPRO else "own"
-    label = preset.name + (f"+prompt={result['asks_for']}" if result["asks_for"] != own else "")
+    own = result["asks_for"] == own_prompt(result["benchmark"])
+    label = preset.name + ("" if own else f"+prompt={result['asks_for']}")
     embedder, judge = result["embedder"], result["judge"]
     if "recipe" in result:
         label += f"+recipe={result['recipe']}"

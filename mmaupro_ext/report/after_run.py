@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mmaupro_ext import recipes
-from mmaupro_ext.benchmarks import BENCHMARKS, asks_for_ours, parse_task
+from mmaupro_ext.benchmarks import BENCHMARKS, UNDER, asks_for_ours, parse_task
 from mmaupro_ext.data.conditions import CONDITIONS, warning
 from mmaupro_ext.recipes import RECIPE
 from mmaupro_ext.report.run_table import metadata_of, title_of
@@ -121,11 +121,12 @@ class Run:
         if self.results_file is not None:
             print(f"Results: {self.results_file}")
         if self.samples_files:
-            stamp = self.samples_files[0].stem.rpartition("_")[2]
-            print(
-                f"Samples: {self.samples_files[0].parent}{os.sep}samples_*_{stamp}.jsonl "
-                f"({len(self.samples_files)} files)"
-            )
+            first = self.samples_files[0]
+            names = f"samples_*_{first.stem.rpartition('_')[2]}.jsonl"
+            where = first.with_name(names)
+            if any(file.parent != first.parent for file in self.samples_files):  # of an ablation
+                where = first.parent.with_name("<condition>") / "samples_*.jsonl"
+            print(f"Samples: {where} ({len(self.samples_files)} files)")
         elif not self.config.log_samples:
             print("Samples: not kept; add --log_samples to keep every prompt and reply.")
         if self.unsaved:
@@ -308,9 +309,13 @@ def summary(results: dict[str, Any]) -> list[str]:
         What was heard, errored items and unscored categories; empty when there is nothing to say.
     """
     lines = []
-    heard = (results.get("config") or {}).get("heard")
+    config = results.get("config") or {}
+    heard = config.get("heard")
     if heard and heard.get("clips"):
-        lines.append(f"Heard: {heard_line(heard)}")
+        several = any(UNDER in task for task in results.get("configs") or {})
+        which = "Heard under all conditions" if several else "Heard"
+        altered = several or config.get("condition")
+        lines.append(f"{which}: {heard_line(heard, 'as altered' if altered else 'in the files')}")
     if heard and heard.get("mixed_down_clips"):
         lines.append(
             f"Heard in mono: {heard['mixed_down_clips']} clip(s) have two or more channels, which were "
@@ -339,9 +344,9 @@ def errored_items(values: dict[str, Any]) -> int:
     return round(max(shares, default=0.0) * (values.get("sample_len") or 0))
 
 
-def heard_line(heard: dict[str, Any]) -> str:
-    """Return one line that compares what the files hold with what the model was given."""
+def heard_line(heard: dict[str, Any], where: str = "in the files") -> str:
+    """Return one line that compares what the files hold, or what was made of them, with what was given."""
     return (
-        f"{heard.get('clips', 0)} clips, {heard.get('seconds_in_files', 0.0):.1f} s in the files, "
+        f"{heard.get('clips', 0)} clips, {heard.get('seconds_in_files', 0.0):.1f} s {where}, "
         f"{heard.get('seconds_heard', 0.0):.1f} s given to the model in {heard.get('windows', 0)} windows"
     )

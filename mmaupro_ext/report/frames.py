@@ -5,6 +5,7 @@ A few lines more than 400: what each column is made of is found here.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +34,8 @@ from mmaupro_ext.scoring import presets
 from mmaupro_ext.scoring.intervals import clip_clusters
 from mmaupro_ext.scoring.scorer import Verdict, gold_indexes
 from mmaupro_ext.util import visible, writable
+
+logger = logging.getLogger(__name__)
 
 STRICT = "strict"
 
@@ -246,9 +249,16 @@ def _shared_benchmark(places: Sequence[_Place]) -> str:
         for place in places
         if place.has_replies
     }
-    for name in benchmarks.BENCHMARKS:
-        if answered and all(name in found for found in answered.values()):
-            return name
+    first, *others = [
+        name for name in benchmarks.BENCHMARKS if all(name in found for found in answered.values())
+    ] or [None]
+    if answered and first is not None:
+        if others:
+            logger.warning(
+                "%s alone is looked at here; --benchmark NAME looks at %s, which were asked as well",
+                *(first, ", ".join(others)),
+            )
+        return first
     if answered:
         shown = "; ".join(f"{place}: {', '.join(sorted(a))}" for place, a in answered.items())
         raise ConfigError(

@@ -316,7 +316,10 @@ def _title(found: Reconciled) -> str:
         asked = ("the " if sample else "") + dataset_title(found.run.name, sample)
         asked += " (says nothing about the benchmark)" if sample else ""
     official = "" if found.official == "official" else f"; its official rule: {found.official}"
-    return f"{found.run.model} on {asked}: the same replies under each rule, per cent{official}"
+    under = "" if found.run.condition == FULL else f" [{found.run.condition}]"
+    return (
+        f"{found.run.model}{under} on {asked}: the same replies under each rule, per cent{official}"
+    )
 
 
 def _rows(found: Reconciled, cell: Any) -> list[list[object]]:

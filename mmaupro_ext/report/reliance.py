@@ -120,14 +120,32 @@ def _conditions(profile: Profile) -> Table:
         "Per cent. diff, of full: against the score in full of the same items, as difference and as ratio; "
         "under none, the ratio is text-prior retention. Intervals: 95 %, paired, clustered by clip."
     )
-    return Table(head, rows, (about, *_left_out(profile)))
+    return Table(head, rows, (about, *_without_choice(profile), *_left_out(profile)))
+
+
+def _without_choice(profile: Profile) -> Iterator[str]:
+    silent = [
+        f"{name} {_one(row.no_choice)}"
+        for name in profile.conditions
+        if (row := profile.row(name)) is not None and row.no_choice > 0.0
+    ]
+    if silent:
+        yield (
+            f"Replies that state no choice, per cent of those to items with choices: {', '.join(silent)}. "
+            "They count as wrong, and as an outcome of their own under orders and flips: a low score may be "
+            "silence."
+        )
 
 
 def _left_out(profile: Profile) -> Iterator[str]:
+    alike: dict[str, list[str]] = {}
     for name in profile.conditions:
         row = profile.row(name)
         if row is not None and (words := _words(row.left_out)):
-            yield f"{name}, {'not counted' if name == FULL else 'not compared with full'}: {words}."
+            where = "not counted" if name == FULL else "not compared with full"
+            alike.setdefault(f"{where}: {words}.", []).append(name)
+    for words, names in alike.items():
+        yield f"{', '.join(names)}, {words}"
     if profile.without_full:
         yield (
             f"{profile.without_full:,} items were asked under a condition but not in full, and count nowhere."
@@ -228,12 +246,18 @@ def _places(profile: Profile) -> Table:
             " ".join(f"{100 * score:.0f}" for score in place.scores),
             f"{100 * place.spread:.1f}",
             _one(place.rsd),
-            "one never picked" if math.isinf(place.ckld) else f"{place.ckld:.3f}",
+            _divergence(place.ckld),
         ]
         for place in profile.places
     ]
     about = "score by place: with the right choice in the first, the second, … place."
     return Table(["items with", "items", "score by place", "spread", "RSD", "CKLD"], rows, (about,))
+
+
+def _divergence(nats: float) -> str:
+    if math.isnan(nats):  # no reply states a choice
+        return "-"
+    return "one never picked" if math.isinf(nats) else f"{nats:.3f}"
 
 
 def _longest(profile: Profile) -> Table:

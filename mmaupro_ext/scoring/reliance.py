@@ -27,6 +27,7 @@ from mmaupro_ext.scoring.answers import (
     Answer,
     LeftOut,
     Table,
+    is_choice,
 )
 from mmaupro_ext.scoring.choosing import Flips, Longest, Orders, Places
 from mmaupro_ext.scoring.intervals import Interval, clustered_interval
@@ -51,6 +52,8 @@ class Row:
         Full first, the condition second. None in the rows of full and of absent, which has other choices.
     chance : float
         What guessing gives on these items: mean of 1 over the number of choices; nan where one has none.
+    no_choice : float
+        Share of the replies to those of them with choices that state none; nan where none has choices.
     left_out : LeftOut
     """
 
@@ -59,6 +62,7 @@ class Row:
     score: Interval | None
     against_full: Contrast | None
     chance: float
+    no_choice: float
     left_out: LeftOut
 
 
@@ -204,7 +208,7 @@ def _rows(table: Table, name: str) -> Iterator[Row]:
             continue
         kept, left_out = table.counting(sorted({FULL, name}), items)
         if not kept:
-            yield Row(name, category, None, None, math.nan, left_out)
+            yield Row(name, category, None, None, math.nan, math.nan, left_out)
             continue
         clusters = table.clusters_of(kept)
         scores = table.shares(name, kept, _correct)
@@ -214,12 +218,19 @@ def _rows(table: Table, name: str) -> Iterator[Row]:
             else contrast(table.shares(FULL, kept, _correct), scores, clusters)
         )
         found = clustered_interval(scores, clusters)
-        yield Row(name, category, found, against, _chance(table, name, kept), left_out)
+        chance, silent = _chance(table, name, kept), _no_choice(table, name, kept)
+        yield Row(name, category, found, against, chance, silent, left_out)
 
 
 def _chance(table: Table, name: str, items: list[str]) -> float:
     sizes = [len(answer.order) for item in items for answer in table.of(name, item)[:1]]
     return fmean(1.0 / size for size in sizes) if all(sizes) else math.nan
+
+
+def _no_choice(table: Table, name: str, items: list[str]) -> float:
+    asked = [item for item in items if is_choice(table.items[item])]
+    found = table.shares(name, asked, lambda answer: answer.picked is None)
+    return fmean(found) if found else math.nan
 
 
 def _correct(answer: Answer) -> bool | None:

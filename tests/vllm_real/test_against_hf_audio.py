@@ -51,7 +51,7 @@ class Case:
 MISTRAL = dict.fromkeys(("tokenizer_mode", "config_format", "load_format"), "mistral")
 
 CASES = [
-    Case("qwen2_audio", chats="of one clip"),  # its template labels clips by itself
+    Case("qwen2_audio"),
     Case("audioflamingo3", {"chat_template_content_format": "openai"}, several=False),
     Case("qwen2_5_omni", sees=True),
     # Their encoders hear the padding of what is encoded together: one prompt at a time.

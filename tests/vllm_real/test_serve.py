@@ -24,10 +24,10 @@ OPTIONS = (
     "--enable-prompt-tokens-details",
 )
 QUESTIONS = [
-    ("<audio>What is it?", [0]),
+    ("<audio>\nWhat is it?", [0]),
     ("<audio>How many?", [1]),
-    ("This <audio>or this <audio>is higher?", [2, 3]),
-    ("This <audio>or this <audio>is higher?", [3, 2]),
+    ("This <audio>or this <audio>\nis higher?", [2, 3]),
+    ("<audio>\n<audio>\nWhich is higher?", [3, 2]),
     ("Hello?", []),
 ]
 
@@ -52,8 +52,7 @@ def ask(lm, requests):
 def served(server, **arguments):
     from mmaupro_ext.models.engines.openai import OpenAIAudioLM
 
-    # The template of Qwen2-Audio labels its clips by itself.
-    return OpenAIAudioLM(server.url, server.model, max_retries=0, block_label="", **arguments)
+    return OpenAIAudioLM(server.url, server.model, max_retries=0, **arguments)
 
 
 def test_the_served_model_answers_as_the_local_one_does(server, clips):

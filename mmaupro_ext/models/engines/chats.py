@@ -6,6 +6,8 @@ elsewhere, that string is the chat itself as JSON, and is read again when its it
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -14,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Union
 
 from mmaupro_ext.audio.decoding import Samples
 from mmaupro_ext.models.blocks import AUDIO_MARK, IMAGE_MARK
+from mmaupro_ext.models.families.family import Family, Writing
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -139,10 +142,40 @@ def split(text: str, media: Mapping[str, Sequence[Any]]) -> list[Part]:
     return [next(things[piece]) if piece in things else piece for piece in pieces if piece]
 
 
-def messages_of(chat: Chat, text: str, things: dict[str, list[Any]]) -> list[Message]:
-    """Return the messages of a chat whose texts were joined by `SEPARATOR`, their marks replaced by media."""
+def in_template(usual: Writing, family: Family | None) -> Writing:
+    """Return how blocks are written for a chat template: without what it writes beside them by itself.
+
+    Parameters
+    ----------
+    usual : Writing
+        With the labels that are wanted.
+    family : Family or None
+        Of the model whose template it is; None where that is not described here.
+    """
+    if family is None:
+        return usual
+    of_template = family.writing.block_label if family.writing.label_alone else None
+    return dataclasses.replace(
+        usual,
+        block_label="" if usual.block_label == of_template else usual.block_label,
+        template_block_end=family.writing.template_block_end,
+    )
+
+
+def messages_of(
+    chat: Chat, text: str, things: dict[str, list[Any]], sound_end: str = ""
+) -> list[Message]:
+    """Return the messages of a chat whose texts were joined by `SEPARATOR`, their marks replaced by media.
+
+    `sound_end` is what the chat template writes after a sound by itself: a text that begins with it there
+    loses it.
+    """
     texts = text.split(SEPARATOR)
     parts = split(text, things)
+    for number, (before, part) in enumerate(itertools.pairwise(parts), start=1):
+        if isinstance(before, Sound) and isinstance(part, str):
+            parts[number] = part.removeprefix(sound_end)
+    parts = [part for part in parts if not isinstance(part, str) or part]
     if len(texts) == 1:
         return [Message(chat.roles[0], tuple(parts))]
     messages: list[list[Any]] = [[]]

@@ -108,7 +108,8 @@ class EngineLM(LM):
     sampling_rate : int
         Of what is given, in Hz.
     block_label : str
-        Written before each block where there are several, with `{number}` from 1; "" for none.
+        Written before each block where there are several, with `{number}` from 1; "" for none. Where the
+        chat template of a model that is described here writes the same by itself, that one stands.
     audio_cache_mb : float
         Bound on decoded audio kept in memory for requests that share a clip, in MiB.
 
@@ -261,7 +262,7 @@ class EngineLM(LM):
     # ---- items --------------------------------------------------------------------------------
 
     def writing_in(self, chat: Chat) -> Writing:
-        """Return how blocks are written in a chat: whole clips, windows, labels."""
+        """Return how blocks are written in a chat: whole clips, windows, labels, ends."""
         return self.writing
 
     def prepare(self, question: Question, *, untouched: bool = False) -> PreparedChat:
@@ -287,9 +288,11 @@ class EngineLM(LM):
         chat = chats.read(question.context)
         text = chats.SEPARATOR.join(chat.texts)
         things: dict[str, list[Any]] = {}
-        record = None
+        record, sound_end = None, ""
         if question.media.get("audio"):
-            placed = self.placer.place(question, text, writing=self.writing_in(chat))
+            writing = self.writing_in(chat)
+            sound_end = writing.template_block_end
+            placed = self.placer.place(question, text, writing=writing)
             text = placed.text
             sounds = [Sound(block, self.reader.sampling_rate) for block in placed.blocks]
             record = placed.heard
@@ -306,7 +309,7 @@ class EngineLM(LM):
             if places != len(images):
                 raise wrong_places(places, len(images), "images", IMAGE_MARK, question)
             things["visual"] = [read_image(reference) for reference in images]
-        return PreparedChat(chat, chats.messages_of(chat, text, things), record)
+        return PreparedChat(chat, chats.messages_of(chat, text, things, sound_end), record)
 
     def longest_block_s(self, questions: Sequence[Question]) -> float:
         """Return the length of the longest sound that is given for some items, in seconds.
@@ -360,7 +363,7 @@ def _whole_files(references: Sequence[Any], placed: Placed) -> list[str | None]:
         made = isinstance(reference, dict) and (
             reference.get("array") is not None
             or reference.get("bytes") is not None
-            or condition_of(reference) is not None
+            or condition_of(reference) not in (None, {"name": "repeat"})
         )
         file = None if reference is None or made else name_of(reference)
         files += [file] * entry.blocks

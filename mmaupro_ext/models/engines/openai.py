@@ -20,7 +20,7 @@ from mmaupro_ext.errors import ConfigError, ItemError
 from mmaupro_ext.failing import Failed
 from mmaupro_ext.heard import Reply
 from mmaupro_ext.models.engines import server_check
-from mmaupro_ext.models.engines.chats import Message
+from mmaupro_ext.models.engines.chats import Chat, Message, in_template
 from mmaupro_ext.models.engines.connecting import connect, key_of
 from mmaupro_ext.models.engines.engine import STEREO, USUAL_WINDOW_S, EngineLM, refuse_ranks
 from mmaupro_ext.models.engines.hearing import check_sum
@@ -28,6 +28,7 @@ from mmaupro_ext.models.engines.known_models import known_model
 from mmaupro_ext.models.engines.protocol import FORMS, Answer, Usage, read_answer, text_of
 from mmaupro_ext.models.engines.request_body import RequestBody
 from mmaupro_ext.models.engines.server_fixes import fix_for
+from mmaupro_ext.models.families.family import Family, Writing
 from mmaupro_ext.models.items import Answers, Question, attempt, questions_of
 from mmaupro_ext.progress import progress
 from mmaupro_ext.server_settings import ServerSettings
@@ -161,6 +162,7 @@ class OpenAIAudioLM(EngineLM):
             extra_body=extra_body,
         )
         self.audio_format, self.check = audio_format, bool(check)
+        self.sends_files = send == "original"  # as they are, where they are given whole
         self.form = FORMS[0] if audio_format == "auto" else audio_format
         self.finding = server_check.Finding()
         self.usage = Usage()
@@ -216,7 +218,7 @@ class OpenAIAudioLM(EngineLM):
             "retries": self.server.retries,
             **self.usage.as_dict(),
         }
-        if self.channels == STEREO or self.body.send == "original":
+        if self.channels == STEREO or self.sends_files:
             info["note"] = (
                 "both channels of stereo files were sent; whether the model behind the server hears "
                 "them apart is not known here"
@@ -288,7 +290,7 @@ class OpenAIAudioLM(EngineLM):
         return answers.in_order()
 
     def _serve(self, session: Session, question: Question, gen_kwargs: dict[str, Any]) -> Served:
-        prepared = self.prepare(question, untouched=self.body.send == "original")
+        prepared = self.prepare(question, untouched=self.sends_files)
         options, until, max_gen_toks = self.options_of(gen_kwargs)
         stops = until if self.finding.stops is not False else []
         body = self.body.of_chat(prepared, self.form, options, stops, max_gen_toks)
@@ -301,12 +303,19 @@ class OpenAIAudioLM(EngineLM):
             ) from failure
         record = prepared.heard
         if record is not None:
-            known = known_model(self.server.model)
-            family = None if known is None else known.family
-            tokens = check_sum(family, prepared.sounds, answer.usage)
+            tokens = check_sum(self.family(), prepared.sounds, answer.usage)
             record = record | {"audio_tokens": tokens}
         reply = self.reply_of(text_of(answer), until, answer.finish, record)
         return Served(reply, answer)
+
+    def family(self) -> Family | None:
+        """Return the family of the model by its name at the server, None where that is not known."""
+        known = known_model(self.server.model)
+        return None if known is None else known.family
+
+    def writing_in(self, chat: Chat) -> Writing:
+        """Return how blocks are written: without what the template of a known model writes by itself."""
+        return in_template(self.writing, self.family())
 
     # ---- check --------------------------------------------------------------------------------
 

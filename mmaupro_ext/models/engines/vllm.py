@@ -338,7 +338,7 @@ class VLLMAudioLM(EngineLM):
 
     def writing_in(self, chat: Chat) -> Writing:
         """Return how blocks are written: in a plain prompt, with the labels of the model's family."""
-        return self.writing if chat.rendered else self.writer.writing(self.writing)
+        return self.writer.writing(self.writing, rendered=chat.rendered)
 
     def _batches(
         self, questions: Sequence[Question]

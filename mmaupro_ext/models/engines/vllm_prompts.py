@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mmaupro_ext.errors import ConfigError
-from mmaupro_ext.models.engines.chats import Message, Sound
+from mmaupro_ext.models.engines.chats import Message, Sound, in_template
 from mmaupro_ext.models.engines.engine import PreparedChat
 from mmaupro_ext.models.engines.protocol import write_message
 from mmaupro_ext.models.engines.vllm_engine import ChatPrompt, Prompt, TextPrompt
@@ -74,17 +74,22 @@ class PromptWriter:
         )
         return TextPrompt(text, media_of(prepared.messages))
 
-    def writing(self, usual: Writing) -> Writing:
-        """Return how blocks are written, with the labels that the model's family has in plain prompts."""
+    def writing(self, usual: Writing, *, rendered: bool) -> Writing:
+        """Return how blocks are written: in a plain prompt with the labels of the model's family.
+
+        In a chat, `rendered`, without those that its template writes.
+        """
         family = self.family()
         if family is None:
             return usual
+        usual = dataclasses.replace(usual, min_samples=family.writing.min_samples)
+        if rendered:
+            return in_template(usual, family)
         return dataclasses.replace(
             usual,
             block_label=family.writing.block_label,
             label_alone=family.writing.label_alone,
             block_end=family.writing.block_end,
-            min_samples=family.writing.min_samples,
         )
 
     def family(self) -> Family | None:

@@ -49,6 +49,8 @@ class Writing:
         Whether a block that is the only one has its label, too: whether the chat template writes it.
     block_end : str
         Written after each block that another one follows.
+    template_block_end : str
+        What the chat template writes after each block by itself.
     block_sentence : str
         Around the `{sentence}` that explains blocks, which follows the last one.
     min_samples : int
@@ -68,6 +70,7 @@ class Writing:
     block_label: str = "Audio {number}: "
     label_alone: bool = False
     block_end: str = "\n"
+    template_block_end: str = ""
     block_sentence: str = "\n{sentence}\n"
     min_samples: int = 1
     max_blocks: int | None = None
@@ -102,8 +105,6 @@ class Loading:
     template_content : {"parts", "text"}
         How the chat template gets a message: as typed parts, or as one text with `audio_block`
         where audio stands, for templates that take text only or do not leave audio in its place.
-    template_block_end : str
-        What the chat template writes by itself after an audio part.
     render_chat : callable, optional
         `(processor, messages, add_generation_prompt)` -> str, for models without a chat template;
         the content of messages is typed parts.
@@ -150,7 +151,6 @@ class Loading:
     processor_limit: str | None = None
     audio_options: Mapping[str, Any] = field(default_factory=dict)
     template_content: Literal["parts", "text"] = "parts"
-    template_block_end: str = ""
     render_chat: Callable[[Any, list[dict[str, Any]], bool], str] | None = None
     turn_end: str | None = None
     encode: Callable[[Any, str, dict[str, Any]], Mapping[str, Any]] | None = None

@@ -52,11 +52,11 @@ NEMOTRON_H_OMNI = Family(
         audio_token="<so_embedding>",
         count_tokens=each(audio_tokens),
         whole_s=None,
+        template_block_end="\n",
         min_samples=2 * HOP_LENGTH,
     ),
     loading=Loading(
         loader="NemotronH_Omni_Reasoning_V3",
-        template_block_end="\n",
         padded_inputs={"input_features": 1, "input_features_mask": 1},
         padded_if=has_no_masked_token,
         adapt_model=let_no_kernel_decide,

@@ -37,12 +37,12 @@ QWEN2_AUDIO = Family(
         whole_s=30.0,
         window_s=30.0,
         label_alone=True,
+        template_block_end="\n",
         min_samples=6 * HOP_LENGTH + 1,
     ),
     loading=Loading(
         loader="Qwen2AudioForConditionalGeneration",
         extractor_window=True,
-        template_block_end="\n",
     ),
     notes=(
         "The stock extractor cuts every clip at 30 s without a word (truncation defaults to True "

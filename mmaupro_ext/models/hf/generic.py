@@ -133,6 +133,7 @@ def learn(model_type: str, processor: Any) -> Family | None:
             window_s=min(_USUAL_WINDOW_S, whole_s or _USUAL_WINDOW_S),
             block_label=label or "Audio {number}: ",
             label_alone=bool(label),
+            template_block_end="\n" if label else "",
             min_samples=max(1, round(shortest * rate)),
             max_blocks=None if _takes_two(processor, block, rate, call) else 1,
         ),
@@ -140,7 +141,6 @@ def learn(model_type: str, processor: Any) -> Family | None:
             loader="AutoModelForMultimodalLM",
             extractor=extractor,
             template_content="parts" if in_parts else "text",
-            template_block_end="\n" if label else "",
             shared_prefix=False,
             padded_prompts=not _holds_positions(processor, block, rate, call),
             encode=None

@@ -72,7 +72,7 @@ def chat_content(text: str, family: Family | None) -> str | Messages:
     """
     if family is not None and family.loading.template_content == "text":
         return text.replace(AUDIO_MARK, family.writing.audio_block)
-    return content_parts(text, family.loading.template_block_end if family is not None else "")
+    return content_parts(text, family.writing.template_block_end if family is not None else "")
 
 
 class ChatTemplate:
