@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from pathlib import Path
+from statistics import fmean
 
 import pytest
 from logged_runs import LATE, LETTERS, edit, line_of, result_of, score, write_lines, write_run
@@ -13,8 +14,10 @@ from mmaupro_ext import data
 from mmaupro_ext.benchmarks import BENCHMARKS, faults
 from mmaupro_ext.errors import ConfigError
 from mmaupro_ext.offline import answer_key
+from mmaupro_ext.offline.ablated import answers_of
 from mmaupro_ext.offline.logged_runs import read_all, read_runs
 from mmaupro_ext.replies import error_reply
+from mmaupro_ext.scoring import reliance
 from mmaupro_ext.scoring.errors import ScoringError
 
 NAMES = ("mmau", "mmar", "mmsu")
@@ -84,6 +87,27 @@ def test_a_comparison_of_one_benchmark_names_the_others_that_it_leaves_out(folde
     caplog.clear()
     assert set(frames.load(folder, benchmark="mmsu").runs.benchmark) == {"mmsu"}
     assert not caplog.text
+
+
+def test_letters_without_a_choice_are_no_choices_in_a_profile(tmp_path):
+    """Items of MMSU have two to four choices under four letters: all orders of three are six, not 24."""
+    for name in ("full", "none", "permute"):
+        asked = {} if name == "full" else {"condition": name}
+        for slug in BENCHMARKS["mmsu"].by_slug:
+            docs, _ = data.asked(data.load_items("mmsu", slug, sample=True, prompt="own"), asked)
+            task = BENCHMARKS["mmsu"].task("", sample=True, part=slug)
+            lines = [line_of(doc, doc["answer"]) for doc in docs]
+            write_lines(tmp_path / name / f"samples_{task}_{LATE}.jsonl", lines)
+    answers = answers_of([tmp_path])
+    sizes = [len(answer.order) for answer in answers if answer.condition == "full"]
+    assert set(sizes) == {2, 3, 4}
+    found = reliance.profile(answers)
+    assert found.row("permute").score.items == len(sizes)
+    assert found.row("none").chance == pytest.approx(fmean(1 / size for size in sizes))
+    assert [(place.choices, set(place.scores)) for place in found.places] == [
+        (2, {1.0}), (3, {1.0}), (4, {1.0})
+    ]  # fmt: skip
+    assert found.orders.orders == (2, 24)
 
 
 def test_items_of_all_benchmarks_go_into_one_file(folder, tmp_path):

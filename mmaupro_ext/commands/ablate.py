@@ -201,16 +201,16 @@ def _report(folder: Path, written: dict[str, Path], not_asked: dict[str, Any]) -
         if one.deviations:
             title += f"\nNot all of it: {one.deviations[0]}"
         print(f"\n{title}\n\n{shown.render(found, published)}")
-    backbone = written.get(_BACKBONE)
-    model = backbone and json.loads(backbone.read_text(encoding="utf-8"))["model_name"]
-    if model is not None:
-        print(f"{_BACKBONE}: {visible(model)}")
+    backbone = None
+    if _BACKBONE in written:
+        backbone = json.loads(written[_BACKBONE].read_text(encoding="utf-8"))["model_name"]
+        print(f"{_BACKBONE}: {visible(backbone)}")
     for name, reasons in not_asked.items():
         if reasons:
             print(f"NOT ASKED {not_asked_line(name, reasons)}")
     content = {
         "not_asked": {name: dict(reasons) for name, reasons in not_asked.items()},
-        "backbone": model,
+        "backbone": backbone,
         "runs": sorted(os.path.relpath(run, folder) for run in runs),
         "profiles": profiles,
     }

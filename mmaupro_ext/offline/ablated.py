@@ -87,6 +87,10 @@ def _answer(item: Item, clips: tuple[str, ...]) -> Answer:
         else None
     )
     gold = sorted(gold_indexes(doc["choices"], doc["answer"])) if item.kind == "closed" else []
+    # MMSU leaves letters without a choice: they are no places, and no choices to guess among.
+    shown = [index for index, choice in enumerate(doc["choices"]) if choice]
+    place = {index: number for number, index in enumerate(shown)}
+    order = conditions.order_of(doc)
     name, variant = conditions.name_of(doc), conditions.variant_of(doc)
     if name == _LEVEL:
         name, _, variant = name.partition("-")
@@ -98,8 +102,8 @@ def _answer(item: Item, clips: tuple[str, ...]) -> Answer:
         variant=variant,
         correct=None if verdict.score is None else verdict.score >= 1.0,
         served=error_of(doc, item.reply, item.finish) is None,
-        picked=None if reading is None else reading.index,
-        gold=gold[0] if gold else None,
-        order=conditions.order_of(doc),
-        lengths=tuple(map(len, doc["choices"])),
+        picked=None if reading is None or reading.index is None else place.get(reading.index),
+        gold=place[gold[0]] if gold else None,
+        order=tuple(order[index] for index in shown),
+        lengths=tuple(len(doc["choices"][index]) for index in shown),
     )

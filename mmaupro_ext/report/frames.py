@@ -249,22 +249,22 @@ def _shared_benchmark(places: Sequence[_Place]) -> str:
         for place in places
         if place.has_replies
     }
-    first, *others = [
+    if not answered:
+        return benchmarks.MMAUPRO
+    shared = [
         name for name in benchmarks.BENCHMARKS if all(name in found for found in answered.values())
-    ] or [None]
-    if answered and first is not None:
-        if others:
-            logger.warning(
-                "%s alone is looked at here; --benchmark NAME looks at %s, which were asked as well",
-                *(first, ", ".join(others)),
-            )
-        return first
-    if answered:
+    ]
+    if not shared:
         shown = "; ".join(f"{place}: {', '.join(sorted(a))}" for place, a in answered.items())
         raise ConfigError(
             f"these runs have no benchmark in common ({shown}). Report each by itself"
         )
-    return benchmarks.MMAUPRO
+    if len(shared) > 1:
+        logger.warning(
+            "%s alone is looked at here; --benchmark NAME looks at %s, which were asked as well",
+            *(shared[0], ", ".join(shared[1:])),
+        )
+    return shared[0]
 
 
 def _load(
