@@ -16,7 +16,7 @@ EXTRA_OF = MappingProxyType(
     dict.fromkeys(
         ("lm_eval", "torch", "transformers", "accelerate", "datasets", "numba", "scipy"), ""
     )
-    | dict.fromkeys(("pandas", "jinja2", "statsmodels", "vl_convert"), "report")
+    | dict.fromkeys(("pandas", "jinja2", "vl_convert"), "report")
     | {"matplotlib": "plot", "ray": "ray", "PIL": "vision", "av": "media"}
 )
 """Package as it is imported -> the extra that brings it; "": the package itself, with its dependencies."""
@@ -35,7 +35,7 @@ PLAIN = (
     "yaml",
 )
 
-PAGE = ("pandas", "jinja2", "statsmodels", "vl_convert")
+PAGE = ("pandas", "jinja2", "vl_convert")
 
 
 def advice(error: BaseException) -> str | None:

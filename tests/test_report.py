@@ -277,7 +277,7 @@ def test_a_run_without_results_has_no_invented_command(tmp_path, told):
         ("pandas", ["report", "RUN"]),
         ("vl_convert", ["report", "RUN"]),
         ("pandas", ["report", "RUN", "--row"]),
-        ("statsmodels", ["compare", "RUN", "RUN"]),
+        ("pandas", ["compare", "RUN", "RUN"]),
     ],
 )
 def test_a_missing_package_is_named_with_its_extra(missing, arguments, monkeypatch, capsys):

@@ -187,7 +187,7 @@ def test_bounds_hold_the_truth_as_often_as_they_say(case):
 
 @pytest.mark.parametrize(
     ("page", "rows"),
-    [("scoring.md", "cases"), ("anytime.md", "populations"), ("reliance.md", "pairs")],
+    [("scoring.md", "cases"), ("anytime.md", "populations"), ("reports.md", "designs")],
 )
 def test_the_documentation_has_every_row_of_the_simulation(page, rows):
     import interval_coverage

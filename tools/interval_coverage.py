@@ -1,15 +1,17 @@
 """Simulate how often the intervals of `scoring` hold the truth, for docs/.
 
 python tools/interval_coverage.py            # prints the tables
-python tools/interval_coverage.py --write    # puts them into docs/scoring.md, anytime.md and reliance.md
+python tools/interval_coverage.py --write    # puts them into docs/scoring.md, anytime.md and reports.md
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from statistics import NormalDist
+from statistics import NormalDist, fmean
 
 import numpy as np
 
@@ -72,68 +74,6 @@ def macro(rng: np.random.Generator) -> tuple[float, float, float]:
     return found.low, found.high, sum(share for _, share in MACRO) / len(MACRO)
 
 
-# Right answers in full and without audio, and how alike the two are: a model that listens, one that nearly
-# always hears, one that hardly looks at the audio, one whose audio does nothing.
-PAIRS = ((0.6, 0.35, 0.5), (0.95, 0.3, 0.2), (0.5, 0.5, 0.9), (0.3, 0.25, 0.0))
-
-
-def pair(
-    clips: int, largest: int, full: float, ablated: float, alike: float
-) -> Callable[[np.random.Generator], list[tuple[float, float, float]]]:
-    """Return a draw of the same items under two conditions, 1 to `largest` on each clip.
-
-    Whether an item is right is a normal value below a bound, so that two values of an item, and those of a
-    clip's items where there are several (correlation 0.5), are as alike as wanted. Drawn are low bound, high
-    bound and truth: of the difference, of the ratio, and of the bootstrap's difference.
-    """
-    bounds = [NormalDist().inv_cdf(share) for share in (full, ablated)]
-
-    def both(rng: np.random.Generator, count: int) -> np.ndarray:
-        own, shared = rng.standard_normal((2, count)), rng.standard_normal(count)
-        return np.sqrt(alike) * shared + np.sqrt(1.0 - alike) * own
-
-    def draw(rng: np.random.Generator) -> list[tuple[float, float, float]]:
-        clusters: np.ndarray = np.repeat(np.arange(clips), rng.integers(1, largest + 1, clips))
-        values = both(rng, len(clusters))
-        if largest > 1:
-            values = np.sqrt(0.5) * (values + both(rng, clips)[:, clusters])
-        first, second = (values < np.array(bounds)[:, None]).astype(float)
-        found = contrast(first, second, clusters.tolist())
-        drawn = difference(first, second, clusters.tolist(), draws=400)
-        truth = ablated - full
-        # A ratio without bounds claims nothing.
-        low, high = found.ratio_low, found.ratio_high
-        ratio = (0.0, np.inf) if np.isnan(low) else (low, high)
-        return [
-            (found.low, found.high, truth),
-            (*ratio, ablated / full),
-            (drawn.low, drawn.high, truth),
-        ]
-
-    return draw
-
-
-def pairs() -> dict[str, Callable[[np.random.Generator], list[tuple[float, float, float]]]]:
-    """Return the pairs that are simulated, by the name of their row."""
-    found = {}
-    for clips, largest in ((7, 1), (30, 1), (10, 8), (30, 8), (300, 3)):
-        for full, ablated, alike in PAIRS:
-            questions = f"1 to {largest} questions" if largest > 1 else "1 question"
-            name = f"{clips} clips with {questions}, {full} and {ablated}, alike {alike}"
-            found[name] = pair(clips, largest, full, ablated, alike)
-    return found
-
-
-def paired_coverage(name: str, trials: int, seed: int) -> tuple[list[float], float]:
-    """Return how often each of the three intervals holds the truth, and the mean width of the first."""
-    rng = np.random.default_rng(seed)
-    draw = pairs()[name]
-    bounds = np.array([draw(rng) for _ in range(trials)])
-    low, high, truth = np.moveaxis(bounds, 2, 0)
-    inside = (low <= truth + 1e-9) & (truth <= high + 1e-9)
-    return inside.mean(axis=0).tolist(), float((high - low)[:, 0].mean())
-
-
 def coverage(draw: Draw, trials: int, seed: int) -> tuple[float, float]:
     """Return how often the bounds hold the truth, and their mean distance."""
     rng = np.random.default_rng(seed)
@@ -167,18 +107,159 @@ def table(trials: int) -> str:
     return "\n".join(lines)
 
 
+# --- pairs ----------------------------------------------------------------------------------------
+
+# How many of the items two runs have right, and how alike the two are: a model that listens and the same
+# without audio, two good models, one whose audio does nothing, two that have little to do with each other,
+# two that are nearly always right, two that hardly ever are, and one run twice.
+PAIRS = (
+    (0.6, 0.35, 0.5),
+    (0.95, 0.8, 0.5),
+    (0.5, 0.5, 0.9),
+    (0.3, 0.25, 0.0),
+    (0.99, 0.97, 0.5),
+    (0.02, 0.01, 0.5),
+    (0.6, 0.6, 1.0),
+)
+EQUAL = (0.5, 0.5, 0.9)
+# Two runs whose answers are judged, as alike as the first pair: shares of 0, 0.25, 0.5, 0.75 and 1 in each.
+GRADED = [JUDGED["mostly high"], JUDGED["evenly spread"]]
+
+# How many questions are about each of n clips.
+QUESTIONS: dict[str, Callable[[np.random.Generator, int], np.ndarray]] = {
+    "1": lambda rng, n: np.ones(n, dtype=np.int64),
+    "1, and 6 to 8 about one in seven": lambda rng, n: np.where(
+        np.arange(n) % 7 == 0, rng.integers(6, 9, n), 1
+    ),
+    "1 to 8": lambda rng, n: rng.integers(1, 9, n),
+    "20": lambda rng, n: np.full(n, 20),
+    "1, and 40 about one in ten": lambda rng, n: np.where(np.arange(n) % 10 == 0, 40, 1),
+}
+
+
+@dataclass(frozen=True)
+class Held:
+    """How often intervals of a pair held the truth, 0 to 1.
+
+    Attributes
+    ----------
+    difference, ratio : float
+        Shares of the draws.
+    width : float
+        Mean, of the difference's.
+    called, mcnemar : float
+        In which share of the draws a difference was called one: by p below 5 %, and by McNemar's test.
+    """
+
+    difference: float
+    ratio: float
+    width: float
+    called: float
+    mcnemar: float
+
+
+def paired_coverage(
+    clips: int,
+    questions: str,
+    pair: tuple[float, float, float] | None,
+    trials: int,
+    seed: int,
+) -> Held:
+    """Simulate two runs on the same items.
+
+    An item's score is by where a normal value lies, so that two values of an item, and those of a clip's
+    items where there are several (correlation 0.5), are as alike as wanted.
+
+    Parameters
+    ----------
+    clips : int
+        How many.
+    questions : str
+        Key of `QUESTIONS`.
+    pair : tuple of float or None
+        Shares of right answers in the first and second run, and how alike they are; None: `GRADED`.
+    trials, seed : int
+        How many draws, and what seeds them.
+    """
+    rng = np.random.default_rng(seed)
+    if pair is None:
+        steps, alike = GRADED, PAIRS[0][2]
+    else:
+        steps, alike = [(1.0 - share, 0.0, 0.0, 0.0, share) for share in pair[:2]], pair[2]
+    means = [float(np.dot(shares, VALUES)) for shares in steps]
+    bounds = [
+        [
+            NormalDist().inv_cdf(min(max(bound, 1e-12), 1 - 1e-12))
+            for bound in np.cumsum(shares)[:-1]
+        ]
+        for shares in steps
+    ]
+
+    def both(count: int) -> np.ndarray:
+        own, shared = rng.standard_normal((2, count)), rng.standard_normal(count)
+        return np.sqrt(alike) * shared + np.sqrt(1.0 - alike) * own
+
+    found = np.zeros(5)
+    for _ in range(trials):
+        sizes = QUESTIONS[questions](rng, clips)
+        clusters = np.repeat(np.arange(clips), sizes)
+        values = both(len(clusters))
+        if questions != "1":
+            values = np.sqrt(0.5) * (values + both(clips)[:, clusters])
+        first, second = (
+            VALUES[np.searchsorted(edges, row)] for edges, row in zip(bounds, values, strict=True)
+        )
+        scores = first.tolist(), second.tolist(), clusters.tolist()
+        one, ratio = difference(*scores), contrast(*scores)
+        # Sums of the same numbers in another order differ in the last digits.
+        found += [
+            one.low - 1e-9 <= means[1] - means[0] <= one.high + 1e-9,
+            # A ratio without bounds claims nothing.
+            not ratio.ratio_low > means[1] / means[0] + 1e-9
+            and not ratio.ratio_high < means[1] / means[0] - 1e-9,
+            one.high - one.low,
+            one.p < 0.05,
+            mcnemar(one.won, one.lost) < 0.05,
+        ]
+    return Held(*(found / trials).tolist())
+
+
+def mcnemar(won: int, lost: int) -> float:
+    """Return the p-value of McNemar's exact test, which knows nothing of clips."""
+    total = won + lost
+    tail = sum(math.comb(total, count) for count in range(min(won, lost) + 1))
+    return min(1.0, 2 * tail / 2**total)
+
+
+def designs() -> dict[str, tuple[int, str]]:
+    """Return how many clips, and questions about each, are simulated, by what their row begins with."""
+    found = [(clips, name) for name in QUESTIONS for clips in (5, 7, 10, 20, 50)]
+    found += [(300, "1, and 6 to 8 about one in seven"), (300, "1 to 8")]
+    return {f"{clips} | {questions}": (clips, questions) for clips, questions in found}
+
+
 def paired_table(trials: int) -> str:
     """Return the table of pairs in Markdown."""
-    lines = [
-        "| right in full and without audio | difference held | mean width | ratio held | bootstrap held |",
-        "|---|---:|---:|---:|---:|",
+    names = [
+        *(f"{first:g}, {second:g}; {alike:g}" for first, second, alike in PAIRS),
+        f"judged; {PAIRS[0][2]:g}",
     ]
-    for seed, name in enumerate(pairs()):
-        (held, ratio, drawn), width = paired_coverage(name, trials, seed)
-        shares = [f"{100 * share:.1f} %" for share in (held, ratio, drawn)]
-        lines.append(
-            f"| {name} | {shares[0]} | {100 * width:.0f} points | {shares[1]} | {shares[2]} |"
-        )
+    header = ["clips", "questions about each", *names, "ratio", "width", "called", "McNemar"]
+    lines = [f"| {' | '.join(header)} |", "|---:|---|" + "---:|" * (len(header) - 2)]
+    for seed, (name, (clips, questions)) in enumerate(designs().items()):
+        found = {
+            pair: paired_coverage(clips, questions, pair, trials, seed) for pair in (*PAIRS, None)
+        }
+        equal = found[EQUAL]
+        cells = [
+            name,
+            *(f"{100 * held.difference:.1f}" for held in found.values()),
+            f"{100 * min(held.ratio for held in found.values()):.1f}",
+            f"{100 * fmean(held.width for held in found.values()):.0f}",
+            f"{100 * equal.called:.1f}",
+            f"{100 * equal.mcnemar:.1f}",
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
@@ -284,7 +365,7 @@ def main() -> None:
     for page, found in (
         ("scoring.md", table(args.trials)),
         ("anytime.md", table_of_stops(args.stops)),
-        ("reliance.md", paired_table(args.trials)),
+        ("reports.md", paired_table(args.trials)),
     ):
         if not args.write:
             print(found)

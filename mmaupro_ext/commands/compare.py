@@ -8,9 +8,9 @@ import json
 from mmaupro_ext.util import visible, visible_json
 
 DESCRIPTION = """\
-Compare runs on the same items, each with the first: the difference with its interval (bootstrap over
-clips), McNemar's test by category with Holm's correction, items won and lost, and the smallest
-difference that this many items can show.
+Compare runs on the same items, each with the first: the difference with its interval, paired and
+clustered by clip, p by the same rule with Holm's correction over categories, items won and lost, and the
+smallest difference that this many items can show.
 
 Runs that were asked different items or in different words are refused, unless told otherwise.
 """
@@ -53,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
     """Run `mmaupro compare` and return the exit status."""
     from mmaupro_ext import extras
 
-    extras.require("a comparison", "pandas", "statsmodels")
+    extras.require("a comparison", "pandas")
     from mmaupro_ext.report import comparison, frames
 
     found = comparison.compare(

@@ -16,6 +16,10 @@ from mmaupro_ext.scoring.intervals import clip_clusters
 from mmaupro_ext.scoring.paired import Difference, corrected, difference
 
 OVERALL = "overall"
+METHOD = (
+    "Intervals: 95 %, paired, clustered by clip. p: by the same rule, the categories corrected together "
+    "after Holm."
+)
 _SETTINGS = {
     "asks_for": "what the prompt asks for",
     "system_instruction": "the system message",
@@ -177,7 +181,7 @@ def render(found: list[Comparison]) -> str:
                 f"{100 * entry.first:.1f}",
                 f"{100 * entry.second:.1f}",
                 f"{100 * entry.difference:+.1f}",
-                f"{100 * entry.low:+.1f} to {100 * entry.high:+.1f}",
+                interval_text(entry) or "-",
                 f"{entry.won}:{entry.lost}",
                 p_text(entry),
             ]
@@ -192,8 +196,7 @@ def render(found: list[Comparison]) -> str:
         )
         notes = [
             f"Agreement: {100 * overall.agreement:.1f} % of the items have the same score. {smallest}"
-            "Intervals: bootstrap over clips, 10,000 draws. p: McNemar's exact test, the categories "
-            "corrected together after Holm.",
+            f"{METHOD}",
             *(f"Not the whole: {part}." for part in pair.parts),
             *(f"Not the same: {remark}." for remark in pair.remarks),
         ]
@@ -207,6 +210,12 @@ def render(found: list[Comparison]) -> str:
             )
         )
     return "\n\n\n".join(parts)
+
+
+def interval_text(entry: Difference) -> str:
+    """Return the interval in points as it is printed; "" where there is none."""
+    known = not math.isnan(entry.low)
+    return f"{100 * entry.low:+.1f} to {100 * entry.high:+.1f}" if known else ""
 
 
 def p_text(entry: Difference) -> str:

@@ -57,7 +57,7 @@ def difference_chart(pair: Comparison) -> Chart:
             },
         ],
     }
-    about = "Dot: difference on the same items; line: 95 % interval (bootstrap over clips)."
+    about = "Dot: difference on the same items; line: 95 % interval, paired and clustered by clip."
     title = f"{pair.second} against {pair.first}"
     name = "difference_" + "".join(c if c.isalnum() else "_" for c in pair.second)
     return Chart(name, title, about, spec, "compare")

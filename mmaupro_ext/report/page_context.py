@@ -15,7 +15,7 @@ from mmaupro_ext.data import text
 from mmaupro_ext.report import charts, claims, published, reliance
 from mmaupro_ext.report.after_run import footnotes
 from mmaupro_ext.report.chart_parts import Chart
-from mmaupro_ext.report.comparison import OVERALL, Comparison, p_text
+from mmaupro_ext.report.comparison import METHOD, OVERALL, Comparison, interval_text, p_text
 from mmaupro_ext.report.frames import Frames
 from mmaupro_ext.report.reliance_chart import section_of
 from mmaupro_ext.scoring.reliance import Profile
@@ -209,7 +209,6 @@ def _other_tasks(frames: Frames) -> list[Context]:
 def _pair(pair: Comparison) -> Context:
     rows = []
     for name, entry in sorted(pair.rows.items(), key=lambda row: row[0] == OVERALL):
-        known = not math.isnan(entry.low)
         rows.append(
             {
                 "name": name,
@@ -217,7 +216,7 @@ def _pair(pair: Comparison) -> Context:
                 "first": f"{100 * entry.first:.1f}",
                 "second": f"{100 * entry.second:.1f}",
                 "difference": f"{100 * entry.difference:+.1f}",
-                "interval": f"{100 * entry.low:+.1f} to {100 * entry.high:+.1f}" if known else "",
+                "interval": interval_text(entry),
                 "won": entry.won,
                 "lost": entry.lost,
                 "p": p_text(entry),
@@ -227,7 +226,7 @@ def _pair(pair: Comparison) -> Context:
     note = f"Agreement: {100 * overall.agreement:.1f} % of the items have the same score."
     if not math.isnan(overall.smallest):
         note += f" So many items show a difference of {100 * overall.smallest:.1f} points four times in five."
-    note += "".join(f" Not the same: {remark}." for remark in pair.remarks)
+    note += f" {METHOD}" + "".join(f" Not the same: {remark}." for remark in pair.remarks)
     return {"first": pair.first, "second": pair.second, "rows": rows, "note": note}
 
 

@@ -234,18 +234,28 @@ def t_quantile(probability: float, freedom: int) -> float:
         second = (5.0 * normal**5 + 16.0 * cube + 3.0 * normal) / 96.0
         return normal + first / freedom + second / freedom**2
     low, high = 0.0, 1.0
-    while _t_cdf(high, freedom) < probability:
+    while t_probability(high, freedom) < probability:
         high *= 2.0
     while high - low > 1e-13 * high:
         middle = (low + high) / 2.0
         if middle in (low, high):
             break
-        low, high = (middle, high) if _t_cdf(middle, freedom) < probability else (low, middle)
+        low, high = (
+            (middle, high) if t_probability(middle, freedom) < probability else (low, middle)
+        )
     return (low + high) / 2.0
 
 
-def _t_cdf(value: float, freedom: int) -> float:
-    """Return the distribution function for whole degrees of freedom (Abramowitz and Stegun, 26.7.3-4)."""
+def t_probability(value: float, freedom: int) -> float:
+    """Return the distribution function of Student's t (Abramowitz and Stegun, 26.7.3-4).
+
+    Parameters
+    ----------
+    value : float
+        Where.
+    freedom : int
+        Degrees of freedom, at least 1.
+    """
     angle = math.atan(value / math.sqrt(freedom))
     square = math.cos(angle) ** 2
     odd = freedom % 2 == 1

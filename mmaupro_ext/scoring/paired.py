@@ -1,12 +1,19 @@
-"""Is a difference real? Two systems on the same items, item by item.
+"""Is a difference real? Two systems on the same items, item by item: one rule for every pair.
 
-Items that share a clip fall together, so that clips are drawn in the bootstrap, not items (Efron and
-Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 8). McNemar's exact test ("Note on the
-sampling error of the difference between correlated proportions", Psychometrika 12, 1947) asks whether
-one system wins more of the items on which the two differ; over several categories its p-values are
-corrected after Holm ("A simple sequentially rejective multiple test procedure", Scand. J. Stat. 6, 1979).
+The interval is Bonett and Price's ("Adjusted Wald confidence interval for a difference of binomial
+proportions based on paired data", J. Educ. Behav. Stat. 37, 2012): two items are added that differ once each
+way, so that there is a width where no item changed. Three changes make it one for items that share clips:
 
-A bootstrap is too sure of few clips, and knows nothing where no item changed; `contrast` is for those.
+* the variance is that of sums within clips (Liang and Zeger, Biometrika 73, 1986);
+* each added item weighs the square root of how many items a clip has on average, the geometric mean of an
+  item and a clip: changes that are rare come clip by clip;
+* the quantile is Student's, with Satterthwaite's degrees of freedom (Biometrics 2, 1946) for items that are
+  independent: so a clip that has most of the items makes many others count for little.
+
+p is that of the same error and the same distribution: it is below 5 % exactly where the 95 % interval leaves
+0 out. Over several categories it is corrected after Holm ("A simple sequentially rejective multiple test
+procedure", Scand. J. Stat. 6, 1979). `tools/interval_coverage.py` simulates how often the intervals hold the
+truth, and how often McNemar's test, which takes the questions about a clip for independent, is wrong.
 """
 
 from __future__ import annotations
@@ -14,17 +21,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from statistics import NormalDist
 
 import numpy as np
 import numpy.typing as npt
 
 from mmaupro_ext.scoring.errors import ScoringError
-from mmaupro_ext.scoring.intervals import t_quantile
+from mmaupro_ext.scoring.intervals import t_probability, t_quantile
 
-DRAWS = 10_000
-SEED = 20250818
-POWER = 0.8
+CONFIDENCE, POWER = 0.95, 0.8
 
 
 @dataclass(frozen=True)
@@ -40,18 +44,18 @@ class Difference:
     difference : float
         `second` - `first`.
     low, high : float
-        Bounds of its interval; nan with fewer than two clusters.
+        Bounds of its 95 % interval; nan with fewer than two clusters.
     won, lost : int
         Items on which the second scores more, or less.
     agreement : float
         Share of items with the same score.
     p : float
-        Of McNemar's exact test; nan where a score is neither 0 nor 1. 1 where the two never differ.
+        How likely so large a difference is where there is none; nan with fewer than two clusters.
     p_corrected : float
         After Holm, over the differences that were corrected together (`corrected`).
     smallest : float
-        The smallest difference that this many items show with a power of 80 % (two-sided, 5 %), by the
-        spread seen; nan where there was none to see.
+        The smallest difference that this many items show with a power of 80 %, by the spread seen; nan with
+        fewer than two clusters.
     """
 
     items: int
@@ -73,25 +77,15 @@ def difference(
     first: Sequence[float],
     second: Sequence[float],
     clusters: Sequence[int],
-    *,
-    confidence: float = 0.95,
-    draws: int = DRAWS,
-    seed: int = SEED,
 ) -> Difference:
     """Compare two systems item by item.
 
     Parameters
     ----------
     first, second : sequence of float
-        Scores of the same items in the same order, finite.
+        Scores of the same items in the same order, 0 to 1.
     clusters : sequence of int
         The cluster of each item (`intervals.clip_clusters`).
-    confidence : float
-        Of the interval.
-    draws : int
-        Bootstrap samples.
-    seed : int
-        The same numbers give the same interval.
 
     Returns
     -------
@@ -100,44 +94,30 @@ def difference(
     Raises
     ------
     ScoringError
-        When the lengths differ, there are no items, or a score is not finite.
+        When the lengths differ, there are no items, or a score is not from 0 to 1.
 
     Examples
     --------
     >>> found = difference([0, 1, 1, 0], [1, 1, 1, 0], [0, 1, 2, 3])
-    >>> found.difference, found.won, found.lost, found.p
-    (0.25, 1, 0, 1.0)
+    >>> found.difference, found.won, found.lost, round(found.p, 2)
+    (0.25, 1, 0, 0.63)
     """
-    one, two = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
-    if not one.size or not one.shape == two.shape == np.shape(clusters):
-        raise ScoringError(
-            f"{one.size} and {two.size} scores with {len(clusters)} clusters cannot be compared: "
-            "each item needs one of each"
-        )
-    if not np.isfinite(one).all() or not np.isfinite(two).all():
-        raise ScoringError("unscored items cannot be compared: leave them out and say so")
-    gain = two - one
-    _, index = np.unique(np.asarray(clusters), return_inverse=True)
-    sums = np.bincount(index, weights=gain).astype(np.float64)
-    sizes = np.bincount(index).astype(np.float64)
-    low, high = _bootstrap(sums, sizes, confidence, draws, seed)
-    error = _standard_error(sums, sizes)
-    quantiles = NormalDist().inv_cdf(0.975) + NormalDist().inv_cdf(POWER)
-    won, lost = int((gain > 0).sum()), int((gain < 0).sum())
-    binary = bool(np.isin(one, (0.0, 1.0)).all() and np.isin(two, (0.0, 1.0)).all())
+    pair = _Pair.of(first, second, clusters)
+    gain = pair.second - pair.first
+    low, high = pair.bounds
     return Difference(
-        items=one.size,
-        clusters=sums.size,
-        first=float(one.mean()),
-        second=float(two.mean()),
-        difference=float(gain.mean()),
+        items=gain.size,
+        clusters=pair.clusters,
+        first=float(pair.first.mean()),
+        second=float(pair.second.mean()),
+        difference=pair.difference,
         low=low,
         high=high,
-        won=won,
-        lost=lost,
+        won=int((gain > 0).sum()),
+        lost=int((gain < 0).sum()),
         agreement=float((gain == 0).mean()),
-        p=_mcnemar(won, lost) if binary else math.nan,
-        smallest=quantiles * error if error > 0 else math.nan,
+        p=pair.p,
+        smallest=pair.smallest,
     )
 
 
@@ -174,17 +154,11 @@ def contrast(
     first: Sequence[float],
     second: Sequence[float],
     clusters: Sequence[int],
-    confidence: float = 0.95,
 ) -> Contrast:
-    """Return a paired difference and ratio with intervals that hold for few clips, too.
+    """Return a paired difference, as `difference` has it, and the ratio, with their intervals.
 
-    Two items are added that differ once each way, as Bonett and Price do ("Adjusted Wald confidence
-    interval for a difference of binomial proportions based on paired data", J. Educ. Behav. Stat. 37,
-    2012), so that where no item changed the interval still has a width; the variance is that of sums within
-    clusters, the quantile Student's with one degree of freedom less than there are clusters. The bounds of
-    the ratio are Fieller's ("Some problems in interval estimation", JRSS B 16, 1954) from the same sums, so
-    that they hold 1 exactly when those of the difference hold 0. `tools/interval_coverage.py` simulates how
-    often both hold the truth.
+    The bounds of the ratio are Fieller's ("Some problems in interval estimation", JRSS B 16, 1954) from the
+    same sums, so that they hold 1 exactly when those of the difference hold 0.
 
     Parameters
     ----------
@@ -192,8 +166,6 @@ def contrast(
         Scores of the same items in the same order, 0 to 1.
     clusters : sequence of int
         The cluster of each item (`intervals.clip_clusters`).
-    confidence : float
-        Of both intervals, each by itself.
 
     Returns
     -------
@@ -210,40 +182,21 @@ def contrast(
     >>> found.difference, round(found.ratio, 3)
     (-0.5, 0.333)
     """
-    one, two = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
-    if not one.size or not one.shape == two.shape == np.shape(clusters):
-        raise ScoringError(
-            f"{one.size} and {two.size} scores with {len(clusters)} clusters cannot be compared: "
-            "each item needs one of each"
-        )
-    if not all(((scores >= 0) & (scores <= 1)).all() for scores in (one, two)):
-        raise ScoringError("a contrast needs scores from 0 to 1")
-    _, index = np.unique(np.asarray(clusters), return_inverse=True)
-    count = int(index.max()) + 1
-    mean_one, mean_two = float(one.mean()), float(two.mean())
+    pair = _Pair.of(first, second, clusters)
+    mean_one, mean_two = float(pair.first.mean()), float(pair.second.mean())
     ratio = mean_two / mean_one if mean_one else math.nan
-    low = high = ratio_low = ratio_high = math.nan
-    if count > 1:
-        added = ([1.0, 0.0], [0.0, 1.0], [1.0, 1.0])
-        ones, twos, sizes = (
-            np.append(np.bincount(index, weights=weights), more)
-            for weights, more in zip((one, two, None), added, strict=True)
-        )
-        quantile = t_quantile(0.5 + confidence / 2.0, count - 1)
-        centre = float((twos - ones).sum() / sizes.sum())
-        half = quantile * _standard_error(twos - ones, sizes)
-        # What was seen is always within.
-        low = max(-1.0, min(centre - half, mean_two - mean_one))
-        high = min(1.0, max(centre + half, mean_two - mean_one))
-        bounds = _fieller(ones, twos, sizes, quantile)
-        if bounds is not None and mean_one:
+    ratio_low = ratio_high = math.nan
+    low, high = pair.bounds
+    if pair.freedom and mean_one:
+        bounds = _fieller(pair.ones, pair.twos, pair.sizes, _quantile(pair.freedom))
+        if bounds is not None:  # what was seen is always within
             ratio_low, ratio_high = max(0.0, min(bounds[0], ratio)), max(bounds[1], ratio)
     return Contrast(
-        items=one.size,
-        clusters=count,
+        items=pair.first.size,
+        clusters=pair.clusters,
         first=mean_one,
         second=mean_two,
-        difference=mean_two - mean_one,
+        difference=pair.difference,
         low=low,
         high=high,
         ratio=ratio,
@@ -252,17 +205,110 @@ def contrast(
     )
 
 
+@dataclass(frozen=True)
+class _Pair:
+    """Two scores an item, with sums within clusters that have the two added items."""
+
+    first: npt.NDArray[np.float64]
+    second: npt.NDArray[np.float64]
+    clusters: int
+    ones: npt.NDArray[np.float64]
+    twos: npt.NDArray[np.float64]
+    sizes: npt.NDArray[np.float64]
+    freedom: int
+
+    @classmethod
+    def of(cls, first: Sequence[float], second: Sequence[float], clusters: Sequence[int]) -> _Pair:
+        one, two = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
+        if not one.size or not one.shape == two.shape == np.shape(clusters):
+            raise ScoringError(
+                f"{one.size} and {two.size} scores with {len(clusters)} clusters cannot be compared: "
+                "each item needs one of each"
+            )
+        if not all(((scores >= 0) & (scores <= 1)).all() for scores in (one, two)):
+            raise ScoringError(
+                "a difference needs scores from 0 to 1: leave unscored items out, and say so"
+            )
+        _, index = np.unique(np.asarray(clusters), return_inverse=True)
+        sizes = np.bincount(index).astype(np.float64)
+        weight = _weight(sizes)
+        return cls(
+            one,
+            two,
+            sizes.size,
+            np.append(np.bincount(index, weights=one), [weight, 0.0]),
+            np.append(np.bincount(index, weights=two), [0.0, weight]),
+            np.append(sizes, [weight, weight]),
+            _freedom(sizes),
+        )
+
+    @property
+    def difference(self) -> float:
+        return float(self.second.mean() - self.first.mean())
+
+    @property
+    def centre(self) -> float:
+        return float((self.twos - self.ones).sum() / self.sizes.sum())
+
+    @property
+    def error(self) -> float:
+        """The standard error of the mean over items, by the sums within clusters."""
+        count, gain = self.sizes.size, self.twos - self.ones
+        residues = gain - self.sizes * self.centre
+        return math.sqrt(count / (count - 1) * float(residues @ residues)) / float(self.sizes.sum())
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        if not self.freedom:
+            return math.nan, math.nan
+        half = _quantile(self.freedom) * self.error
+        # What was seen is always within.
+        low = max(-1.0, min(self.centre - half, self.difference))
+        return low, min(1.0, max(self.centre + half, self.difference))
+
+    @property
+    def p(self) -> float:
+        if not self.freedom:
+            return math.nan
+        return 2.0 * (1.0 - t_probability(abs(self.centre) / self.error, self.freedom))
+
+    @property
+    def smallest(self) -> float:
+        if not self.freedom:
+            return math.nan
+        # The two added items draw what was seen towards 0.
+        drawn = float(self.sizes.sum()) / self.first.size
+        return (_quantile(self.freedom) + t_quantile(POWER, self.freedom)) * self.error * drawn
+
+
+def _quantile(freedom: int) -> float:
+    return t_quantile(0.5 + CONFIDENCE / 2.0, freedom)
+
+
+def _weight(sizes: npt.NDArray[np.float64]) -> float:
+    """Return what each of the two added items weighs among clusters of these sizes."""
+    return math.sqrt(float(sizes[sizes > 0].mean()))
+
+
+def _freedom(sizes: npt.NDArray[np.float64]) -> int:
+    """Return the degrees of freedom of clusters of these sizes; 0 where there is only one."""
+    if sizes.size < 2:
+        return 0
+    # Rounding must not take one from as many clusters of the same size.
+    alike = float(sizes.sum()) ** 2 / float(sizes @ sizes)
+    return max(1, math.floor(alike - 1.0 + 1e-9))
+
+
 def difference_of_means(
     first: Sequence[float | None],
     second: Sequence[float | None],
     clusters: Sequence[int],
     drawn: float = 0.0,
-    confidence: float = 0.95,
 ) -> tuple[float, float, float]:
     """Return the difference of two means over the same items, each over those that count in it.
 
-    As `contrast`, whose difference it is where all items count in both: two items are added, and the errors
-    of both means are summed within clusters, linearised as those of ratios.
+    As `difference`, which it is where all items count in both: the errors of both means are summed within
+    clusters, linearised as those of ratios.
 
     Parameters
     ----------
@@ -272,8 +318,6 @@ def difference_of_means(
         The cluster of each item.
     drawn : float
         As for `intervals.clustered_interval`, of the difference.
-    confidence : float
-        Of the interval.
 
     Returns
     -------
@@ -300,10 +344,13 @@ def difference_of_means(
         counted = np.array([score is not None for score in scores], dtype=np.float64)
         if not counted.any():
             raise ScoringError("no item counts in one of the two means: there is no difference")
-        sums.append(np.append(np.bincount(index, weights=values), added))
-        sizes.append(np.append(np.bincount(index, weights=counted), [1.0, 1.0]))
+        counts = np.bincount(index, weights=counted).astype(np.float64)
+        weight = _weight(counts)
+        sums.append(np.append(np.bincount(index, weights=values), np.multiply(weight, added)))
+        sizes.append(np.append(counts, [weight, weight]))
     one, two = (float(s[:count].sum() / n[:count].sum()) for s, n in zip(sums, sizes, strict=True))
-    if count < 2:
+    shares = np.sum([n[:count] / n[:count].sum() for n in sizes], axis=0)
+    if not (freedom := _freedom(shares[shares > 0])):
         return two - one, math.nan, math.nan
     centres = [float(s.sum() / n.sum()) for s, n in zip(sums, sizes, strict=True)]
     residues = [
@@ -311,7 +358,7 @@ def difference_of_means(
     ]
     gain = residues[1] - residues[0]
     error = math.sqrt(gain.size / (gain.size - 1) * float(gain @ gain) + drawn)
-    half = t_quantile(0.5 + confidence / 2.0, count - 1) * error
+    half = _quantile(freedom) * error
     centre = centres[1] - centres[0]
     low, high = min(centre - half, two - one), max(centre + half, two - one)
     return two - one, max(-1.0, low), min(1.0, high)
@@ -338,57 +385,12 @@ def _fieller(
 
 def corrected(found: Sequence[Difference]) -> list[Difference]:
     """Return differences with their p-values corrected together, after Holm; nan stays nan."""
-    from statsmodels.stats.multitest import multipletests
-
-    known = [entry.p for entry in found if not math.isnan(entry.p)]
-    if not known:
-        return list(found)
-    values = iter(multipletests(known, method="holm")[1])
-    return [
-        entry if math.isnan(entry.p) else replace(entry, p_corrected=float(next(values)))
-        for entry in found
-    ]
-
-
-def _bootstrap(
-    sums: npt.NDArray[np.float64],
-    sizes: npt.NDArray[np.float64],
-    confidence: float,
-    draws: int,
-    seed: int,
-) -> tuple[float, float]:
-    from scipy.stats import bootstrap
-
-    if sums.size < 2:
-        return math.nan, math.nan
-
-    def mean(sums: npt.NDArray[np.float64], sizes: npt.NDArray[np.float64], axis: int = -1):
-        return sums.sum(axis=axis) / sizes.sum(axis=axis)
-
-    interval = bootstrap(
-        (sums, sizes),
-        mean,
-        paired=True,
-        vectorized=True,
-        n_resamples=draws,
-        batch=max(1, 4_000_000 // sums.size),  # 32 MB at a time
-        confidence_level=confidence,
-        method="percentile",
-        rng=np.random.default_rng(seed),
-    ).confidence_interval
-    return float(interval.low), float(interval.high)
-
-
-def _standard_error(sums: npt.NDArray[np.float64], sizes: npt.NDArray[np.float64]) -> float:
-    """Return the standard error of the mean over items, by the sums within clusters."""
-    count = sums.size
-    if count < 2:
-        return math.nan
-    residues = sums - sizes * (sums.sum() / sizes.sum())
-    return math.sqrt(count / (count - 1) * float(residues @ residues)) / float(sizes.sum())
-
-
-def _mcnemar(won: int, lost: int) -> float:
-    from scipy.stats import binomtest
-
-    return 1.0 if won + lost == 0 else float(binomtest(won, won + lost).pvalue)
+    ranked = sorted(
+        (place for place, entry in enumerate(found) if not math.isnan(entry.p)),
+        key=lambda place: found[place].p,
+    )
+    least, values = 0.0, dict.fromkeys(range(len(found)), math.nan)
+    for rank, place in enumerate(ranked):
+        # One that would be rejected only after another has at least the p-value of that one.
+        least = values[place] = max(least, min(1.0, (len(ranked) - rank) * found[place].p))
+    return [replace(entry, p_corrected=values[place]) for place, entry in enumerate(found)]
