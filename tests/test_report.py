@@ -227,10 +227,13 @@ def test_an_earlier_run_of_a_folder_is_named_by_its_results_file(tmp_path, told)
     found = report.load(tmp_path / f"results_{EARLY}.json", tmp_path)
     assert list(found.runs.time) == [EARLY, LATE]
     assert list(found.runs.index) == ["m (1)", "m (2)"]
-    assert "the newest" in found.runs.loc["m (2)", "notes"][0]
+    assert "the newest" in found.runs.loc["m (2)", "taken"][0]
     assert "the newest" in told(found)
     (pair,) = comparison.compare(found)
     assert pair.rows["speech"].lost == 0 < pair.rows["speech"].won
+    assert pair.notes == tuple(found.runs.loc["m (2)", "taken"])
+    said = " ".join(comparison.render([pair]).split())
+    assert f"{tmp_path} holds runs of 2 times; the newest, {LATE}, is taken, not {EARLY}" in said
 
 
 def test_names_of_runs_are_told_apart_whatever_they_are(tmp_path):

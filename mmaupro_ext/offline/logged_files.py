@@ -139,9 +139,12 @@ def _files_of(path: Path, time: str | None, notes: list[str]) -> list[LoggedFile
         raise ScoringError(f"{folder}: several times begin with {time!r}: {', '.join(fitting)}")
     chosen = fitting[-1]
     if len(stamps) > 1 and not time:
+        others = [stamp for stamp in stamps if stamp != chosen]
+        more = f" and {len(others) - 5} more" if len(others) > 5 else ""
         notes.append(
-            f"{folder} holds runs of {len(stamps)} times; the newest, {chosen}, is scored "
-            "(--time picks another)"
+            f"{folder} holds runs of {len(stamps)} times; the newest, {chosen}, is taken, not "
+            f"{', '.join(others[-5:])}{more} (another: --time, or results_<time>.json in place of the folder "
+            "for report and compare)"
         )
     return by_time[chosen]
 

@@ -45,6 +45,8 @@ class Comparison:
         What is not the same in both, or left out.
     parts : tuple of str
         Which of the two was asked a part of its items (`--until-se`).
+    notes : tuple of str
+        Which run was taken where a folder holds several.
     """
 
     first: str
@@ -54,6 +56,7 @@ class Comparison:
     lost: list[str]
     remarks: tuple[str, ...] = ()
     parts: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def compare(frames: Frames, accept_different: bool = False) -> list[Comparison]:
@@ -141,6 +144,11 @@ def _pair(frames: Frames, first: str, second: str, accept_different: bool) -> Co
             for name in (first, second)
             if (part := frames.runs.loc[name, "part"])
         ),
+        tuple(
+            dict.fromkeys(
+                note for name in (first, second) for note in frames.runs.loc[name, "taken"]
+            )
+        ),
     )
 
 
@@ -199,6 +207,7 @@ def render(found: list[Comparison]) -> str:
             f"{METHOD}",
             *(f"Not the whole: {part}." for part in pair.parts),
             *(f"Not the same: {remark}." for remark in pair.remarks),
+            *(f"Note: {note}." for note in pair.notes),
         ]
         parts.append(
             "\n\n".join(
@@ -243,6 +252,7 @@ def as_dict(found: list[Comparison]) -> list[dict[str, object]]:
             "lost": pair.lost,
             "remarks": list(pair.remarks),
             "parts": list(pair.parts),
+            "notes": list(pair.notes),
         }
         for pair in found
     ]

@@ -351,14 +351,10 @@ def _about(run: Run | None, results: Mapping[str, Any], file: Path) -> dict[str,
         "tasks": sorted(results.get("configs") or {}),
         "config": config,
         "deviations": list(run.deviations) if run else [],
-        "notes": [
-            *(run.notes if run else ()),
-            *(
-                [conditions.warning(run.condition)]
-                if run and run.condition != conditions.FULL
-                else []
-            ),
-        ],
+        "taken": list(run.notes) if run else [],
+        "notes": [conditions.warning(run.condition)]
+        if run and run.condition != conditions.FULL
+        else [],
         "part": str(run.part) if run and run.part else "",
         "recipe": run.recipe if run else "",
     }

@@ -91,7 +91,7 @@ def _run(frames: Frames, name: str) -> Context:
             f"not all items of the dataset, or not as it asks them: {about.deviations[0]}"
             + (f"; and {len(about.deviations) - 1} more" if len(about.deviations) > 1 else "")
         )
-    warnings += about.notes
+    warnings += [*about.taken, *about.notes]
     if about.dataset == "sample":
         warnings.append(f"the sample is synthetic: its scores say nothing about {title}")
     details = {

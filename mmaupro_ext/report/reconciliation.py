@@ -127,6 +127,7 @@ def as_dict(found: Reconciled, pairs: Sequence[Pair]) -> dict[str, Any]:
             "recipe": found.run.recipe or None,
             "part": None if found.run.part is None else str(found.run.part),
             "deviations": list(found.run.deviations),
+            "notes": list(found.run.notes),
         }
     )
 
@@ -209,6 +210,7 @@ def notes(found: Reconciled) -> Iterator[str]:
         f"Items: {', '.join(counts)}; released: {served:,}, as served{own}. Intervals: 95 %, clustered by "
         "clip where clips are known, random draws of a rule included."
     )
+    yield from (f"Note: {note}." for note in found.run.notes)
     if found.elsewhere:
         yield f"{found.elsewhere:,} items of other kinds take no part: these rules read multiple choice."
     if bad := found.unanswerable:
