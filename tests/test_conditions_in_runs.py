@@ -11,6 +11,7 @@ from test_live import Request, Task
 
 from mmaupro_ext import data
 from mmaupro_ext.data import ablating, conditions
+from mmaupro_ext.errors import ConfigError
 from mmaupro_ext.offline import logged_runs
 from mmaupro_ext.report import comparison, frames, rows
 from mmaupro_ext.report.live import LiveScores
@@ -20,17 +21,18 @@ TIME = "2026-01-03T10-00-00.000001"
 SLUGS = ("spatial_audio", "sound")
 
 
-def write_ablated(folder, name, slugs=SLUGS, time=TIME):
-    """Write a run under a condition as lm_eval logs it, with right replies."""
+def write_ablated(folder, name, slugs=SLUGS, time=TIME, model="m", most=None):
+    """Write a run under a condition as lm_eval logs it, with right replies to the first items of a task."""
     for slug in slugs:
         docs, _ = data.asked(DOCS[slug], {"condition": name})
         lines = []
-        for doc in docs:
+        for doc in docs[:most]:
             line = line_of(doc, good_reply(doc))
             line["arguments"]["gen_args_0"]["arg_2"] = {"audio": data.audio_references(doc)}
             lines.append(line)
         write_lines(folder / f"samples_mmaupro-sample_{slug}_{time}.jsonl", lines)
-    about = {"model_name": "m", "config": {"model": "hf-audio", "model_args": {"pretrained": "m"}}}
+    config = {"model": "hf-audio", "model_args": {"pretrained": model}}
+    about = {"model_name": model, "config": config}
     (folder / f"results_{time}.json").write_text(json.dumps(about))
     return folder
 
@@ -182,6 +184,34 @@ def test_full_against_mono_is_over_the_items_that_mono_has(full, tmp_path):
     (pair,) = comparison.compare(frames.load(full, mono))
     assert pair.rows["overall"].items == len(DOCS["spatial_audio"])
     assert any(f"{len(DOCS['sound'])} items are only in m" in remark for remark in pair.remarks)
+
+
+def test_full_is_not_compared_with_another_model_under_a_condition(full, tmp_path):
+    other = write_ablated(tmp_path / "noise", "noise", model="other")
+    with pytest.raises(
+        ConfigError, match=r"two models, of which one was asked under noise.*name runs"
+    ):
+        comparison.compare(frames.load(full, other))
+    (pair,) = comparison.compare(frames.load(full, other), accept_different=True)
+    assert any(remark.startswith("two models") for remark in pair.remarks)
+    backbone = write_ablated(tmp_path / "text", "text-backbone", model="its-language-model")
+    (pair,) = comparison.compare(frames.load(full, backbone))  # another model is what it is about
+    assert pair.rows["overall"].difference == 0.0
+
+
+def test_full_is_not_compared_with_a_part_under_a_condition(full, tmp_path):
+    part = write_ablated(tmp_path / "part", "noise", most=3)
+    for pair in ((full, part), (part, full)):
+        with pytest.raises(
+            ConfigError, match=r"part of the items.*noise leaves no item out.*in full"
+        ):
+            comparison.compare(frames.load(*pair))
+    (pair,) = comparison.compare(frames.load(full, part), accept_different=True)
+    assert pair.rows["overall"].items == 6
+    whole = write_ablated(tmp_path / "mono", "mono", ("spatial_audio",))
+    less = write_run(tmp_path / "sound", slugs=("sound",))
+    with pytest.raises(ConfigError, match="mono changes some items alone"):
+        comparison.compare(frames.load(less, whole))
 
 
 def test_two_conditions_are_not_compared_unless_asked_to(noise, tmp_path):

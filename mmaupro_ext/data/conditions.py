@@ -49,12 +49,15 @@ class Condition:
         What its answers tell, in one clause.
     several : bool
         Whether an item is asked more than once, in variants.
+    some : bool
+        Whether there are items that it cannot change, and so leaves out.
     """
 
     name: str
     changes: str
     tells: str
     several: bool = False
+    some: bool = False
 
 
 CONDITIONS: dict[str, Condition] = {
@@ -89,6 +92,7 @@ CONDITIONS: dict[str, Condition] = {
             "swap",
             "the clips of another item of the category, as many",
             "whether the answer follows the clip",
+            some=True,
         ),
         Condition(
             "fragments",
@@ -101,12 +105,14 @@ CONDITIONS: dict[str, Condition] = {
             "the choices in other orders: all up to four, else rotations and 20 drawn",
             "how much the answer depends on where the right choice stands",
             several=True,
+            some=True,
         ),
         Condition(
             "rephrase",
             "question or choices in words from the user's file",
             "whether the answer survives other words",
             several=True,
+            some=True,
         ),
         Condition(
             "repeat",
@@ -117,17 +123,20 @@ CONDITIONS: dict[str, Condition] = {
             "mono",
             "left and right of stereo clips replaced by their mean",
             "whether the answer comes from where sounds are",
+            some=True,
         ),
         Condition(
             "first-30s",
             "the first 30 seconds of each clip",
             "whether what comes later is heard",
+            some=True,
         ),
         Condition("reversed", "each clip backwards", "whether the order in time matters"),
         Condition(
             "absent",
             f"the right choice taken out, {NONE_OF_THESE!r} added",
             "whether the model abstains where nothing fits",
+            some=True,
         ),
     )
 }

@@ -9,9 +9,10 @@ from dataclasses import asdict, dataclass
 import pandas as pd
 
 from mmaupro_ext.data import text
-from mmaupro_ext.data.conditions import FULL, warning
+from mmaupro_ext.data.conditions import CONDITIONS, FULL, warning
 from mmaupro_ext.errors import ConfigError
 from mmaupro_ext.report.frames import Frames
+from mmaupro_ext.scoring.answers import BACKBONE
 from mmaupro_ext.scoring.intervals import clip_clusters
 from mmaupro_ext.scoring.paired import Difference, corrected, difference
 
@@ -96,9 +97,10 @@ def _pair(frames: Frames, first: str, second: str, accept_different: bool) -> Co
     if ablated[0] == ablated[1]:
         meant = [] if ablated[0] == FULL else [warning(ablated[0])]
         refused += unlike
-    elif FULL in ablated:  # what is asked differs by intention
-        number = ablated.index(FULL)
-        meant = [f"{(second, first)[number]} was asked {warning(ablated[1 - number])}", *unlike]
+    elif FULL in ablated:  # what one model is asked differs by intention
+        full, other = (first, second) if ablated[0] == FULL else (second, first)
+        meant = [f"{other} was asked {warning(frames.runs.loc[other, 'condition'])}", *unlike]
+        refused += _beyond_condition(frames, full, other)
     else:
         meant = []
         refused += [f"two conditions, {ablated[0]} and {ablated[1]}", *unlike]
@@ -157,6 +159,23 @@ def _unlike_settings(frames: Frames, first: str, second: str) -> Iterator[str]:
         here, there = frames.runs.loc[first, name], frames.runs.loc[second, name]
         if here != there:
             yield f"{what} differs ({here!r} and {there!r})"
+
+
+def _beyond_condition(frames: Frames, full: str, ablated: str) -> Iterator[str]:
+    """Yield by what a run in full and one under a condition differ beside the condition."""
+    condition = CONDITIONS[frames.runs.loc[ablated, "condition"]]
+    if condition.name != BACKBONE and frames.runs.loc[[full, ablated], "model"].nunique() > 1:
+        yield (
+            f"two models, of which one was asked under {condition.name}: their difference is that of the "
+            "models and of the condition at once; name runs of one model, or both under one condition"
+        )
+    asked, answered = (set(frames.items.id[frames.items.run == name]) for name in (full, ablated))
+    if answered - asked or (asked - answered and not condition.some):
+        what = "changes some items alone" if condition.some else "leaves no item out"
+        yield (
+            f"one of them has a part of the items, which is not the condition's doing ({condition.name} "
+            f"{what}); name the run in full of the same items, as `mmaupro ablate` writes it beside them"
+        )
 
 
 def _unlike_items(
