@@ -318,6 +318,32 @@ def test_what_cannot_be_asked_is_said_before_a_model_is_loaded(
     assert told in capsys.readouterr().err
 
 
+def test_a_file_of_rephrasings_for_other_items_is_no_profile_of_full_alone(
+    tmp_path, monkeypatch, capsys
+):
+    file = tmp_path / "words.jsonl"
+    file.write_text('{"id": "nobody", "question": "What?"}\n')
+    words = "--model hf-audio --model_args pretrained=missing --tasks mmaupro-sample_sound"
+    for conditions_ in ("rephrase", "none,rephrase"):
+        more = f"--conditions {conditions_} --rephrasings {file}"
+        with pytest.raises(SystemExit) as end:
+            run(monkeypatch, *f"{words} {more}".split(), command="ablate")
+        assert end.value.code == 2
+        assert f"{file}: none of its ids is of an item" in capsys.readouterr().err
+
+
+def test_conditions_under_which_nothing_can_be_asked_are_no_profile_of_full_alone(
+    monkeypatch, capsys
+):
+    words = "--model hf-audio --model_args pretrained=missing --tasks mmaupro-sample_sound"
+    with pytest.raises(SystemExit) as end:
+        run(monkeypatch, *f"{words} --conditions mono".split(), command="ablate")
+    assert end.value.code == 2
+    said = capsys.readouterr().err
+    assert "no item of these tasks can be asked otherwise than it is" in said
+    assert "under mono: 13 items: no clip of two channels (13)" in said
+
+
 def test_help_names_every_condition_and_what_it_tells(capsys):
     with pytest.raises(SystemExit):
         cli.main(["ablate", "--help"])

@@ -70,6 +70,24 @@ def ran(tmp_path_factory):
     return json.loads(results.read_text()), read, "\n".join(printed)
 
 
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        "condition=none,condition=silence",
+        "condition=none condition=silence",
+        "condition=none --metadata condition=silence",
+    ],
+)
+def test_two_conditions_are_not_the_last_of_them(metadata, monkeypatch, capsys):
+    words = "--model hf-audio --model_args pretrained=missing --tasks mmaupro-sample_sound"
+    with pytest.raises(SystemExit) as end:
+        run(monkeypatch, *f"{words} --metadata {metadata}".split())
+    assert end.value.code == 2
+    said = capsys.readouterr().err
+    assert "--metadata: condition is given twice" in said
+    assert "mmaupro ablate --conditions A,B" in said
+
+
 def test_the_table_after_a_run_names_the_condition(ran):
     _, _, printed = ran
     assert "mmaupro-sample under the condition noise\n" in printed

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from typing import Any
 from mmaupro_ext import benchmarks
 from mmaupro_ext.compat.preflight import leaves_of
 from mmaupro_ext.data import conditions
-from mmaupro_ext.data.asking import CONDITION, ITEMS, NothingToAskError
+from mmaupro_ext.data.asking import CONDITION, ITEMS, REPHRASINGS, NothingToAskError
 from mmaupro_ext.errors import ConfigError
 from mmaupro_ext.models.identity import identity_of
 
@@ -29,6 +29,8 @@ NOT_ASKED = "not_asked"
 
 # Its model may be one that takes text alone.
 _TEXT_MODEL = "text-backbone"
+# Its questions come from the user.
+_REPHRASE = "rephrase"
 
 # What results files say by task.
 _BY_TASK = (
@@ -82,7 +84,8 @@ class Ablation:
         Raises
         ------
         ConfigError
-            For a task that has no conditions, and options that would ask under others.
+            For a task that has no conditions, options that would ask under others, and conditions under which
+            nothing can be asked.
         """
         if metadata.get(CONDITION):
             raise ConfigError("--metadata condition=…: name conditions with --conditions instead")
@@ -96,6 +99,7 @@ class Ablation:
             self.limit = metadata[ITEMS] = int(config.limit)
             config.limit = None
         specs: list[Any] = []
+        found: set[str] = set()
         kinds: dict[str, str] = {}
         for leaf in leaves_of(config.tasks, manager):
             asked, entry = benchmarks.parse_task(leaf), manager.task_index.get(leaf)
@@ -112,12 +116,28 @@ class Ablation:
                 )
             if self.full:
                 specs.append(leaf)
-            specs += [
-                task
-                for name in self.conditions
-                if (task := self._under(name, leaf, entry.yaml_path, metadata)) is not None
-            ]
+            for name in self.conditions:
+                if (task := self._under(name, leaf, entry.yaml_path, metadata)) is not None:
+                    specs.append(task)
+                    found.add(name)
+        self._refuse_nothing(found, metadata)
         config.tasks = specs
+
+    def _refuse_nothing(self, found: Set[str], metadata: Mapping[str, Any]) -> None:
+        """Raise ConfigError where the user's file, or all that was named, would leave a profile of full."""
+        if _REPHRASE in self.conditions and _REPHRASE not in found:
+            raise ConfigError(
+                f"{metadata.get(REPHRASINGS)}: none of its ids is of an item that is asked. Give the ids of "
+                "items of these tasks (of the first ones, with --limit)"
+            )
+        if self.conditions and not found:
+            from mmaupro_ext.report.after_run import not_asked_line
+
+            lines = [not_asked_line(name, why) for name, why in self.not_asked.items()]
+            raise ConfigError(
+                f"no item of these tasks can be asked otherwise than it is ({', '.join(lines)}). Name other "
+                "conditions, or other tasks"
+            )
 
     def _under(
         self, name: str, leaf: str, yaml: Any, metadata: Mapping[str, Any]

@@ -19,6 +19,7 @@ from mmaupro_ext.errors import ConfigError
 RETRY_ERRORS, MAX_ERRORS = "retry_errors", "max_errors"
 FULL_TABLE, BE_QUIET = "full_table", "quiet"
 UNTIL = "until_se"
+_TWICE = "metadata_twice"
 
 ONE_PROCESS = (
     "--until-se: several processes would have to stop together, which they cannot yet. Start one "
@@ -38,7 +39,10 @@ _PATIENCE_S = 10.0
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add our options to those of `lm_eval run`."""
+    """Add our options to those of `lm_eval run`, and note which keys of --metadata are given twice."""
+    metadata = parser._option_string_actions.get("--metadata")
+    if metadata is not None:
+        metadata.__class__ = _noting_repeats(type(metadata))
     group = parser.add_argument_group(
         "mmaupro-ext", f"for --model {', '.join(plugin.MODELS)} (also as keys of --config FILE)"
     )
@@ -78,6 +82,25 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _noting_repeats(action: type[argparse.Action]) -> type[argparse.Action]:
+    """Return lm_eval's action for KEY=VALUE, of which the last of two counts, with a note of such keys."""
+
+    class Noting(action):  # type: ignore[valid-type, misc]
+        def __call__(
+            self, parser: Any, namespace: Any, values: Any, option_string: str | None = None
+        ) -> None:
+            keys = [*(getattr(namespace, self.dest, None) or {})]
+            if not str(values[0]).lstrip().startswith("{"):
+                parts = [part for value in values for part in value.split(",") if "=" in part]
+                keys += [part.partition("=")[0].strip() for part in parts]
+            super().__call__(parser, namespace, values, option_string)
+            twice = sorted({key for key in keys if keys.count(key) > 1})
+            if twice:
+                setattr(namespace, _TWICE, twice)
+
+    return Noting
+
+
 def take_options(given: dict[str, Any]) -> dict[str, Any]:
     """Take our options out of what is given to lm_eval, and return them.
 
@@ -86,7 +109,7 @@ def take_options(given: dict[str, Any]) -> dict[str, Any]:
     ConfigError
         When one of them is no value that it can have.
     """
-    names = (RETRY_ERRORS, MAX_ERRORS, FULL_TABLE, BE_QUIET, UNTIL)
+    names = (RETRY_ERRORS, MAX_ERRORS, FULL_TABLE, BE_QUIET, UNTIL, _TWICE)
     taken = {name: given.pop(name) for name in names if name in given}
     most = taken.get(MAX_ERRORS, 1)
     if not isinstance(most, int) or isinstance(most, bool) or most < 1:
@@ -110,7 +133,13 @@ def take_options(given: dict[str, Any]) -> dict[str, Any]:
 def refuse_options(options: Mapping[str, Any], config: Any) -> None:
     """Raise ConfigError for options of ours that a run (`EvaluatorConfig`) could not heed."""
     model = config.model
-    kept = [name for name in options if name not in (FULL_TABLE, BE_QUIET)]
+    if _TWICE in options and benchmarks.asks_for_ours(config.tasks):
+        named = ", ".join(options[_TWICE])
+        raise ConfigError(
+            f"--metadata: {named} is given twice, and a run has one. Leave one out; several conditions are "
+            "asked by `mmaupro ablate --conditions A,B`"
+        )
+    kept = [name for name in options if name not in (FULL_TABLE, BE_QUIET, _TWICE)]
     if kept and model not in plugin.MODELS:
         named = ", ".join(f"--{name.replace('_', '-')}" for name in kept)
         raise ConfigError(
