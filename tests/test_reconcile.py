@@ -16,6 +16,7 @@ from logged_runs import DOCS, edit, good_reply, samples, write_run
 
 import reconcile_page
 from mmaupro_ext.benchmarks.faults import known_faults
+from mmaupro_ext.commands import cli
 from mmaupro_ext.commands import reconcile as command
 from mmaupro_ext.errors import ConfigError
 from mmaupro_ext.offline import embedders
@@ -447,6 +448,17 @@ def test_a_file_that_is_not_what_it_should_be_loses_a_reply(tmp_path, name, cont
     file.write_text(content)
     with pytest.raises(ScoringError, match=message):
         read_plain(file, sample=True)
+
+
+@pytest.mark.parametrize("command", ["reconcile", "score", "compare"])
+def test_a_list_of_replies_in_one_json_is_told_which_form_is_read(command, tmp_path, capsys):
+    file = tmp_path / "replies.json"
+    file.write_text('[{"id": "a", "reply": "B"}]')
+    with pytest.raises(SystemExit, match="2"):
+        cli.main([command, *[str(file)] * (1 + (command == "compare"))])
+    assert (
+        "for `mmaupro reconcile`, as .jsonl (an object a line) or .csv" in capsys.readouterr().err
+    )
 
 
 def test_an_item_that_cannot_be_right_lowers_every_cell_without_a_word():

@@ -10,9 +10,10 @@ import pytest
 from logged_runs import DOCS, edit, result_of, samples, score, write_run
 
 import task_configs
-from mmaupro_ext import data, plugin
+from mmaupro_ext import data, plugin, report
 from mmaupro_ext.data.questions import CLOSED_TEXT_PROMPT, is_asked_in, prompt
-from mmaupro_ext.offline.logged_runs import read_runs
+from mmaupro_ext.errors import ConfigError
+from mmaupro_ext.offline.logged_runs import read_all, read_runs
 from mmaupro_ext.scoring.errors import ScoringError
 
 FOLDER = Path(plugin.tasks_dir())
@@ -162,6 +163,26 @@ def test_two_prompts_in_one_folder_are_told_apart_by_the_names_of_their_files(fo
     assert (run.asks_for, run.deviations) == ("text", ())
     run = read_runs([samples(folder, slug) for slug in DOCS])
     assert (run.asks_for, run.deviations) == ("letter", ())
+
+
+def test_two_prompts_in_one_folder_are_chosen_between_by_the_group_of_their_tasks(folder, capsys):
+    write_run(folder)
+    with pytest.raises(ScoringError, match="add --benchmark with one of mmaupro, mmaupro-text"):
+        read_runs([folder])
+    letters, texts = (read_all([folder], only=name)[0] for name in ("mmaupro", "mmaupro-text"))
+    assert (letters.asks_for, texts.asks_for) == ("letter", "text")
+    assert (
+        len(letters.items) == len(texts.items) == sum(map(len, DOCS.values()))
+    )  # open ones in both
+    with pytest.raises(ConfigError, match=r"replies to mmaupro and mmaupro-text.*Add --benchmark"):
+        report.load(folder)
+    assert report.load(folder, benchmark="mmaupro-text").runs.asks_for.tolist() == ["text"]
+    with pytest.raises(ConfigError, match="--benchmark mmau-pro: there is none"):
+        report.load(folder, benchmark="mmau-pro")
+    with pytest.raises(ScoringError, match="no replies to mmar, but to mmaupro, mmaupro-text"):
+        report.load(folder, benchmark="mmar")
+    assert score(folder, "--benchmark", "mmaupro-text") == 0
+    assert "strict+prompt=text" in capsys.readouterr().out
 
 
 def test_a_renamed_file_of_the_other_prompt_is_noticed(folder, tmp_path):

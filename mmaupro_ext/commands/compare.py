@@ -39,7 +39,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--data-dir", metavar="DIR", help="the full dataset, as for `mmaupro score`"
     )
     parser.add_argument(
-        "--benchmark", metavar="NAME", help="which one, where the runs have replies to several"
+        "--benchmark",
+        metavar="NAME",
+        help="which one, where the runs have replies to several; mmaupro-text, where to several prompts",
     )
     parser.add_argument(
         "--accept-different",

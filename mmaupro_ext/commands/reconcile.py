@@ -52,7 +52,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="say why B differs from A, each RULE or RULE/SET (default: each rule as released against "
         "strict/all, and against the official one); may be given several times",
     )
-    parser.add_argument("--benchmark", choices=list(BENCHMARKS), help="whose replies")
+    parser.add_argument(
+        "--benchmark",
+        metavar="NAME",
+        help=f"whose replies: {', '.join(BENCHMARKS)}; mmaupro-text, where a run has several prompts",
+    )
     add_dataset_arguments(parser)
     parser.add_argument("--time", help="time stamp of a folder's run, or its beginning")
     parser.add_argument(

@@ -55,7 +55,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the full dataset: for lengths, and for clips that are not where the run read them",
     )
     parser.add_argument(
-        "--benchmark", metavar="NAME", help="which one, where the runs have replies to several"
+        "--benchmark",
+        metavar="NAME",
+        help="which one, where the runs have replies to several; mmaupro-text, where to several prompts",
     )
     parser.add_argument(
         "--accept-different",

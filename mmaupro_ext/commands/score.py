@@ -83,8 +83,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     replies.add_argument(
         "--benchmark",
         metavar="NAME",
-        choices=list(BENCHMARKS),
-        help="score the replies to one benchmark of the run: " + ", ".join(BENCHMARKS),
+        help="score the replies to one benchmark of the run, or to one prompt of it (mmaupro-text): "
+        + ", ".join(BENCHMARKS),
     )
     replies.add_argument("--time", help="time stamp of a folder's run, or its beginning")
     replies.add_argument(

@@ -43,6 +43,17 @@ class LoggedFile:
         return self.path.name.removeprefix("samples_").removesuffix(f"_{self.time}.jsonl")
 
     @property
+    def group(self) -> str:
+        """Name of the group of its task: the benchmark, with what its prompt asks for where that differs."""
+        return BENCHMARKS[self.asked.benchmark].task(self.asked.variant)
+
+    @property
+    def has_choices(self) -> bool:
+        """Whether its items are asked with several prompts, each by tasks of its own."""
+        found = BENCHMARKS[self.asked.benchmark].by_slug[self.asked.part]
+        return found.kind in ("closed", "hidden")
+
+    @property
     def dataset(self) -> str:
         """What was asked: "full" or "sample"."""
         return "sample" if self.asked.sample else "full"
@@ -89,6 +100,38 @@ def logged_files(
         for file in _files_of(Path(path), time, notes):
             found.setdefault(file.path.resolve(), file)
     return list(found.values())
+
+
+def of_group(files: Sequence[LoggedFile], name: str) -> list[LoggedFile]:
+    """Return the files that the name of a benchmark or of a group of its tasks means.
+
+    Parameters
+    ----------
+    files : sequence of LoggedFile
+        Of any.
+    name : str
+        Such as "mmaupro" or "mmaupro-text".
+
+    Returns
+    -------
+    list of LoggedFile
+        Those of the group, with those of questions without choices, which have one prompt; all of the
+        benchmark where there are none of the group.
+    """
+    of_benchmark = [file for file in files if file.asked.benchmark == name]
+    if not any(file.group == name for file in files):
+        return of_benchmark
+    (benchmark,) = {file.asked.benchmark for file in files if file.group == name}
+    return [
+        file
+        for file in files
+        if file.group == name or (file.asked.benchmark == benchmark and not file.has_choices)
+    ]
+
+
+def prompts_of(files: Sequence[LoggedFile]) -> list[str]:
+    """Return the groups by which multiple-choice questions were asked; several are never one run."""
+    return sorted({file.group for file in files if file.has_choices})
 
 
 def _parsed(path: Path) -> LoggedFile | None:
@@ -172,7 +215,8 @@ def _require_replies(path: Path) -> LoggedFile:
     if found is None:
         raise ScoringError(
             f"{path}: not a samples file of lm_eval (samples_<task>_<time>.jsonl). Give the file as "
-            "lm_eval named it"
+            "lm_eval named it. Replies that were made elsewhere are for `mmaupro reconcile`, as .jsonl (an "
+            "object a line) or .csv"
         )
     file = _parsed(path)
     if file is None:

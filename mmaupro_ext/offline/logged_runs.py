@@ -25,7 +25,13 @@ from mmaupro_ext.benchmarks import BENCHMARKS, MMAUPRO, Benchmark
 from mmaupro_ext.data import CATEGORIES, SAMPLE_DIR, conditions, load_category, load_items
 from mmaupro_ext.data.locate import SAMPLES_DIR
 from mmaupro_ext.errors import DataError
-from mmaupro_ext.offline.logged_files import LoggedFile, logged_files, read_results
+from mmaupro_ext.offline.logged_files import (
+    LoggedFile,
+    logged_files,
+    of_group,
+    prompts_of,
+    read_results,
+)
 from mmaupro_ext.offline.logged_items import REPLY_FIELDS, Item, read_items
 from mmaupro_ext.offline.parts import Part, part_of
 from mmaupro_ext.scoring.errors import ScoringError
@@ -148,7 +154,7 @@ def read_all(
     paths, time, reply_field, accept_changed, data_dir
         As for `read_runs`.
     only : str, optional
-        The one benchmark that is wanted; all when left out.
+        The one benchmark that is wanted, or the group of its tasks ("mmaupro-text"); all when left out.
 
     Returns
     -------
@@ -163,16 +169,19 @@ def read_all(
     require_choice("reply field", reply_field, REPLY_FIELDS)
     notes: list[str] = []
     files = logged_files(paths, time, notes)
-    found = [name for name in BENCHMARKS if any(file.asked.benchmark == name for file in files)]
-    if only is not None and only not in found:
-        raise ScoringError(f"there are no replies to {only}, but to {', '.join(found)}")
-    wanted = found if only is None else [only]
+    _one_model(files)
+    if only is not None:
+        order = list(BENCHMARKS)
+        there = sorted({(order.index(file.asked.benchmark), file.group) for file in files})
+        if not (files := of_group(files, only)):
+            names = ", ".join(group for _, group in there)
+            raise ScoringError(f"there are no replies to {only}, but to {names}")
+    wanted = [name for name in BENCHMARKS if any(file.asked.benchmark == name for file in files)]
     if data_dir is not None and len(wanted) > 1:
         raise ScoringError(
             f"a data folder is given for the runs of several benchmarks: {', '.join(wanted)}. Add "
             "--benchmark NAME"
         )
-    _one_model(files)
     return [
         _run_of(
             [file for file in files if file.asked.benchmark == name],
@@ -198,7 +207,7 @@ def _run_of(
     paths = tuple(file.path for file in files)
     if not items:
         raise ScoringError(f"{', '.join(map(str, paths))}: the samples files hold no lines")
-    asks_for = _one_prompt(items)
+    asks_for = _one_prompt(items, prompts_of(files))
     condition = _one_condition(items)
     _refuse_duplicates(items)
     dataset = _one_dataset(items)
@@ -239,7 +248,7 @@ def _run_of(
 # --- what belongs together -----------------------------------------------------------------------
 
 
-def _one_prompt(items: Sequence[Item]) -> str:
+def _one_prompt(items: Sequence[Item], groups: Sequence[str]) -> str:
     """Return what the prompts of multiple-choice items asked for, and refuse two kinds in one run."""
     first: dict[str, Item] = {}
     for item in items:
@@ -249,7 +258,8 @@ def _one_prompt(items: Sequence[Item]) -> str:
         places = "; ".join(f"{name}: {item.where}" for name, item in sorted(first.items()))
         raise ScoringError(
             f"replies to prompts that ask for a letter, for a text or as the authors do are mixed "
-            f"({places}). They are different tasks: name the samples files of one of them"
+            f"({places}). They are different tasks: name the samples files of one of them, or add "
+            f"--benchmark with one of {', '.join(groups)}"
         )
     return next(iter(first), "letter")
 

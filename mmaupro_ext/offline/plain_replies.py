@@ -20,7 +20,7 @@ from mmaupro_ext.offline.logged_runs import Run
 from mmaupro_ext.replies import error_reply
 from mmaupro_ext.scoring.errors import ScoringError
 from mmaupro_ext.scoring.scorer import kind_of
-from mmaupro_ext.util import stat_regular
+from mmaupro_ext.util import require_choice, stat_regular
 
 SUFFIXES = (".jsonl", ".csv")
 FIELDS = "id, reply, and error in place of a reply where an item was not served"
@@ -80,6 +80,7 @@ def read_plain(
             f"{lacks}: no choices, but {own[0]} has. Give them in each line, or none"
         )
     docs: dict[str, dict[str, Any]] = {}
+    require_choice("--benchmark", name, benchmarks.BENCHMARKS)
     if not own:
         _, found = all_documents(name, data_dir, sample)
         docs = {doc["id"]: doc for doc in found}
@@ -148,7 +149,9 @@ def _of_json(path: Path, content: str) -> Iterator[tuple[str, dict[str, Any]]]:
         except json.JSONDecodeError as error:
             raise ScoringError(f"{where}: not JSON ({error}). Was the file cut off?") from error
         if not isinstance(row, dict):
-            raise ScoringError(f"{where}: not an object but {type(row).__name__}")
+            raise ScoringError(
+                f"{where}: not an object but {type(row).__name__}. A line holds {FIELDS}"
+            )
         yield where, row
 
 

@@ -20,7 +20,7 @@ from mmaupro_ext.data import conditions
 from mmaupro_ext.errors import ConfigError
 from mmaupro_ext.offline import logged_runs, rescoring
 from mmaupro_ext.offline.ablated import full_of
-from mmaupro_ext.offline.logged_files import logged_files
+from mmaupro_ext.offline.logged_files import logged_files, prompts_of
 from mmaupro_ext.offline.logged_items import Item
 from mmaupro_ext.offline.logged_runs import Run
 from mmaupro_ext.report.frame_scores import (
@@ -111,7 +111,8 @@ def load(
     data_dir : path, optional
         Folder of the full dataset, for measured lengths.
     benchmark : str, optional
-        Which of the benchmarks, where a folder has replies to several; by default the first of
+        Which of the benchmarks, where a folder has replies to several, or which group of tasks
+        ("mmaupro-text"), where it has replies to several prompts of one; by default the first of
         `benchmarks.BENCHMARKS` that every folder with samples has. Of the others, what lm_eval's table
         says stands in `tasks`.
     accept_changed : bool
@@ -135,7 +136,12 @@ def load(
         raise ConfigError("name at least one folder of results")
     places = [_place(Path(path)) for path in paths]
     wanted = benchmark or _shared_benchmark(places)
-    resolved = presets.resolve(preset, [], wanted)
+    asked = benchmarks.parse_task(wanted)
+    if asked is None:
+        raise ConfigError(
+            f"--benchmark {wanted}: there is none of this name. There are: {', '.join(benchmarks.BENCHMARKS)}"
+        )
+    resolved = presets.resolve(preset, [], asked.benchmark)
     parts = [_load(place, wanted, resolved, data_dir, accept_changed) for place in places]
     names = _short_names([_asked_model(part["about"]) for part in parts])
     for part, name in zip(parts, names, strict=True):
@@ -244,13 +250,12 @@ def _place(path: Path) -> _Place:
 
 def _shared_benchmark(places: Sequence[_Place]) -> str:
     """Return the first benchmark to which every place that has replies to ours has some."""
-    answered = {
-        place: {file.asked.benchmark for file in logged_files([place.path], place.time, [])}
-        for place in places
-        if place.has_replies
+    files = {
+        place: logged_files([place.path], place.time, []) for place in places if place.has_replies
     }
-    if not answered:
+    if not files:
         return benchmarks.MMAUPRO
+    answered = {place: {file.asked.benchmark for file in found} for place, found in files.items()}
     shared = [
         name for name in benchmarks.BENCHMARKS if all(name in found for found in answered.values())
     ]
@@ -264,6 +269,13 @@ def _shared_benchmark(places: Sequence[_Place]) -> str:
             "%s alone is looked at here; --benchmark NAME looks at %s, which were asked as well",
             *(shared[0], ", ".join(shared[1:])),
         )
+    for place, found in files.items():
+        groups = prompts_of([file for file in found if file.asked.benchmark == shared[0]])
+        if len(groups) > 1:
+            raise ConfigError(
+                f"{place}: replies to {' and '.join(groups)}, which have different prompts and are never one "
+                "run. Add --benchmark with one of them"
+            )
     return shared[0]
 
 
