@@ -7,9 +7,11 @@ import math
 import re
 import shutil
 import sys
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
+from types import SimpleNamespace
 
 import pytest
 from lm_eval_here import run
@@ -17,8 +19,9 @@ from lm_eval_here import run
 import ablation_page
 from mmaupro_ext import report
 from mmaupro_ext.commands import cli
-from mmaupro_ext.compat import command
+from mmaupro_ext.compat import ablation, command
 from mmaupro_ext.data import conditions
+from mmaupro_ext.errors import ConfigError
 from mmaupro_ext.models.journal import Journal
 from mmaupro_ext.offline.ablated import answers_of
 from mmaupro_ext.report import page
@@ -342,6 +345,17 @@ def test_conditions_under_which_nothing_can_be_asked_are_no_profile_of_full_alon
     said = capsys.readouterr().err
     assert "no item of these tasks can be asked otherwise than it is" in said
     assert "under mono: 13 items: no clip of two channels (13)" in said
+
+
+def test_conditions_that_tell_nothing_of_the_model_are_no_profile_of_full_alone():
+    def task(**metadata):
+        docs = [{"id": "a"}, {"id": "b"}]
+        return SimpleNamespace(config=SimpleNamespace(metadata=metadata), eval_docs=docs)
+
+    tasks = {"mmau_sound": task(), "mmau_sound@mono": task(condition="mono")}
+    wanted = ablation.Ablation(("mono",), not_asked={"mono": Counter()})
+    with pytest.raises(ConfigError, match="under mono: 2 items: the model is given left and right"):
+        ablation.leave_out_what_changes_nothing(tasks, SimpleNamespace(channels="mono"), wanted)
 
 
 def test_help_names_every_condition_and_what_it_tells(capsys):

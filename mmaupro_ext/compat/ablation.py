@@ -120,17 +120,17 @@ class Ablation:
                 if (task := self._under(name, leaf, entry.yaml_path, metadata)) is not None:
                     specs.append(task)
                     found.add(name)
-        self._refuse_nothing(found, metadata)
-        config.tasks = specs
-
-    def _refuse_nothing(self, found: Set[str], metadata: Mapping[str, Any]) -> None:
-        """Raise ConfigError where the user's file, or all that was named, would leave a profile of full."""
         if _REPHRASE in self.conditions and _REPHRASE not in found:
             raise ConfigError(
                 f"{metadata.get(REPHRASINGS)}: none of its ids is of an item that is asked. Give the ids of "
                 "items of these tasks (of the first ones, with --limit)"
             )
-        if self.conditions and not found:
+        self.refuse_full_alone(found)
+        config.tasks = specs
+
+    def refuse_full_alone(self, asked: Set[str]) -> None:
+        """Raise ConfigError where of the conditions that were named none is asked."""
+        if self.conditions and not asked:
             from mmaupro_ext.report.after_run import not_asked_line
 
             lines = [not_asked_line(name, why) for name, why in self.not_asked.items()]
@@ -211,6 +211,10 @@ def leave_out_what_changes_nothing(
             raise ConfigError(f"condition={condition}: {why}")
         ablation.not_asked[condition][why] += len({doc["id"] for doc in task.eval_docs})
         del tasks[name]
+    if ablation is not None:
+        ablation.refuse_full_alone(
+            {condition for name in tasks if (condition := name.partition(benchmarks.UNDER)[2])}
+        )
 
 
 def _of_no_use(condition: str, model: Any) -> str | None:
