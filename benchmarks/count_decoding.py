@@ -20,7 +20,8 @@ import torch
 from mmaupro_ext.models.families.family import Loading
 from mmaupro_ext.models.hf import batching, prefill
 from mmaupro_ext.models.hf.counts import Counts
-from mmaupro_ext.models.hf.decoding import Decoder
+from mmaupro_ext.models.hf.decoding import SLOTS_A_MARK, Decoder
+from mmaupro_ext.models.hf.marks import Mark
 from mmaupro_ext.models.hf.passes import BUCKET as PREFILL_BUCKET
 from mmaupro_ext.models.hf.passes import Passes
 from mmaupro_ext.models.hf.preparing import PreparedPrompt
@@ -34,7 +35,9 @@ LONGEST_REPLY = 512
 class Counted(Decoder):
     """The loop with passes that do nothing: each reply has the length that was drawn for it."""
 
-    def __init__(self, slots: int, bucket: int = 1, shares: bool = True) -> None:
+    def __init__(
+        self, slots: int, bucket: int = 1, shares: bool = True, reach: float = math.inf
+    ) -> None:
         model = SimpleNamespace(
             _prepare_generation_config=lambda *_, **__: (None, None),
             _prepare_special_tokens=lambda *_, **__: None,
@@ -44,25 +47,33 @@ class Counted(Decoder):
         loading = Loading(loader="", shared_prefix=shares)
         passes = Passes(model, torch.device("cpu"), 0, None, loading)
         passes.bucket = bucket
-        super().__init__(passes, slots, frozenset())
+        super().__init__(passes, slots, frozenset(), reach=reach)
 
     def _prefill(self, rows: Any) -> Any:
-        lengths = [row.prompt.length for row in rows]
+        cut = rows[0].cut
+        ends = [cut or row.prompt.length for row in rows]
         found = [self._standing.beginning_of(row) for row in rows]
-        if all(found):
-            shared = [beginning.length for beginning in found if beginning is not None]
-            own = [length - before for length, before in zip(lengths, shared, strict=True)]
+        known = [beginning for beginning in found if beginning is not None]
+        marks = [()] * len(rows)
+        if len(known) == len(rows):
+            shared = [beginning.length for beginning in known]
+            own = [end - before for end, before in zip(ends, shared, strict=True)]
             before, width = prefill.widths(shared, own, self.passes.bucket)
-            self.counts.prefilled((len(rows), width), before)
+            marks = [beginning.marks for beginning in known]
+            self.counts.prefilled((len(rows), max(own) if marks[0] else width), before)
             self.counts.shared_tokens += sum(shared)
         else:
-            padded = min(lengths) < max(lengths)
-            width = batching.round_up(max(lengths), self.passes.bucket if padded else 1)
+            padded = min(ends) < max(ends)
+            width = batching.round_up(max(ends), self.passes.bucket if padded else 1)
             self.counts.prefilled((len(rows), width))
             self.counts.encoded += len(rows)
+        if cut:
+            self.counts.prefilled((1, rows[0].prompt.length - cut), cut)
+            marks = [(*marks[0], Mark(cut, ()))]
         for row in rows:
             row.keys_held = row.prompt.length
-        return prefill.Prefilled(torch.zeros(len(rows), 1), None, [torch.empty(0)] * len(rows))
+        there = torch.ones(len(rows), 0, dtype=torch.bool)
+        return prefill.Prefilled(torch.zeros(len(rows), 1), None, there, marks)
 
     def _new_slots(self, cache: Any, group: Any) -> Any:
         # Wide enough for all: the lengths that a real run would reserve are another question.
@@ -74,6 +85,7 @@ class Counted(Decoder):
             can_move=True,
         )  # type: ignore[assignment]
         self._rows = [None] * self.wanted
+        self._standing.most_marks = max(2, self.wanted // SLOTS_A_MARK)
         return self._slots
 
     def _forward(self, rows: Any) -> torch.Tensor:
@@ -153,9 +165,15 @@ def count_a_run(draw: random.Random) -> None:
 
 
 def count_alike(draw: random.Random) -> None:
-    """Print the table of prompts that begin alike: 200 clips, 32 slots."""
-    print("| asked about each clip | prompts | tokens of prompts | read | encoder | prefills |")
-    print("| --- | ---: | ---: | ---: | ---: | ---: |")
+    """Print the table of prompts that begin alike: 200 clips, 32 slots.
+
+    Once with layers that keep all keys, once with layers that do not.
+    """
+    print(
+        "| asked about each clip | prompts | tokens of prompts | read | encoder | prefills "
+        "| layers that forget: read | prefills | all whole: read | prefills |"
+    )
+    print("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
     for name, questions, orders in (
         ("one question", 1, 1),
         ("three questions", 3, 1),
@@ -172,11 +190,16 @@ def count_alike(draw: random.Random) -> None:
                     ids = torch.cat([torch.full((audio,), -1), words, choices])
                     prompts.append(prompt_of(clip, ids, audio))
         prompts.sort(key=lambda prompt: (-prompt.length, prompt.media_digest))
-        counts = run(Counted(32), prompts, [draw.randint(2, 30) for _ in prompts])
+        replies = [draw.randint(2, 30) for _ in prompts]
+        counts, marked, apart = (
+            run(decoder, prompts, replies)
+            for decoder in (Counted(32), Counted(32, reach=0), Counted(32, shares=False))
+        )
         whole = sum(prompt.length for prompt in prompts)
         print(
             f"| {name} | {len(prompts):,} | {whole:,} | {counts.prefilled_tokens / whole:.1%} | "
-            f"{counts.encoded:,} | {counts.prefills:,} |"
+            f"{counts.encoded:,} | {counts.prefills:,} | {marked.prefilled_tokens / whole:.1%} | "
+            f"{marked.prefills:,} | {apart.prefilled_tokens / whole:.1%} | {apart.prefills:,} |"
         )
 
 

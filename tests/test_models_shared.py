@@ -1,11 +1,22 @@
-"""What stands in slots: whole until it is written over, and begun with only where all of it is there."""
+"""What stands in slots: whole until it is written over, begun with where all of it is there or marked."""
 
 from __future__ import annotations
 
 import pytest
 import torch
+from transformers import (
+    Gemma3ForCausalLM,
+    Gemma3TextConfig,
+    NemotronHConfig,
+    NemotronHForCausalLM,
+)
 from transformers.cache_utils import Cache, DynamicLayer, DynamicSlidingWindowLayer
 
+from mmaupro_ext.models.families.family import Loading
+from mmaupro_ext.models.hf import shared
+from mmaupro_ext.models.hf.decoding import Decoder
+from mmaupro_ext.models.hf.marks import STATES, Mark
+from mmaupro_ext.models.hf.passes import Passes
 from mmaupro_ext.models.hf.preparing import PreparedPrompt
 from mmaupro_ext.models.hf.row import Row
 from mmaupro_ext.models.hf.shared import Standing
@@ -42,12 +53,12 @@ def test_windows_within_reach_share_and_others_do_not():
     assert slots.reach == 39
     begin = list(range(20))
     first, second = prompt_of([*begin, *range(100, 109)]), prompt_of([*begin, *range(200, 208)])
-    for limit, shared in ((10, 20), (11, None)):
+    for limit, length in ((10, 20), (11, None)):
         standing = Standing(True, lambda row: row.prompt.kinds)
         standing.reach = slots.reach
         standing.put(0, Row(0, first, limit))
         found = standing.beginning_of(Row(1, second, 1))
-        assert (found and found.length) == shared
+        assert (found and found.length) == length
 
 
 def test_the_next_row_takes_what_was_used_longest_ago():
@@ -60,3 +71,147 @@ def test_the_next_row_takes_what_was_used_longest_ago():
     assert standing.next_slot([0, 1, 2, 3]) == 3  # nothing stands there
     standing.forget(0)
     assert standing.beginning_of(Row(4, others[1], 1)) is None
+
+
+# ---- layers that do not keep all keys: marked where others go on -------------------------------------
+
+WINDOW = 16
+COMMON = {
+    "vocab_size": 200,
+    "hidden_size": 32,
+    "intermediate_size": 32,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+    "head_dim": 16,
+    "pad_token_id": 0,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+}
+
+
+def windows():
+    kinds = ["sliding_attention", "sliding_attention", "full_attention"]
+    config = Gemma3TextConfig(
+        **COMMON, num_hidden_layers=3, layer_types=kinds, sliding_window=WINDOW
+    )
+    return Gemma3ForCausalLM(config)
+
+
+def states():
+    config = NemotronHConfig(
+        **COMMON,
+        layers_block_type=["linear_attention", "mlp", "full_attention", "linear_attention"],
+        ssm_state_size=8,
+        mamba_num_heads=4,
+        mamba_head_dim=16,
+        n_groups=2,
+        chunk_size=16,
+    )
+    return NemotronHForCausalLM(config)
+
+
+@pytest.fixture(scope="module", params=[windows, states], ids=["windows", "states"])
+def model(request):
+    torch.manual_seed(0)
+    made = request.param().eval()
+    with torch.no_grad():
+        for weights in made.parameters():  # as they come, one token wins everywhere
+            if weights.ndim > 1:
+                weights *= 8
+    return made
+
+
+def text(*parts):
+    """A prompt of parts, each a number and a length."""
+    generator = torch.Generator()
+    ids = [
+        torch.randint(3, 200, (length,), generator=generator.manual_seed(seed))
+        for seed, length in parts
+    ]
+    made = torch.cat(ids)[None]
+    tensors = {"input_ids": made, "attention_mask": torch.ones_like(made)}
+    return PreparedPrompt("", tensors, [], [], {})
+
+
+# Two clips; of the first, two questions in three orders each, of the second one in four; one alone.
+TREE = [
+    *(text((1, 60), (2, 24), (10 + order, 9)) for order in range(3)),
+    *(text((1, 60), (3, 24), (10 + order, 9)) for order in range(3)),
+    *(text((4, 70), (5, 5), (20 + order, 7 + order % 2)) for order in range(4)),
+    text((6, 80)),
+]
+LIMIT = 12
+
+
+def alone(model, prompt):
+    with torch.inference_mode():
+        written = model.generate(**prompt.tensors, max_new_tokens=LIMIT, do_sample=False)
+    return written[0, prompt.length :].tolist()
+
+
+def answered(model, prompts, slots, **options):
+    """Return what was counted, after replies that are those of `generate` alone."""
+    passes = Passes(model, torch.device("cpu"), 0, None, Loading(loader=""))
+    reach = 0 if isinstance(model, NemotronHForCausalLM) else WINDOW - 1
+    decoder = Decoder(passes, slots, frozenset({2}), reach=reach, **options)
+    rows = list(decoder.run(iter([Row(n, prompt, LIMIT) for n, prompt in enumerate(prompts)])))
+    written = {row.key: row.tokens for row in rows}
+    wanted = [alone(model, prompt) for prompt in prompts]
+    assert len({tuple(reply) for reply in wanted}) > 1
+    assert [written[n] for n in range(len(prompts))] == wanted
+    assert not any(row.failed for row in rows)
+    return passes.counts
+
+
+@pytest.mark.parametrize("slots", [1, 2, 3, 8])
+def test_what_prompts_begin_with_is_read_once_where_layers_forget(model, slots, monkeypatch):
+    monkeypatch.setattr(shared, "WORTH_A_PASS", 20)
+    counts = answered(model, TREE, slots)
+    whole = sum(prompt.length for prompt in TREE)
+    assert counts.prefilled_tokens + counts.shared_tokens == whole
+    # Each part once, but for the first question: where the clip is marked, the next prompt reads it again.
+    once = 60 + 24 + 24 + 6 * 9 + 70 + 5 + (7 + 8 + 7 + 8) + 80
+    assert counts.prefilled_tokens == once + 24
+
+
+def test_a_prompt_is_marked_where_that_is_worth_a_pass(model):
+    few = [text((1, 80), (10 + order, 9)) for order in range(7)]
+    assert 6 * 80 < shared.WORTH_A_PASS <= 7 * 80
+    assert answered(model, few, 8).shared_tokens == 0
+    assert answered(model, [*few, few[0]], 8).shared_tokens == 7 * 80
+
+
+def test_marks_are_bounded_and_the_latest_stay(model):
+    standing = Standing(True, lambda row: None, reach=0)
+    standing.most_marks = 2
+    marks = [Mark(20, ()) for _ in range(3)]
+    prompts = [text((number, 20), (9, 5)) for number in range(3)]
+    for slot, (prompt, mark) in enumerate(zip(prompts, marks, strict=True)):
+        standing.put(slot, Row(slot, prompt, 1), (mark,))
+    found = [standing.beginning_of(Row(0, text((n, 20), (8, 5)), 1)) for n in range(3)]
+    assert [beginning and beginning.marks for beginning in found] == [
+        None,
+        *[(m,) for m in marks[1:]],
+    ]
+
+
+def storage_of(layer):
+    """Bytes behind the tensors of a layer, views or not."""
+    states = [getattr(layer, name, {}) for name in STATES]
+    held = [getattr(layer, "keys", None), getattr(layer, "values", None)]
+    held += [state for of_one in states for state in of_one.values()]
+    return sum(tensor.untyped_storage().nbytes() for tensor in held if tensor is not None)
+
+
+def test_a_mark_holds_no_more_than_a_slot_does(model):
+    prompt = text((1, 90))
+    with torch.inference_mode():
+        cache = model(**prompt.tensors, use_cache=True).past_key_values
+    slots, mark = Slots(cache, 1, 90), Mark.of(cache, 90)
+    pairs = [
+        (storage_of(mine), storage_of(theirs))
+        for mine, theirs in zip(mark.layers, slots.cache.layers, strict=True)
+        if mine is not None
+    ]
+    assert len(pairs) == 2
+    assert all(0 < mine <= theirs for mine, theirs in pairs)

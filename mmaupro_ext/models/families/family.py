@@ -130,7 +130,8 @@ class Loading:
         In a pass over more, all positions are turned otherwise (LongRoPE): what is on one side of
         the limit shares no batch with what is on the other.
     shared_prefix : bool
-        Whether continuations can be scored on the key-value cache of their prompt.
+        Whether continuations can be scored on the cache of their prompt, and prompts go on from what
+        another one left: whether the model reads several tokens behind a cache.
     adapt_tokenizer : callable, optional
         Mend the loaded tokenizer in place, before anything is encoded.
     adapt_processor : callable, optional

@@ -12,6 +12,7 @@ slots (`NoSlotsError`).
 from __future__ import annotations
 
 import logging
+import math
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
@@ -33,6 +34,10 @@ Key = TypeVar("Key")
 
 # Prompts are prefilled together once this share of the slots is free: few prefills, few idle slots.
 REFILL_SHARE = 8
+# One mark (`marks`) may be kept for so many slots, which hold more than it does.
+SLOTS_A_MARK = 4
+# Prompts that are looked at beyond those that come in next, where some may have to be marked for others.
+AHEAD = 4
 # Of the accelerator's free memory, what the slots may take; the rest is for prefills.
 MEMORY_SHARE = 0.5
 
@@ -52,6 +57,8 @@ class Decoder:
         Tokens of a reply -> whether it holds a stop string.
     free_memory : callable, optional
         Bytes that are free where the model is, or None where that cannot be known; default: it is asked.
+    reach : float
+        Of the model's slots (see `Slots`), for prompts that come before there are any.
 
     Raises
     ------
@@ -66,12 +73,13 @@ class Decoder:
         ends: frozenset[int],
         stops: Callable[[list[int]], bool] | None = None,
         free_memory: Callable[[], int | None] | None = None,
+        reach: float = math.inf,
     ) -> None:
         self.passes, self.wanted, self.ends, self.stops = passes, slots, ends, stops
         self._free_memory = free_memory or (lambda: free_bytes(passes.device))
         loading = passes.loading
         shares = loading is not None and loading.shared_prefix
-        self._standing = Standing(shares, self._pool_of)
+        self._standing = Standing(shares, self._pool_of, reach)
         self._switches = loading is not None and loading.before_forward is not None
         limit = loading.rope_limit if loading is not None else None
         self._rope_limit = limit(passes.model.config) if limit is not None else None
@@ -112,7 +120,7 @@ class Decoder:
                 return
             if waiting and not crowded and self._has_place_for(waiting[0]):
                 free = self._free_slots
-                fill(max(free, self._refill_at))
+                fill(max(free, self._refill_at) + (AHEAD if self._standing.marks else 0))
                 if not self._active or free >= min(self._refill_at, len(waiting)):
                     left = self._admit(self._next_group(free))
                     waiting.extendleft(row for row in reversed(left) if not row.finish)
@@ -188,7 +196,7 @@ class Decoder:
             if columns is not None and row.prompt.length + row.limit > columns:
                 break
             fitting.append(row)
-        fitting = self._standing.together(fitting)
+        fitting = self._standing.together(fitting, waiting)
         lengths = [row.prompt.length for row in fitting]
         group = fitting[: batching.batch_length(lengths, free, self.passes.budget.tokens)]
         for row in group:
@@ -226,6 +234,7 @@ class Decoder:
     def _take_in(self, group: list[Row[Key]]) -> list[Row[Key]]:
         """Prefill prompts and give each a slot; return those for which there was none."""
         read = self._prefill(group)
+        places, marks = read.places, read.marks or [()] * len(group)
         slots = self._slots or self._new_slots(read.cache, group)
         if len(self._active) + len(group) > slots.count:
             # Fewer slots than were hoped for: the rest goes in when some are free.
@@ -239,8 +248,8 @@ class Decoder:
             )
             self._standing.forget(slot)
             self._rows[slot] = row
-            slots.take(slot, read.cache, number, read.places[number])
-            self._standing.put(slot, row)
+            slots.take(slot, read.cache, number, places[number])
+            self._standing.put(slot, row, marks[number])
         if coming:
             self._write(coming, read.logits[: len(coming)])
         for row in later:
@@ -268,25 +277,11 @@ class Decoder:
         if count < self.wanted:
             logger.info("%d replies of up to %d tokens go side by side", count, columns)
         self._rows, self._standing.reach = [None] * count, self._slots.reach
+        self._standing.most_marks = max(2, count // SLOTS_A_MARK)
         return self._slots
 
     def _prefill(self, rows: Sequence[Row[Any]]) -> Prefilled:
-        """Read prompts, after what they share with others if all of them do."""
-        beginnings = [self._standing.beginning_of(row) for row in rows]
-        known = [beginning for beginning in beginnings if beginning is not None]
-        if self._slots is None or len(known) < len(rows):
-            return prefill.whole(self.passes, rows)
-        try:
-            read = prefill.after(self.passes, rows, self._slots, known)
-        except Exception as error:  # whatever a model says to it, prompts can be read whole
-            if is_out_of_memory(error):
-                raise
-            logger.info("prompts that begin alike are read whole: %s", error)
-            self._standing.shares = False
-            self._standing.clear()
-            return prefill.whole(self.passes, rows)
-        self._standing.used(known)
-        return read
+        return prefill.read(self.passes, rows, self._slots, self._standing)
 
     # ---- steps --------------------------------------------------------------------------------
 

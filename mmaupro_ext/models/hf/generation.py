@@ -84,9 +84,13 @@ class Generator:
         )
 
     @functools.cached_property
+    def _reach(self) -> float | None:
+        return prefill.reach_of(self.passes)
+
+    @property
     def has_slots(self) -> bool:
         """Whether replies to this model's prompts can be written in slots."""
-        return prefill.can_serve(self.passes)
+        return self._reach is not None
 
     def stream(
         self,
@@ -119,7 +123,8 @@ class Generator:
                 else:
                     yield Row(question, prompt, max_gen_toks)
 
-        decoder = Decoder(self.passes, slots, self.ends, self._stops(until))
+        assert self._reach is not None
+        decoder = Decoder(self.passes, slots, self.ends, self._stops(until), reach=self._reach)
         for row in decoder.run(rows()):
             yield row.key, self._reply(row, until)
             yield from aside

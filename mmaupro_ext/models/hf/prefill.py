@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
+from mmaupro_ext.failing import is_out_of_memory
 from mmaupro_ext.models.hf import batching
+from mmaupro_ext.models.hf.batching import Inputs
+from mmaupro_ext.models.hf.marks import Mark
 from mmaupro_ext.models.hf.passes import Passes
 from mmaupro_ext.models.hf.row import Row, processors_of
-from mmaupro_ext.models.hf.shared import Beginning
+from mmaupro_ext.models.hf.shared import Beginning, Standing
 from mmaupro_ext.models.hf.slots import Slots
 
 logger = logging.getLogger(__name__)
@@ -28,31 +32,84 @@ class Prefilled:
         After each, shape `(prompts, vocabulary)`.
     cache : transformers.Cache
         With their keys.
-    places : list of torch.Tensor
-        Where the tokens of each stand in it, as `Slots.take` wants to know.
+    mask : torch.Tensor
+        Where in it the tokens of each are: bool of shape `(prompts, columns)`, on the CPU.
+    marks : list of tuple of Mark
+        Of each, from which others may go on; empty where there are none.
     """
 
     logits: torch.Tensor
     cache: Any
-    places: list[torch.Tensor]
+    mask: torch.Tensor
+    marks: list[tuple[Mark, ...]] = field(default_factory=list)
+
+    @property
+    def places(self) -> list[torch.Tensor]:
+        """Where the tokens of each are, as `Slots.take` wants to know."""
+        return [row.nonzero()[:, 0] - len(row) for row in self.mask]
 
 
-def can_serve(passes: Passes) -> bool:
-    """Tell whether a model's cache can be kept in slots, by a pass over one token."""
+def reach_of(passes: Passes) -> float | None:
+    """Return the reach of a model's slots (see `Slots`), by a pass over one token; None if it has none."""
     model = passes.model
     token = torch.tensor([[passes.pad_token_id]])
     try:
         with passes.over(()), batching.last_positions_only(model, 1):
             cache = model(**passes.to_device({"input_ids": token}), use_cache=True).past_key_values
         processors_of(model)
-        Slots(cache, 1, 1)
+        return Slots(cache, 1, 1).reach
     except Exception as error:  # whatever a model says to one token, `generate` may do without
         logger.info("replies are written batch by batch: %s", error)
-        return False
-    return True
+        return None
 
 
-def whole(passes: Passes, rows: Sequence[Row[Any]]) -> Prefilled:
+def read(
+    passes: Passes, rows: Sequence[Row[Any]], slots: Slots | None, standing: Standing
+) -> Prefilled:
+    """Read prompts, after what they share with others if all of them do.
+
+    Parameters
+    ----------
+    passes : Passes
+        Of the model.
+    rows : sequence of Row
+        Of one pool; their `keys_held` and `delta` are set. One that is to be marked is alone.
+    slots : Slots or None
+        In which beginnings stand.
+    standing : Standing
+        Knows which. It knows none any more where the model goes on from none.
+    """
+    found = [standing.beginning_of(row) for row in rows]
+    known = [beginning for beginning in found if beginning is not None]
+    cut = rows[0].cut
+    if slots is None or len(known) < len(rows):
+        known = []
+    if not (known or cut):
+        return whole(passes, rows)
+    try:
+        made = (
+            after(passes, rows, slots, known, cut)
+            if slots is not None and known
+            else whole(passes, rows, cut)
+        )
+        marks = [beginning.marks for beginning in known] or [()] * len(rows)
+        if cut:
+            marks = [(*marks[0], Mark.of(made.cache, cut))]
+            made = _on(passes, rows, made.cache, made.mask, [cut], rows[0].prompt.length - cut)
+    except Exception as error:  # whatever a model says to it, prompts can be read whole
+        if is_out_of_memory(error):
+            raise
+        made = whole(passes, rows)
+        logger.info("prompts that begin alike are read whole: %s", error)
+        standing.shares = False
+        standing.clear()
+        return made
+    standing.used(known)
+    passes.counts.shared_tokens += sum(beginning.length for beginning in known)
+    return dataclasses.replace(made, marks=marks)
+
+
+def whole(passes: Passes, rows: Sequence[Row[Any]], cut: int = 0) -> Prefilled:
     """Read prompts from their first token, aligned on the right.
 
     Parameters
@@ -61,11 +118,15 @@ def whole(passes: Passes, rows: Sequence[Row[Any]]) -> Prefilled:
         Of the model.
     rows : sequence of Row
         Of one pool; their `keys_held` and `delta` are set.
+    cut : int
+        How many tokens of each, with all of its media; 0 for all.
     """
     model, has_axes = passes.model, passes.has_axes
+    prompts = [row.prompt for row in rows]
+    entries = [_first(prompt.tensors, cut) if cut else prompt.tensors for prompt in prompts]
     with (
         passes.over(kinds_of(rows)),
-        passes.inputs([row.prompt for row in rows]) as tensors,
+        passes.inputs(prompts, entries) as tensors,
         batching.last_positions_only(model, 1),
         passes.part("prefill"),
     ):
@@ -76,12 +137,17 @@ def whole(passes: Passes, rows: Sequence[Row[Any]]) -> Prefilled:
     deltas = batching.rope_deltas(model)[:, 0].tolist() if has_axes else [0] * len(rows)
     for row, delta in zip(rows, deltas, strict=True):
         row.keys_held, row.delta = row.prompt.length, int(delta)
-    places = [torch.arange(-row.prompt.length, 0) for row in rows]
-    return Prefilled(output.logits[:, -1], output.past_key_values, places)
+    width, lengths = mask.shape[1], torch.tensor([cut or prompt.length for prompt in prompts])
+    there = torch.arange(width) >= width - lengths[:, None]
+    return Prefilled(output.logits[:, -1], output.past_key_values, there)
 
 
 def after(
-    passes: Passes, rows: Sequence[Row[Any]], slots: Slots, beginnings: Sequence[Beginning]
+    passes: Passes,
+    rows: Sequence[Row[Any]],
+    slots: Slots,
+    beginnings: Sequence[Beginning],
+    cut: int = 0,
 ) -> Prefilled:
     """Read what prompts do not share with what stands in slots.
 
@@ -95,30 +161,50 @@ def after(
         With the beginnings.
     beginnings : sequence of Beginning
         One for each row, which reaches beyond its media.
+    cut : int
+        Up to where; 0 for all.
     """
-    model = passes.model
     shared = [beginning.length for beginning in beginnings]
-    own = [row.prompt.length - length for row, length in zip(rows, shared, strict=True)]
+    own = [(cut or row.prompt.length) - length for row, length in zip(rows, shared, strict=True)]
     before, width = widths(shared, own, passes.bucket)
-    if before + width > slots.reach:
+    marks = [beginning.marks[-1] for beginning in beginnings if beginning.marks]
+    if marks:
+        width = max(own)
+    elif before + width > slots.reach:
         before, width = max(shared), max(own)
-    ids = [
-        batching.pad(
-            row.prompt.tensors["input_ids"][:, length:], width, passes.pad_token_id, "left"
-        )
-        for row, length in zip(rows, shared, strict=True)
+    for row, beginning in zip(rows, beginnings, strict=True):
+        row.delta = beginning.delta
+    with torch.inference_mode():
+        numbers = [beginning.slot for beginning in beginnings]
+        cache = slots.beginnings(numbers, shared, before, marks)
+    held = torch.arange(before) >= before - torch.tensor(shared)[:, None]
+    return _on(passes, rows, cache, held, shared, width, cut)
+
+
+def _on(
+    passes: Passes,
+    rows: Sequence[Row[Any]],
+    cache: Any,
+    held: torch.Tensor,
+    begins: Sequence[int],
+    width: int,
+    cut: int = 0,
+) -> Prefilled:
+    """Read tokens of prompts behind those that a cache holds, padded on the left to this width."""
+    model = passes.model
+    parts = [
+        row.prompt.tensors["input_ids"][:, begin : cut or None]
+        for row, begin in zip(rows, begins, strict=True)
     ]
+    ids = [batching.pad(part, width, passes.pad_token_id, "left") for part in parts]
     # A row is two runs, each of them aligned on the right, with padding before either.
-    column = torch.arange(before + width)
-    starts = torch.tensor(
-        [[before - length, before + width - more] for length, more in zip(shared, own, strict=True)]
-    )
-    mask = torch.where(column < before, column >= starts[:, :1], column >= starts[:, 1:]).long()
-    deltas = torch.tensor([[beginning.delta] for beginning in beginnings])
-    positions = (mask.cumsum(1) - 1).clamp(min=0)[:, before:] + deltas
+    own = torch.tensor([part.shape[1] for part in parts])
+    mask = torch.cat([held, torch.arange(width) >= width - own[:, None]], dim=1)
+    deltas = torch.tensor([[row.delta] for row in rows])
+    positions = (mask.long().cumsum(1) - 1).clamp(min=0)[:, held.shape[1] :] + deltas
     inputs = {
         "input_ids": torch.cat(ids),
-        "attention_mask": mask,
+        "attention_mask": mask.long(),
         "position_ids": passes.on_axes(positions),
     }
     with (
@@ -128,14 +214,19 @@ def after(
         passes.part("prefill"),
     ):
         took(len(rows) * width)
-        cache = slots.beginnings([beginning.slot for beginning in beginnings], shared, before)
         output = model(**passes.to_device(inputs), past_key_values=cache, use_cache=True)
-    for row, beginning in zip(rows, beginnings, strict=True):
-        row.keys_held, row.delta = row.prompt.length, beginning.delta
-    passes.counts.prefilled((len(rows), width), before)
-    passes.counts.shared_tokens += sum(shared)
-    places = [row.nonzero()[:, 0] - len(column) for row in mask]
-    return Prefilled(output.logits[:, -1], cache, places)
+    for row in rows:
+        row.keys_held = row.prompt.length
+    passes.counts.prefilled((len(rows), width), held.shape[1])
+    return Prefilled(output.logits[:, -1], cache, mask)
+
+
+def _first(tensors: Inputs, count: int) -> Inputs:
+    """Return the inputs of the first tokens of a prompt, with all of its media."""
+    return {
+        name: value[:, :count] if name in batching.PER_TOKEN_INPUTS else value
+        for name, value in tensors.items()
+    }
 
 
 def widths(shared: Sequence[int], own: Sequence[int], bucket: int) -> tuple[int, int]:

@@ -51,6 +51,8 @@ class Row(Generic[Key]):
         Why it ended; "" while it has not.
     failed : Failed or None
         With "error".
+    cut : int
+        Tokens that are read in a pass of their own, since others go on from there; 0 for none.
     alone : bool
         Whether no other is written beside it: a step of several has failed.
     """
@@ -61,6 +63,7 @@ class Row(Generic[Key]):
     tokens: list[int] = field(default_factory=list)
     finish: str = ""
     failed: Failed | None = None
+    cut: int = 0
     alone: bool = False
     keys_held: int = 0  # the last token is not among them
     delta: int = 0  # next position minus length, for models that count positions on several axes
@@ -68,7 +71,7 @@ class Row(Generic[Key]):
     def start_again(self) -> None:
         """Forget what was written."""
         self.tokens.clear()
-        self.finish, self.failed, self.keys_held, self.delta = "", None, 0, 0
+        self.finish, self.failed, self.keys_held, self.delta, self.cut = "", None, 0, 0, 0
 
 
 def processors_of(model: Any) -> Any:

@@ -24,10 +24,10 @@ from transformers.cache_utils import (
     Cache,
     DynamicLayer,
     DynamicSlidingWindowLayer,
-    LinearAttentionCacheLayerMixin,
 )
 
 from mmaupro_ext.models.hf import batching
+from mmaupro_ext.models.hf.marks import STATES, Mark, behind, has_state
 
 # Keys read by a step are rounded up to a multiple of this: 38 shapes for all of MMAU-Pro, not 11,000.
 BUCKET = 256
@@ -156,7 +156,7 @@ class Slots:
         columns_of_slots = torch.zeros(count, dtype=torch.long, device=device)
         self._step = _Step(columns_of_slots, count, self.columns)
         self.cache = Cache(layers=[self._in_slots(layer) for layer in like.layers])
-        self.can_move = not any(map(_has_state, self.cache.layers))
+        self.can_move = not any(map(has_state, self.cache.layers))
         # A layer of transformers with a window of W keeps W - 1 keys.
         windows = [
             layer.sliding_window - 1
@@ -166,7 +166,7 @@ class Slots:
         self.reach = min(windows, default=math.inf) if self.can_move else 0
 
     def _in_slots(self, like: Any) -> Any:
-        if _has_state(like) and not isinstance(like, DynamicLayer):
+        if has_state(like) and not isinstance(like, DynamicLayer):
             mine = copy.deepcopy(like)
             for states in (mine.conv_states, mine.recurrent_states):
                 for number, state in states.items():
@@ -177,7 +177,7 @@ class Slots:
             if like.keys is None:  # a layer that reads the keys of another one
                 return like
             return _SlotLayer(like, self.count, self.columns, self._step)
-        if getattr(like, "keys", None) is None and not _has_state(like):
+        if getattr(like, "keys", None) is None and not has_state(like):
             return copy.deepcopy(like)
         raise NoSlotsError(f"no slots for a cache layer of type {type(like).__name__}")
 
@@ -200,14 +200,16 @@ class Slots:
         for mine, theirs in zip(layers, cache.layers, strict=True):
             if isinstance(mine, _SlotLayer):
                 mine.take(slot, theirs, row, places)
-            elif _has_state(mine):
+            elif has_state(mine):
                 for number in range(mine.number_of_states):
-                    for name in ("conv_states", "recurrent_states"):
+                    for name in STATES:
                         source = getattr(theirs, name)[number]
                         if source is not None:
                             getattr(mine, name)[number][slot] = source[row]
 
-    def beginnings(self, slots: Sequence[int], lengths: Sequence[int], width: int) -> Cache:
+    def beginnings(
+        self, slots: Sequence[int], lengths: Sequence[int], width: int, marks: Sequence[Mark] = ()
+    ) -> Cache:
         """Return a cache of copies of what slots begin with, for a pass over what comes after.
 
         Parameters
@@ -218,15 +220,21 @@ class Slots:
             Tokens to be copied of each.
         width : int
             Of the cache, at least the longest of them: shorter rows are aligned on the right. With what
-            comes after no more than `reach`.
+            comes after no more than `reach`, but for marks.
+        marks : sequence of Mark
+            Of each row at its length, where not all of it stands in its slot.
         """
         layers: list[Any] = self.cache.layers
+        marked = behind(marks, width) if marks else [None] * len(layers)
         return Cache(
             layers=[
-                layer.beginnings(slots, lengths, width)
-                if isinstance(layer, _SlotLayer)
-                else copy.copy(layer)
-                for layer in layers
+                mark
+                or (
+                    layer.beginnings(slots, lengths, width)
+                    if isinstance(layer, _SlotLayer)
+                    else copy.copy(layer)
+                )
+                for layer, mark in zip(layers, marked, strict=True)
             ]
         )
 
@@ -265,7 +273,3 @@ def bytes_of_token(cache: Any) -> int:
         for layer in cache.layers
         if getattr(layer, "keys", None) is not None and not getattr(layer, "is_sliding", False)
     )
-
-
-def _has_state(layer: Any) -> bool:
-    return isinstance(layer, LinearAttentionCacheLayerMixin)
