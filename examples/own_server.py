@@ -33,7 +33,8 @@ class Handler(BaseHTTPRequestHandler):
                     if "input_audio" in part:
                         file = io.BytesIO(base64.b64decode(part["input_audio"]["data"]))
                         sounds.append(soundfile.read(file, dtype="float32"))
-                    text += part.get("text", "<audio>")
+                    # What is neither sound nor text has no key "text": it is refused, not passed over.
+                    text += "<audio>" if "input_audio" in part else part["text"]
             message = {"role": "assistant", "content": answer(text, sounds)}
             self.reply(200, {"choices": [{"message": message, "finish_reason": "stop"}]})
         except Exception as error:  # becomes an errored item with these words

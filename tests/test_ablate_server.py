@@ -13,6 +13,7 @@ from test_ablate import ablate
 
 from mmaupro_ext.data import conditions
 from mmaupro_ext.models.journal import Journal
+from mmaupro_ext.report import runs
 
 STEREO = "mmaupro-sample_spatial_audio"
 TASKS = f"{STEREO},mmau-sample_speech"
@@ -104,6 +105,14 @@ def test_what_is_said_at_the_end_is_of_all_conditions_and_of_both_starts(ended):
     files = list((folder / "org__own").glob("*/samples_*.jsonl"))
     assert f"{folder}/org__own/<condition>/samples_*.jsonl ({len(files)} files)" in printed
     assert {results["config"]["limit"] for results in results_of(folder).values()} == {2}
+
+
+def test_the_list_of_runs_names_each_task_once(ended):
+    _, folder, _ = ended
+    (run_,) = runs.below(folder)
+    assert "mmaupro-sample_spatial_audio, mmau-sample_speech under 11 conditions" in runs.listing(
+        [run_]
+    )
 
 
 def test_a_condition_that_changes_nothing_of_what_is_given_is_not_asked(ended):

@@ -317,6 +317,20 @@ def test_errored_items_are_counted_below_the_table(run, tmp_path, capsys):
     assert "ERRORED: 2 item(s) could not be served" in capsys.readouterr().out
 
 
+def test_of_an_ablation_errors_are_counted_by_condition_and_lengths_are_those_after_it():
+    heard = {"clips": 3, "windows": 3, "seconds_in_files": 4.5, "seconds_heard": 4.5}
+    values = {"errored,none": 0.25, "sample_len": 8}
+    tasks = ("mmar-sample_sound", "mmar-sample_sound@noise", "mmar-sample_music@noise")
+    results = {"results": dict.fromkeys(tasks, values), "configs": dict.fromkeys(tasks, {})}
+    first, second = after_run.summary(results | {"config": {"heard": heard}})
+    assert first.startswith("Heard under all conditions: 3 clips, 4.5 s as altered, 4.5 s given")
+    assert (
+        "6 item(s) could not be served and are left out of the profile: full 2, noise 4." in second
+    )
+    results = {"results": {}, "config": {"heard": heard, "condition": "fragments"}}
+    assert after_run.summary(results)[0].startswith("Heard: 3 clips, 4.5 s as altered, ")
+
+
 def test_footnotes_name_random_weights_and_partial_data():
     results = {
         "config": {"note": "chance level"},

@@ -10,6 +10,8 @@ import pytest
 import soundfile
 
 from mmaupro_ext import heard
+from mmaupro_ext.audio.altering import altered
+from mmaupro_ext.data.conditions import CONDITIONS, alters_sound, sound_of
 from mmaupro_ext.errors import ConfigError, ItemError
 from mmaupro_ext.models.items import Question
 from mmaupro_ext.replies import parse_error
@@ -241,6 +243,23 @@ def test_samples_reach_vllm_as_they_were_decoded(make, tmp_path):
     _, ((sent, sent_rate),) = vllm_standin._read(chat.messages)
     np.testing.assert_array_equal(sent, noise.T)
     assert sent_rate == RATE
+
+
+@pytest.mark.parametrize("name", [one for one in CONDITIONS if alters_sound(one)])
+def test_altered_sound_reaches_vllm_bit_for_bit(make, tmp_path, name):
+    """As floats: noise beyond full scale is not cut, as it is where a server takes 16 bits."""
+    loud = np.random.default_rng(0).uniform(-0.9, 0.9, (31 * RATE, 2)).astype(np.float32)
+    soundfile.write(tmp_path / "a.wav", loud, RATE, subtype="FLOAT")
+    told = sound_of({"id": "q", "condition": {"name": name, "part": 2, "of": 3}}, 0)
+    media = {"audio": [{"path": str(tmp_path / "a.wav"), "condition": told}]}
+    lm = make(channels="stereo", whole_s=60)
+    prompt = lm.writer.write(lm.prepare(Question("<audio>\nWhat?", media)))
+    ((samples, _),) = prompt.media["audio"]
+    np.testing.assert_array_equal(samples, altered(loud.T, RATE, told))
+    assert name != "noise" or np.abs(samples).max() > 1.0
+    chat = lm.writer.write(lm.prepare(Question(rendered(lm, "<audio>\nWhat?"), media)))
+    _, ((sent, _),) = vllm_standin._read(chat.messages)
+    np.testing.assert_array_equal(sent, samples)
 
 
 def test_engine_arguments_go_to_vllm_and_into_the_results(make):

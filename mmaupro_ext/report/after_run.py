@@ -13,7 +13,7 @@ from typing import Any
 
 from mmaupro_ext import recipes
 from mmaupro_ext.benchmarks import BENCHMARKS, UNDER, asks_for_ours, parse_task
-from mmaupro_ext.data.conditions import CONDITIONS, warning
+from mmaupro_ext.data.conditions import CONDITIONS, FULL, warning
 from mmaupro_ext.recipes import RECIPE
 from mmaupro_ext.report.run_table import metadata_of, title_of
 from mmaupro_ext.scoring.by_recipe import rule_in_run, what_is_ours
@@ -311,8 +311,8 @@ def summary(results: dict[str, Any]) -> list[str]:
     lines = []
     config = results.get("config") or {}
     heard = config.get("heard")
+    several = any(UNDER in task for task in results.get("configs") or {})
     if heard and heard.get("clips"):
-        several = any(UNDER in task for task in results.get("configs") or {})
         which = "Heard under all conditions" if several else "Heard"
         altered = several or config.get("condition")
         lines.append(f"{which}: {heard_line(heard, 'as altered' if altered else 'in the files')}")
@@ -321,15 +321,15 @@ def summary(results: dict[str, Any]) -> list[str]:
             f"Heard in mono: {heard['mixed_down_clips']} clip(s) have two or more channels, which were "
             "mixed; channels=stereo-as-two gives left and right of two-channel files apart."
         )
-    errored = {
-        task: count
-        for task, values in (results.get("results") or {}).items()
-        if task not in (results.get("groups") or {}) and (count := errored_items(values))
-    }
+    errored = Counter[str]()
+    for task, values in (results.get("results") or {}).items():
+        if task not in (results.get("groups") or {}) and (count := errored_items(values)):
+            errored[task.partition(UNDER)[2] or FULL if several else task] += count
     if errored:
+        count_as = "are left out of the profile" if several else "count as wrong"
         lines.append(
-            f"ERRORED: {sum(errored.values())} item(s) could not be served and count as wrong: "
-            + ", ".join(f"{task} {count}" for task, count in errored.items())
+            f"ERRORED: {sum(errored.values())} item(s) could not be served and {count_as}: "
+            + ", ".join(f"{name} {count}" for name, count in errored.items())
             + ". Their replies in the samples say which file and what to do; then the same command "
             "with --retry-errors asks them again."
         )

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from mmaupro_ext.benchmarks import UNDER
+from mmaupro_ext.data.conditions import FULL
 from mmaupro_ext.data.text import table
 from mmaupro_ext.models.journal_lines import Address, Kept, files_of, is_failure, read
 from mmaupro_ext.util import visible
@@ -123,14 +125,26 @@ def _item(address: Address) -> tuple[str, int | None]:
     return address.task, address.doc
 
 
+def _asked(tasks: Sequence[str]) -> str:
+    """Return the first names of tasks, how many more there are, and under how many conditions they stand."""
+    names = list(dict.fromkeys(task.partition(UNDER)[0] for task in tasks))
+    more = len(names) - _SHOWN_TASKS
+    shown = ", ".join(names[:_SHOWN_TASKS]) + (f" +{more}" if more > 0 else "")
+    conditions = {task.partition(UNDER)[2] or FULL for task in tasks} - {FULL}
+    if not conditions:
+        return shown
+    under = conditions.pop() if len(conditions) == 1 else f"{len(conditions)} conditions"
+    return f"{shown} under {under}"
+
+
 def listing(runs: Iterable[Run]) -> str:
     """Return runs as a table, and below it the commands of those that are not at their end."""
     rows, rest = [], []
     for run in runs:
         when = datetime.fromisoformat(run.started).astimezone().strftime("%Y-%m-%d %H:%M")
-        more = len(run.tasks) - _SHOWN_TASKS
-        tasks = ", ".join(run.tasks[:_SHOWN_TASKS]) + (f" +{more}" if more > 0 else "")
-        rows.append((when, run.model, tasks, run.identity, run.done, run.left, run.errored))
+        rows.append(
+            (when, run.model, _asked(run.tasks), run.identity, run.done, run.left, run.errored)
+        )
         if run.left and run.command:
             stops = " (to all items without --until-se)" if "--until-se" in run.command else ""
             rest += [f"{run.identity} goes on{stops} with:", f"  {run.command}"]

@@ -277,6 +277,13 @@ def test_the_template_is_short_and_says_what_it_heard(own_server, clip):
     assert lm.server.model == "own"
 
 
+def test_the_template_refuses_what_it_does_not_hear(own_server, clip):
+    """Passed over, sound in another form would be answered without it."""
+    lm = OpenAIAudioLM(own_server.url, audio_format="audio_url", check=False, max_retries=0)
+    (reply,) = ask(lm, request("<audio>?", clip("a.wav", 1.0)[0]))
+    assert "status 400" in parse_error(reply)["problem"]
+
+
 def test_a_vendors_code_behind_the_template_answers_a_run(own_server, clip, monkeypatch):
     heard = []
 
