@@ -361,7 +361,7 @@ def test_conditions_that_tell_nothing_of_the_model_are_no_profile_of_full_alone(
 def test_help_names_every_condition_and_what_it_tells(capsys):
     with pytest.raises(SystemExit):
         cli.main(["ablate", "--help"])
-    printed = capsys.readouterr().out
+    printed = " ".join(capsys.readouterr().out.split())
     for one in conditions.CONDITIONS.values():
         assert one.name in printed
         assert one.changes in printed

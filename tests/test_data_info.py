@@ -13,7 +13,7 @@ import soundfile
 
 import fullsize
 from mmaupro_ext import data
-from mmaupro_ext.commands import data_info
+from mmaupro_ext.commands import cli, data_info
 from mmaupro_ext.data import info, verify
 
 
@@ -276,7 +276,7 @@ def test_no_dataset_is_an_error_with_the_way_to_it(tmp_path, capsys):
 
 def test_help_teaches(capsys):
     with pytest.raises(SystemExit):
-        run("--help")
-    text = capsys.readouterr().out
+        cli.main(["data", "info", "--help"])
+    text = " ".join(capsys.readouterr().out.split())
     for part in ("mmaupro data info --sample", "--figure", "mmaupro-ext[plot]", "never listens"):
         assert part in text

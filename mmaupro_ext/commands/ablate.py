@@ -62,7 +62,6 @@ samples go to OUTPUT/MODEL/CONDITION, the profile to OUTPUT/MODEL/{PROFILE}. doc
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Give a parser the description, options and examples of `mmaupro ablate`."""
     parser.description, parser.epilog = DESCRIPTION, _epilog()
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.allow_abbrev = False  # what is not ours is lm_eval's
     parser.add_argument(
         "--conditions",

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from mmaupro_ext import __version__, extras, versions
+from mmaupro_ext.commands.help import Help
 from mmaupro_ext.errors import MMAUProError
 from mmaupro_ext.util import nearest, visible
 
@@ -85,6 +86,9 @@ class _Parser(argparse.ArgumentParser):
 
     module: str | None = None
 
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**{"formatter_class": Help, **options})
+
     def load(self) -> None:
         """Add the options of the command, if that was not done yet."""
         if self.module is not None:
@@ -122,7 +126,6 @@ def build_parser() -> argparse.ArgumentParser:
         prog="mmaupro",
         description="Evaluate audio-language models in lm-evaluation-harness: MMAU-Pro, MMAU, MMAR, MMSU.",
         epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"mmaupro-ext {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")

@@ -26,7 +26,6 @@ SHELLS = ("bash", "zsh", "fish", "tcsh")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `mmaupro completion`."""
     parser.description, parser.epilog = DESCRIPTION, EPILOG
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("shell", choices=SHELLS, metavar="SHELL", help=", ".join(SHELLS))
 
 

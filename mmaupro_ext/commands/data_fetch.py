@@ -41,7 +41,6 @@ options adds to what is there; a fetch without a selection completes it. Then:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `mmaupro data fetch`, its description and its examples."""
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.description = textwrap.dedent(
         f"""\
         Fetch a benchmark from the host that its description names: {", ".join(BENCHMARKS)}.

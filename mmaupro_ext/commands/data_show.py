@@ -33,7 +33,6 @@ exit status: 0; 1 when a clip is missing or broken (the rest is shown); 2 for a 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Give a parser the description, options and examples of `mmaupro data show`."""
     parser.description, parser.epilog = DESCRIPTION, EPILOG
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument(
         "words",
         nargs="+",

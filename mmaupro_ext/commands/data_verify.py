@@ -52,7 +52,6 @@ exit status:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Give a parser the description, options and examples of `mmaupro data verify`."""
     parser.description, parser.epilog = DESCRIPTION, EPILOG
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     add_benchmark_argument(parser)
     add_dataset_arguments(parser)
     parser.add_argument(

@@ -34,7 +34,6 @@ exit status: 0; 1 when some verdict is NO; 2 when the model cannot be loaded.
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `mmaupro doctor`."""
     parser.description, parser.epilog = DESCRIPTION, EPILOG
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--model", default="hf-audio", help="hf-audio (the default)")
     parser.add_argument(
         "--model_args",

@@ -25,15 +25,16 @@ examples:
   RAY_ADDRESS=auto mmaupro features ...                    on a cluster of Ray that runs
 
 exit status:
-  0  every clip is served    1  some are damaged, see damaged.jsonl
-  2  an option is wrong, or a folder cannot be used    130  interrupted with Ctrl-C
+  0  every clip is served
+  1  some are damaged, see damaged.jsonl
+  2  an option is wrong, or a folder cannot be used
+  130  interrupted with Ctrl-C
 """
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `mmaupro features`."""
     parser.description, parser.epilog = DESCRIPTION, EPILOG
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument(
         "source", nargs="+", metavar="PARQUET|FOLDER", help="a folder with clips, or parquet files"
     )

@@ -25,7 +25,6 @@ text; the results then carry a note. `mmaupro doctor` checks a checkpoint.
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `mmaupro models`."""
     parser.description, parser.epilog = DESCRIPTION, EPILOG
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument(
         "name",
         nargs="?",

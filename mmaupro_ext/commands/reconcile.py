@@ -42,7 +42,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = EPILOG.format(
         rules="\n".join(f"  {rule.name:<20} {rule.about}" for rule in RULES.values())
     )
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("runs", nargs="+", metavar="RUN", help="see above; several form one run")
     parser.add_argument(
         "--pair",

@@ -33,7 +33,6 @@ examples:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Give a parser the description, options and examples of `mmaupro report`."""
     parser.description, parser.epilog = DESCRIPTION, EPILOG
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument(
         "runs",
         nargs="+",

@@ -25,7 +25,6 @@ Without DIR, runs below this folder, and those that were started without --outpu
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `mmaupro runs`."""
     parser.description, parser.epilog = DESCRIPTION, EPILOG
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("folder", nargs="?", metavar="DIR", help="where to look")
     add_json_argument(parser)
 

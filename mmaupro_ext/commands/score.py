@@ -53,7 +53,6 @@ its server is read from the environment variable {JUDGE.key_variable} or {READER
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Give a parser the description, options and examples of `mmaupro score`."""
     parser.description, parser.epilog = DESCRIPTION, EPILOG
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument(
         "runs",
         nargs="*",
