@@ -257,6 +257,8 @@ def test_the_backbone_is_asked_what_none_asks_and_lies_beside_it(variants):
     assert told == {one.item: one.picked for one in under(answers, "none")}
     assert len(told) == 8
     assert "text-backbone: nano" in printed  # whose numbers its rows are
+    _, said = page._profiles(report.load(folder / "nano"))
+    assert said == ["The text backbone beside nano: nano"]
     (results,) = (folder / "nano" / "text-backbone").glob("results_*.json")
     assert json.loads(results.read_text())["config"]["condition"] == "text-backbone"
 

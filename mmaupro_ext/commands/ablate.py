@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import copy
-import json
 import os
 import sys
 from collections.abc import Sequence
@@ -172,7 +171,7 @@ def _report(folder: Path, written: dict[str, Path], not_asked: dict[str, Any]) -
     """Print the profile of each benchmark, write all beside the results, and say what was not asked."""
     from mmaupro_ext.benchmarks import MMAUPRO
     from mmaupro_ext.data.items import dataset_title
-    from mmaupro_ext.offline.ablated import answers_of
+    from mmaupro_ext.offline.ablated import answers_of, backbone_of
     from mmaupro_ext.offline.logged_runs import read_all
     from mmaupro_ext.offline.rescoring import own_prompt
     from mmaupro_ext.report import reliance as shown
@@ -200,9 +199,8 @@ def _report(folder: Path, written: dict[str, Path], not_asked: dict[str, Any]) -
         if one.deviations:
             title += f"\nNot all of it: {one.deviations[0]}"
         print(f"\n{title}\n\n{shown.render(found, published)}")
-    backbone = None
-    if _BACKBONE in written:
-        backbone = json.loads(written[_BACKBONE].read_text(encoding="utf-8"))["model_name"]
+    backbone = backbone_of(folder) if _BACKBONE in written else None
+    if backbone is not None:
         print(f"{_BACKBONE}: {visible(backbone)}")
     for name, reasons in not_asked.items():
         if reasons:

@@ -481,6 +481,12 @@ def _add_footnotes() -> None:
     utils.make_table = make_table
 
 
+def _tells_something(record: Any) -> bool:
+    """Leave out lm_eval's hint on custom datasets: once a task and condition, it would bury what matters."""
+    task, hint, _ = str(record.msg).partition(": Custom kwargs can be passed")
+    return not hint or benchmarks.parse_task(task.partition(benchmarks.UNDER)[0]) is None
+
+
 def _log_as_lm_eval_does() -> None:
     """Show our log lines like lm_eval's own: same handlers, format and level."""
     import logging
@@ -490,6 +496,7 @@ def _log_as_lm_eval_does() -> None:
     theirs, ours = logging.getLogger("lm_eval"), logging.getLogger("mmaupro_ext")
     for handler in theirs.handlers:
         handler.addFilter(Masking())
+        handler.addFilter(_tells_something)
     if theirs.handlers and not ours.handlers:
         ours.handlers = list(theirs.handlers)
         ours.setLevel(theirs.level)

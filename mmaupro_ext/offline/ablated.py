@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from mmaupro_ext.data import conditions
 from mmaupro_ext.offline.logged_items import Item
 from mmaupro_ext.offline.logged_runs import Run, read_all
 from mmaupro_ext.scoring import closed
+from mmaupro_ext.scoring.answers import BACKBONE
 from mmaupro_ext.scoring.errors import ScoringError
 from mmaupro_ext.scoring.reliance import Answer
 from mmaupro_ext.scoring.scorer import error_of, gold_indexes, score
@@ -62,6 +64,15 @@ def answers_of(paths: Sequence[str | Path], benchmark: str | None = None) -> lis
         for item in run.items
         if item.id in clips
     ]
+
+
+def backbone_of(ablated: Path) -> str | None:
+    """Return which text model a folder of `mmaupro ablate` has answers of; None where there is none."""
+    files = sorted((ablated / BACKBONE).glob("results_*.json"))
+    if not files:
+        return None
+    name = json.loads(files[-1].read_text(encoding="utf-8")).get("model_name")
+    return None if name is None else str(name)
 
 
 def full_of(path: Path) -> Path:

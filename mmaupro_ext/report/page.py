@@ -15,7 +15,7 @@ import pandas as pd
 
 from mmaupro_ext import __version__, extras
 from mmaupro_ext.errors import ConfigError
-from mmaupro_ext.offline.ablated import answers_of, full_of
+from mmaupro_ext.offline.ablated import answers_of, backbone_of, full_of
 from mmaupro_ext.report import charts, claims, reliance
 from mmaupro_ext.report.chart_parts import SCHEMA, VERSION, Chart, files_of, theme
 from mmaupro_ext.report.clip_media import Media, media_of
@@ -23,6 +23,7 @@ from mmaupro_ext.report.comparison import Comparison, as_dict, compare
 from mmaupro_ext.report.figures import page_variables
 from mmaupro_ext.report.frames import Frames
 from mmaupro_ext.report.page_context import Context, context_of
+from mmaupro_ext.scoring.answers import BACKBONE
 from mmaupro_ext.scoring.errors import ScoringError
 from mmaupro_ext.scoring.reliance import Profile, profile
 from mmaupro_ext.util import write_atomically
@@ -111,19 +112,21 @@ def _comparisons(frames: Frames, accept_different: bool) -> tuple[list[Compariso
 
 
 def _profiles(frames: Frames) -> tuple[dict[str, Profile], list[str]]:
-    """Return the profile of each run that `mmaupro ablate` put beside others, and why others have none."""
-    found, unread = {}, []
+    """Return the profile of each run that `mmaupro ablate` made, and what must be said of them."""
+    found, said = {}, []
     for name, about in frames.runs.iterrows():
         folder = Path(about.folder).resolve()
         if about.benchmark and folder == full_of(folder.parent).resolve():
             try:
                 made = profile(answers_of([folder.parent], about.benchmark))
             except ScoringError as error:
-                unread.append(f"No audio-reliance profile of {name}: {error}")
+                said.append(f"No audio-reliance profile of {name}: {error}")
                 continue
             if len(made.conditions) > 1:
                 found[str(name)] = made
-    return found, unread
+            if BACKBONE in made.conditions:
+                said.append(f"The text backbone beside {name}: {backbone_of(folder.parent)}")
+    return found, said
 
 
 # --- the page -------------------------------------------------------------------------------------
