@@ -145,7 +145,7 @@ def test_one_condition_that_tells_nothing_is_refused_before_anything_is_asked(
     assert not server.requests
 
 
-def test_files_sent_as_they_are_are_not_compared_with_altered_sound(tmp_path, monkeypatch):
+def test_files_sent_as_they_are_are_not_compared_with_altered_sound(tmp_path, monkeypatch, capsys):
     without_proxy(monkeypatch)
     with Listener() as server:
         given = words(server, tmp_path, ",model=m,send=original,audio_format=input_audio")
@@ -154,3 +154,6 @@ def test_files_sent_as_they_are_are_not_compared_with_altered_sound(tmp_path, mo
     assert "NOT ASKED under reversed: 4 items: send=original gives files as they are" in printed
     files = {file.parent.name for file in (tmp_path / "m").glob("*/samples_*.jsonl")}
     assert files == {"full", "none", "repeat", "swap"}
+    logged = capsys.readouterr().err
+    assert "answers are kept as they come in" in logged  # as in a run of one condition
+    assert "Custom kwargs" not in logged

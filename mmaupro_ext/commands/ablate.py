@@ -128,7 +128,9 @@ def _parsed(words: Sequence[str]) -> argparse.Namespace:
     # The built-in models must be in the registry before ours, or lm_eval takes it for filled.
     import lm_eval.models  # noqa: F401
     from lm_eval._cli.harness import HarnessCLI
+    from lm_eval.utils import setup_logging
 
+    setup_logging()  # as lm_eval's own command does: else only warnings are shown, and their secrets too
     before, sys.argv = sys.argv, ["mmaupro", *words]
     try:
         return HarnessCLI().parse_args()
