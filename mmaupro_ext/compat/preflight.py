@@ -29,6 +29,7 @@ def looked_at(process_tasks: Callable[..., Any]) -> Callable[..., Any]:
 
     def process(config: Any, metadata: dict[str, Any] | None) -> Any:
         check_model(config.model)
+        check_arguments(config)
         check_places(config)
         if not config.tasks or config.tasks == [""]:  # an empty --tasks=
             raise ConfigError("--tasks names none. `mmaupro ls tasks` lists all.")
@@ -60,6 +61,19 @@ def _local(error: Exception, name: str) -> Any:
             return traceback.tb_frame.f_locals[name]
         traceback = traceback.tb_next
     return None
+
+
+def check_arguments(config: Any) -> None:
+    """Refuse what lm_eval's command has an option for among the arguments of the model.
+
+    lm_eval hands the model both, and Python refuses a name that comes twice.
+    """
+    for name in ("batch_size", "max_batch_size", "device"):
+        if name in (config.model_args or {}) and getattr(config, name, None) is not None:
+            raise ConfigError(
+                f"{name} is an option of the command: --{name} {config.model_args[name]}, not in "
+                "--model_args."
+            )
 
 
 # ---- places --------------------------------------------------------------------------------------
