@@ -232,6 +232,17 @@ def test_full_is_not_compared_with_a_part_under_a_condition(full, tmp_path):
         comparison.compare(frames.load(less, whole))
 
 
+def test_items_fall_together_by_the_clips_of_the_run_in_full(full, tmp_path):
+    none = write_ablated(tmp_path / "none", "none")
+    for order in ((full, none), (none, full)):
+        loaded = frames.load(*order)
+        loaded.clips["sha256"] = "the same"
+        (pair,) = comparison.compare(loaded)
+        assert pair.rows["overall"].clusters == 1
+    (pair,) = comparison.compare(frames.load(none, none))  # nobody was given a clip
+    assert pair.rows["overall"].clusters == pair.rows["overall"].items
+
+
 def test_two_conditions_are_not_compared_unless_asked_to(noise, tmp_path):
     silence = write_ablated(tmp_path, "silence")
     with pytest.raises(Exception, match="two conditions, noise and silence"):

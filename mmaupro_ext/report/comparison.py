@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 
 import pandas as pd
@@ -120,8 +120,7 @@ def _pair(frames: Frames, first: str, second: str, accept_different: bool) -> Co
     one, two = one[scored], two[scored]
     if one.empty:
         raise ConfigError(f"{first} and {second} share no item that is scored in both")
-    digests = frames.clips[frames.clips.run == first].groupby("id").sha256.apply(list)
-    known = [digests.get(name, [None]) for name in one.id]
+    known = _clips_of(frames, (second, first) if ablated[1] == FULL else (first, second), one.id)
     clusters = pd.Series(clip_clusters(known), index=one.index)
 
     def between(chosen: pd.Series) -> Difference:
@@ -152,6 +151,19 @@ def _pair(frames: Frames, first: str, second: str, accept_different: bool) -> Co
             )
         ),
     )
+
+
+def _clips_of(
+    frames: Frames, runs: tuple[str, str], items: Iterable[str]
+) -> list[list[str | None]]:
+    """Return the clips of each item by the first of two runs that was asked with any.
+
+    Under a condition an item may have been asked without its clips, or with those of another.
+    """
+    one, two = (
+        frames.clips[frames.clips.run == run].groupby("id").sha256.apply(list) for run in runs
+    )
+    return [one.get(item) or two.get(item) or [None] for item in items]
 
 
 def _unlike_settings(frames: Frames, first: str, second: str) -> Iterator[str]:
@@ -197,7 +209,7 @@ def _unlike_items(
 
 
 def render(found: list[Comparison]) -> str:
-    """Return comparisons as text for a terminal, 80 columns wide."""
+    """Return comparisons as text for a terminal, about 80 columns wide."""
     parts = []
     for pair in found:
         header = ["", "items", "first", "second", "diff", "95 % interval", "won:lost", "p"]
@@ -233,7 +245,7 @@ def render(found: list[Comparison]) -> str:
                 [
                     f"first:  {pair.first}\nsecond: {pair.second}",
                     text.table(header, rows),
-                    *map(text.paragraph, notes),
+                    *(text.paragraph(note, width=80) for note in notes),
                 ]
             )
         )

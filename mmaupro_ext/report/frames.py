@@ -179,7 +179,8 @@ _NUMBERS = {
 
 def _frame(parts: Sequence[Mapping[str, Any]], key: str) -> pd.DataFrame:
     rows = [_writable(row) for part in parts for row in part[key]]
-    frame = pd.DataFrame(rows)
+    # Under a condition without audio no item has a clip.
+    frame = pd.DataFrame(rows, columns=None if rows else ["run", "id", "sha256", *_NUMBERS[key]])
     unknown = [name for name in _NUMBERS[key] if rows and frame[name].isna().all()]
     return frame.astype(dict.fromkeys(unknown, np.float64))
 
