@@ -57,7 +57,8 @@ def by_definition(groups):
         variance = count / (count - 1) * np.sum(np.square(sums)) / len(scores) ** 2
         drawn = (scores.mean() * count + 1) / (count + 2)
         variances.append(((count - 1) * variance + drawn * (1 - drawn) / count) / count)
-        freedoms.append(count - 1)
+        sizes = np.unique(clusters, return_counts=True)[1]
+        freedoms.append(max(1, np.floor(sizes.sum() ** 2 / np.sum(sizes**2) - 1 + 1e-9)))
         mean += scores.mean() / len(groups)
     total = np.sum(variances)
     freedom = np.floor(total**2 / np.sum(np.square(variances) / np.array(freedoms)) + 1e-9)
@@ -174,6 +175,7 @@ def test_bounds_stay_within_zero_and_one(items):
         "7 judged items, mostly high",
         "20 judged items, mostly low",
         "30 clips with 1 to 8 questions, share 0.5, correlation 0.5",
+        "10 clips with 1, and 6 to 8 about one in seven, share 0.5, correlation 0.5",
         "macro mean of 8 categories with 4 to 13 items",
     ],
 )

@@ -51,11 +51,11 @@ def judged(items: int, chances: tuple[float, ...]) -> Draw:
     return draw
 
 
-def choices(clips: int, largest: int, share: float, likeness: float) -> Draw:
-    """Return a draw of right and wrong answers, 1 to `largest` on each clip, alike by `likeness`."""
+def choices(clips: int, questions: str, share: float, likeness: float) -> Draw:
+    """Return a draw of right and wrong answers, `QUESTIONS` on each clip, alike by `likeness`."""
 
     def draw(rng: np.random.Generator) -> tuple[float, float, float]:
-        clusters = np.repeat(np.arange(clips), rng.integers(1, largest + 1, clips))
+        clusters = np.repeat(np.arange(clips), QUESTIONS[questions](rng, clips))
         ease = np.full(clips, share)
         if likeness:
             weight = 1.0 / likeness - 1.0
@@ -91,9 +91,14 @@ def cases() -> dict[str, Draw]:
             found[f"{items} judged items, {name}"] = judged(items, chances)
     for clips in (5, 10, 30, 300):
         for share in (0.5, 0.9):
-            found[f"{clips} clips with 1 question, share {share}"] = choices(clips, 1, share, 0.0)
+            found[f"{clips} clips with 1 question, share {share}"] = choices(clips, "1", share, 0.0)
             name = f"{clips} clips with 1 to 8 questions, share {share}, correlation 0.5"
-            found[name] = choices(clips, 8, share, 0.5)
+            found[name] = choices(clips, "1 to 8", share, 0.5)
+    for clips in (5, 10, 20, 50):
+        for share in (0.5, 0.9):
+            questions = "1, and 6 to 8 about one in seven"
+            name = f"{clips} clips with {questions}, share {share}, correlation 0.5"
+            found[name] = choices(clips, questions, share, 0.5)
     found["macro mean of 8 categories with 4 to 13 items"] = macro
     return found
 

@@ -7,9 +7,9 @@ generalized linear models", Biometrika 73, 1986). The bounds are those of Wilson
 from 0 to 1, with two changes for few clusters:
 
 * the number of items is the one at which independent items would have this standard error;
-* Student's t with one degree of freedom less than there are clusters stands in place of the normal
-  quantile, and one pseudo-cluster with the variance of a share is added, since a variance that was
-  estimated from few clusters is often far too small. All right and all wrong have exact bounds.
+* Student's t, with the degrees of freedom of `cluster_freedom`, stands in place of the normal quantile, and
+  one pseudo-cluster with the variance of a share is added, since a variance that was estimated from few
+  clusters is often far too small. All right and all wrong have exact bounds.
 
 `tools/interval_coverage.py` simulates how often the bounds hold the truth; docs/scoring.md has the figures.
 """
@@ -17,7 +17,8 @@ from 0 to 1, with two changes for few clusters:
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Sequence
+from collections import Counter
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
@@ -147,6 +148,7 @@ class _Stratum:
     widened: float
     items: int
     clusters: int
+    freedom: int
     binary: bool
 
 
@@ -167,21 +169,51 @@ def _stratum(scores: Sequence[float], clusters: Sequence[Hashable]) -> _Stratum:
     for value, cluster in zip(values, clusters, strict=True):
         deviations[cluster] = deviations.get(cluster, 0.0) + value - mean
     count = len(deviations)
+    freedom, binary = cluster_freedom(Counter(clusters).values()), set(values) <= {0.0, 1.0}
     if count == 1:
-        return _Stratum(mean, math.nan, math.nan, items, count, set(values) <= {0.0, 1.0})
+        return _Stratum(mean, math.nan, math.nan, items, count, freedom, binary)
     spread = math.fsum(total * total for total in deviations.values())
     variance = count / (count - 1) * spread / (items * items)
     # Its mean is drawn a little towards one half, so that "all right" has a variance as well.
     drawn = (mean * count + 1.0) / (count + 2.0)
     widened = ((count - 1) * variance + drawn * (1.0 - drawn) / count) / count
-    return _Stratum(mean, variance, widened, items, count, set(values) <= {0.0, 1.0})
+    return _Stratum(mean, variance, widened, items, count, freedom, binary)
 
 
 def _freedom(strata: Sequence[_Stratum]) -> int:
     """Return the degrees of freedom of the summed variances, after Satterthwaite (Biometrics 2, 1946)."""
     total = math.fsum(s.widened for s in strata)
-    parts = math.fsum(s.widened * s.widened / (s.clusters - 1) for s in strata)
+    parts = math.fsum(s.widened * s.widened / s.freedom for s in strata)
     return max(1, math.floor(total * total / parts + 1e-9))  # whole in the case of one stratum
+
+
+def cluster_freedom(sizes: Iterable[float]) -> int:
+    """Return the degrees of freedom of a variance that was estimated from sums within clusters.
+
+    They are Satterthwaite's for items that are independent: with clusters of one size one less than there are
+    clusters, and fewer where a few clusters have most of the items.
+
+    Parameters
+    ----------
+    sizes : iterable of float
+        Items of each cluster, or their shares.
+
+    Returns
+    -------
+    int
+        At least 1; 0 where there are fewer than two clusters.
+
+    Examples
+    --------
+    >>> cluster_freedom([1] * 10), cluster_freedom([40] + [1] * 9)
+    (9, 1)
+    """
+    known = [float(size) for size in sizes]
+    if len(known) < 2:
+        return 0
+    alike = math.fsum(known) ** 2 / math.fsum(size * size for size in known)
+    # Rounding must not take one from as many clusters of one size.
+    return max(1, math.floor(alike - 1.0 + 1e-9))
 
 
 def score_interval(mean: float, items: float, quantile: float) -> tuple[float, float]:

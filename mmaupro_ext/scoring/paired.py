@@ -7,8 +7,8 @@ way, so that there is a width where no item changed. Three changes make it one f
 * the variance is that of sums within clips (Liang and Zeger, Biometrika 73, 1986);
 * each added item weighs the square root of how many items a clip has on average, the geometric mean of an
   item and a clip: changes that are rare come clip by clip;
-* the quantile is Student's, with Satterthwaite's degrees of freedom (Biometrics 2, 1946) for items that are
-  independent: so a clip that has most of the items makes many others count for little.
+* the quantile is Student's, with the degrees of freedom of `intervals.cluster_freedom`: a clip that has
+  most of the items makes the others count for little.
 
 p is that of the same error and the same distribution: it is below 5 % exactly where the 95 % interval leaves
 0 out. Over several categories it is corrected after Holm ("A simple sequentially rejective multiple test
@@ -26,7 +26,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mmaupro_ext.scoring.errors import ScoringError
-from mmaupro_ext.scoring.intervals import t_probability, t_quantile
+from mmaupro_ext.scoring.intervals import cluster_freedom, t_probability, t_quantile
 
 CONFIDENCE, POWER = 0.95, 0.8
 
@@ -239,7 +239,7 @@ class _Pair:
             np.append(np.bincount(index, weights=one), [weight, 0.0]),
             np.append(np.bincount(index, weights=two), [0.0, weight]),
             np.append(sizes, [weight, weight]),
-            _freedom(sizes),
+            cluster_freedom(sizes),
         )
 
     @property
@@ -288,15 +288,6 @@ def _quantile(freedom: int) -> float:
 def _weight(sizes: npt.NDArray[np.float64]) -> float:
     """Return what each of the two added items weighs among clusters of these sizes."""
     return math.sqrt(float(sizes[sizes > 0].mean()))
-
-
-def _freedom(sizes: npt.NDArray[np.float64]) -> int:
-    """Return the degrees of freedom of clusters of these sizes; 0 where there is only one."""
-    if sizes.size < 2:
-        return 0
-    # Rounding must not take one from as many clusters of the same size.
-    alike = float(sizes.sum()) ** 2 / float(sizes @ sizes)
-    return max(1, math.floor(alike - 1.0 + 1e-9))
 
 
 def difference_of_means(
@@ -350,7 +341,7 @@ def difference_of_means(
         sizes.append(np.append(counts, [weight, weight]))
     one, two = (float(s[:count].sum() / n[:count].sum()) for s, n in zip(sums, sizes, strict=True))
     shares = np.sum([n[:count] / n[:count].sum() for n in sizes], axis=0)
-    if not (freedom := _freedom(shares[shares > 0])):
+    if not (freedom := cluster_freedom(shares[shares > 0])):
         return two - one, math.nan, math.nan
     centres = [float(s.sum() / n.sum()) for s, n in zip(sums, sizes, strict=True)]
     residues = [
