@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import pytest
 import torch
 from transformers import (
@@ -149,24 +151,30 @@ def alone(model, prompt):
     return written[0, prompt.length :].tolist()
 
 
-def answered(model, prompts, slots, **options):
-    """Return what was counted, after replies that are those of `generate` alone."""
+def decoder_of(model, slots, bucket=1):
     passes = Passes(model, torch.device("cpu"), 0, None, Loading(loader=""))
+    passes.bucket = bucket
     reach = 0 if isinstance(model, NemotronHForCausalLM) else WINDOW - 1
-    decoder = Decoder(passes, slots, frozenset({2}), reach=reach, **options)
+    return Decoder(passes, slots, frozenset({2}), reach=reach)
+
+
+def answered(decoder, prompts):
+    """Return what was counted, after replies that are those of `generate` alone."""
+    wanted = [alone(decoder.passes.model, prompt) for prompt in prompts]
     rows = list(decoder.run(iter([Row(n, prompt, LIMIT) for n, prompt in enumerate(prompts)])))
     written = {row.key: row.tokens for row in rows}
-    wanted = [alone(model, prompt) for prompt in prompts]
     assert len({tuple(reply) for reply in wanted}) > 1
     assert [written[n] for n in range(len(prompts))] == wanted
     assert not any(row.failed for row in rows)
-    return passes.counts
+    return decoder.passes.counts
 
 
-@pytest.mark.parametrize("slots", [1, 2, 3, 8])
-def test_what_prompts_begin_with_is_read_once_where_layers_forget(model, slots, monkeypatch):
+@pytest.mark.parametrize(("slots", "bucket"), [(1, 1), (2, 1), (3, 32), (8, 1), (8, 32)])
+def test_what_prompts_begin_with_is_read_once_where_layers_forget(
+    model, slots, bucket, monkeypatch
+):
     monkeypatch.setattr(shared, "WORTH_A_PASS", 20)
-    counts = answered(model, TREE, slots)
+    counts = answered(decoder_of(model, slots, bucket), TREE)
     whole = sum(prompt.length for prompt in TREE)
     assert counts.prefilled_tokens + counts.shared_tokens == whole
     # Each part once, but for the first question: where the clip is marked, the next prompt reads it again.
@@ -177,8 +185,8 @@ def test_what_prompts_begin_with_is_read_once_where_layers_forget(model, slots, 
 def test_a_prompt_is_marked_where_that_is_worth_a_pass(model):
     few = [text((1, 80), (10 + order, 9)) for order in range(7)]
     assert 6 * 80 < shared.WORTH_A_PASS <= 7 * 80
-    assert answered(model, few, 8).shared_tokens == 0
-    assert answered(model, [*few, few[0]], 8).shared_tokens == 7 * 80
+    assert answered(decoder_of(model, 8), few).shared_tokens == 0
+    assert answered(decoder_of(model, 8), [*few, few[0]]).shared_tokens == 7 * 80
 
 
 def test_marks_are_bounded_and_the_latest_stay(model):
@@ -215,3 +223,20 @@ def test_a_mark_holds_no_more_than_a_slot_does(model):
     ]
     assert len(pairs) == 2
     assert all(0 < mine <= theirs for mine, theirs in pairs)
+
+
+def test_marks_go_where_memory_is_short(model, monkeypatch):
+    monkeypatch.setattr(shared, "WORTH_A_PASS", 20)
+    decoder, stock, failed = decoder_of(model, 4), model.forward, []
+
+    @functools.wraps(stock)  # `generate` asks what it takes
+    def forward(**inputs):
+        marked = any(held.marks for held in decoder._standing._held.values())
+        if marked and inputs["input_ids"].shape[1] > 70:
+            failed.append(len(decoder._active))
+            raise torch.OutOfMemoryError("no memory")
+        return stock(**inputs)
+
+    monkeypatch.setattr(model, "forward", forward)
+    assert answered(decoder, TREE).shared_tokens > 0
+    assert failed

@@ -227,6 +227,8 @@ class Decoder:
                 longest = max(row.prompt.length for row in group)
                 self.passes.budget.fall((len(group) + 1) // 2 * longest)
             return [row for part in batching.halves(group) for row in self._admit(list(part))]
+        if failed.out_of_memory and self._standing.let_marks_go():
+            return self._admit(group)
         if not (self._active and failed.out_of_memory):
             group[0].finish, group[0].failed = "error", failed
         return group

@@ -125,12 +125,18 @@ class Standing:
         """What stands in a slot is no longer whole."""
         self._held.pop(slot, None)
 
+    def let_marks_go(self) -> bool:
+        """Give the memory of marks back; tell whether there were any."""
+        had_some = any(held.marks for held in self._held.values())
+        self._keep_marks(0)
+        return had_some
+
     def put(self, slot: int, row: Row[Any], marks: tuple[Mark, ...] = ()) -> None:
         """A row has got a slot."""
         self.forget(slot)
         if self.shares:
             self._held[slot] = self._of(row, marks)
-            self._let_marks_go()
+            self._keep_marks(self.most_marks)
 
     def used(self, beginnings: Iterable[Beginning]) -> None:
         """Keep what was begun with for longer than the rest."""
@@ -219,12 +225,11 @@ class Standing:
         """Tell whether another prompt finds in a slot all that it may begin with."""
         return max(held.most, row.prompt.length) <= self.reach
 
-    def _let_marks_go(self) -> None:
-        """Keep no more marks than may be."""
+    def _keep_marks(self, most: int) -> None:
         latest = dict.fromkeys(
             mark for held in reversed(self._held.values()) for mark in held.marks
         )
-        kept = {*itertools.islice(latest, self.most_marks)}
+        kept = {*itertools.islice(latest, most)}
         for slot, held in self._held.items():
             marks = tuple(mark for mark in held.marks if mark in kept)
             self._held[slot] = dataclasses.replace(held, marks=marks)
