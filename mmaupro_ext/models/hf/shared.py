@@ -14,12 +14,14 @@ import dataclasses
 import itertools
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 
 from mmaupro_ext.models.hf.marks import Mark
+from mmaupro_ext.models.hf.preparing import PreparedPrompt
 from mmaupro_ext.models.hf.row import Row
 
 # With fewer tokens in common a prompt is read whole: beside the weights, which every pass reads, they cost
@@ -48,6 +50,8 @@ class Held:
         Tokens that the row may come to.
     marks : tuple of Mark
         From which others may go on; the longest is the last.
+    compared : mapping of Row to int
+        What rows of its pool share with it, as far as they were compared: each is asked about several times.
     """
 
     ids: torch.Tensor
@@ -56,6 +60,7 @@ class Held:
     delta: int
     most: int
     marks: tuple[Mark, ...] = ()
+    compared: WeakKeyDictionary[Row[Any], int] = field(default_factory=WeakKeyDictionary)
 
     def shared_with(self, row: Row[Any], pool: object) -> int:
         """Return with how many of these tokens another prompt begins, 0 if too few.
@@ -65,6 +70,11 @@ class Held:
         prompt = row.prompt
         if pool != self.pool or prompt.media_digest != self.media:
             return 0
+        if row not in self.compared:
+            self.compared[row] = self._compare(prompt)
+        return self.compared[row]
+
+    def _compare(self, prompt: PreparedPrompt) -> int:
         ids = prompt.tensors["input_ids"][0]
         longest = min(len(ids) - 1, len(self.ids))
         differ = (ids[:longest] != self.ids[:longest]).nonzero()
