@@ -22,11 +22,11 @@ FAMILY = Family(
         count_tokens=each(audio_tokens),  # every prompt is held to it
         whole_s=30.0,  # longer clips are given as numbered blocks
         label_alone=True,  # the chat template numbers a single clip, too
+        template_block_end="\n",  # what the chat template writes after each
         min_samples=961,
     ),
     loading=Loading(
         loader="Qwen2AudioForConditionalGeneration",  # a name in transformers, or a class
-        template_block_end="\n",
         encode=encode,  # may be left out where the processor takes the usual arguments
     ),
 )
