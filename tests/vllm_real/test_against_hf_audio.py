@@ -13,6 +13,7 @@ import vllm_checkpoints
 from hf_requests import generate, score
 from vllm_real.conftest import ENGINE
 
+from mmaupro_ext.data.conditions import CONDITIONS, alters_sound, sound_of
 from mmaupro_ext.replies import parse_error
 
 
@@ -237,6 +238,26 @@ def test_both_channels_of_a_file_are_heard_mixed_or_as_two(pair, clips, channels
     )
     # float32 in another order of operations.
     assert [v for v, _ in found] == pytest.approx([v for v, _ in wanted], abs=1e-3)
+
+
+def test_altered_sound_is_heard_as_by_hf_audio(pair, clips):
+    """Of one family: the way of sounds to vLLM is the same for all."""
+    if pair.case.builder != "qwen2_audio":
+        return
+    doc = {"id": "q", "condition": {"part": 2, "of": 3}}
+    names = [name for name in CONDITIONS if alters_sound(name)]
+    told = [sound_of(doc | {"condition": doc["condition"] | {"name": name}}, 0) for name in names]
+    found = []
+    for lm in (pair.ours, pair.local):
+        requests = []
+        for condition in (None, *told):
+            request = score(rendered(pair, lm, "<audio>\nHow many?"), "A", clips[1])
+            request.arguments[2]["audio"][0]["condition"] = condition
+            requests.append(request)
+        found.append([value for value, _ in lm.loglikelihood(requests, disable_tqdm=True)])
+    # float32 in another order of operations; no two sounds are the same, but mono of a clip in mono.
+    assert found[0] == pytest.approx(found[1], abs=1e-3)
+    assert len({round(value, 3) for value in found[0]}) > len(names) // 2
 
 
 def test_what_cannot_be_served_is_an_error_with_its_cause_and_costs_no_other(pair, clips, tmp_path):
