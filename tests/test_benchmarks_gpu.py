@@ -21,14 +21,19 @@ def gpu():
     logging.disable(logging.NOTSET)
 
 
-def said(gpu, capsys, way):
-    gpu.measure(*way, False, "cpu")
+@pytest.fixture(scope="module")
+def clips(gpu, tmp_path_factory):
+    return gpu.make_clips(tmp_path_factory.mktemp("clips"), 6, 0.02)
+
+
+def said(gpu, capsys, clips, way):
+    gpu.measure(*way, clips, False, "cpu")
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("{")]
     return {line["what"]: line for line in map(json.loads, lines)}
 
 
-def test_slots_have_a_cold_and_a_warm_pass_and_their_parts(gpu, capsys):
-    lines = said(gpu, capsys, ("slots", 8, True))
+def test_slots_have_a_cold_and_a_warm_pass_and_their_parts(gpu, capsys, clips):
+    lines = said(gpu, capsys, clips, ("slots", 8))
     assert list(lines) == ["first contact", "cold", "warm", "parts"]
     assert not any(lines[pass_]["errored"] for pass_ in ("first contact", "cold", "warm"))
     parts = lines["parts"]
@@ -38,15 +43,16 @@ def test_slots_have_a_cold_and_a_warm_pass_and_their_parts(gpu, capsys):
     assert parts["prefills"] >= 1
 
 
-def test_generate_has_the_plain_loop_beside_it(gpu, capsys):
-    lines = said(gpu, capsys, ("generate", 8, True))
+def test_generate_has_the_plain_loop_beside_it(gpu, capsys, clips):
+    lines = said(gpu, capsys, clips, ("generate", 8))
     assert list(lines) == ["first contact", "cold", "plain transformers loop"]
     assert lines["cold"]["errored"] == 0
     assert lines["plain transformers loop"]["items_per_s"] > 0
 
 
 def test_every_way_is_one_that_a_model_takes(gpu):
-    for decoding, batch_size, cudnn in gpu.WAYS:
-        assert decoding in ("slots", "generate")
+    from mmaupro_ext.models.hf.loaded import DECODINGS
+
+    for decoding, batch_size in gpu.WAYS:
+        assert decoding in DECODINGS
         assert batch_size == "auto" or batch_size > 0
-        assert isinstance(cudnn, bool)

@@ -14,7 +14,7 @@ import torch
 
 from mmaupro_ext.models import tiny_random
 from mmaupro_ext.models.families.family import Loading
-from mmaupro_ext.models.hf import decoding
+from mmaupro_ext.models.hf import decoding, steps
 from mmaupro_ext.models.hf.decoding import Decoder
 from mmaupro_ext.models.hf.passes import Passes
 from mmaupro_ext.models.hf.preparing import PreparedPrompt
@@ -269,15 +269,20 @@ def test_rows_that_may_not_share_a_pass_do_not(model, prompts, ends, wanted):
     assert set(seen) == {NONE, frozenset({"audio"})}
 
 
-def test_rows_beyond_the_rope_limit_share_no_pass_with_others(model, prompts, ends, wanted):
+def test_rows_beyond_the_rope_limit_share_no_pass_with_others(
+    model, prompts, ends, wanted, monkeypatch
+):
     limit = prompts[4].length
     loading = Loading(loader="", rope_limit=lambda config: limit)
     running = decoder(model, ends, 8, loading)
     groups = []
-    forward = running._forward
-    running._forward = lambda rows: (
-        groups.append({row.prompt.length > limit for row in rows if row}) or forward(rows)
-    )
+    step = steps.Steps.__call__
+
+    def watched(self, rows):
+        groups.append({row.prompt.length > limit for row in rows if row})
+        return step(self, rows)
+
+    monkeypatch.setattr(steps.Steps, "__call__", watched)
     made = list(running.run(iter(rows_of(prompts))))
     assert replies_of(made) == wanted
     assert {frozenset(group) for group in groups} == {frozenset({True}), frozenset({False})}
@@ -329,17 +334,6 @@ def test_what_prompts_begin_with_is_read_once(model, prompts, ends, slots):
     assert counts.shared_tokens == 20 * (len(same) - 1)
     if slots == 1:
         assert counts.prefilled_tokens == 20 + 9 + 9 + 5 + 12 + 1 + 7
-
-
-def test_shapes_of_prefills_come_again(model, prompts, ends, wanted):
-    running = decoder(model, ends, 4, SHARING)
-    running.passes.bucket = 16
-    same = alike(prompts, 9, 5, 12, 7)
-    made = list(running.run(iter(rows_of([*prompts, *same]))))
-    assert replies_of(made) == wanted + [alone(model, prompt, ends) for prompt in same]
-    for rows, before, width in running.counts.prefill_shapes:
-        assert before % 16 == 0
-        assert width % (4 if before else 16) == 0 or (rows == 1 and not before)
 
 
 def test_prompts_come_in_once_enough_places_are_free(model, prompts, ends):
@@ -409,3 +403,62 @@ def test_ends_too_large_together_are_read_one_after_the_other(model, prompts, en
     monkeypatch.undo()
     assert replies_of(made) == [alone(model, prompt, ends) for prompt in same]
     assert running.counts.shared_tokens == 60
+
+
+class Recorded:
+    """What stands for a CUDA graph here: runs the step on what its inputs hold by then."""
+
+    def __init__(self, run, inputs, logits, changes=lambda logits: logits):
+        self.run, self.inputs, self.logits, self.changes = run, inputs, logits, changes
+
+    def replay(self):
+        self.logits.copy_(self.changes(self.run(self.inputs)))
+
+
+def capturing(model, ends, slots, monkeypatch, **graph):
+    """Return a decoder whose steps are captured by `Recorded`."""
+
+    def capture(self, inputs):
+        still = {name: value.clone() for name, value in inputs.items()}
+        logits = self._run(still)
+        return steps._Graph(Recorded(self._run, still, logits, **graph), still, logits)
+
+    monkeypatch.setattr(steps.Steps, "_capture", capture)
+    running = decoder(model, ends, slots)
+    running.passes.captures = True
+    return running
+
+
+@pytest.mark.parametrize("slots", [1, 3, 32])
+def test_replayed_steps_write_the_same(model, prompts, ends, wanted, slots, monkeypatch):
+    running = capturing(model, ends, slots, monkeypatch)
+    assert replies_of(running.run(iter(rows_of(prompts)))) == wanted
+    # All but the first three of each shape: as it is, to be captured, and both ways.
+    unseen = running.counts.steps - running.counts.replayed_steps
+    assert running.counts.replayed_steps > 0
+    assert unseen <= 3 * len(running.counts.shapes)
+
+
+def test_a_graph_that_gives_other_logits_is_not_believed(
+    model, prompts, ends, wanted, monkeypatch, caplog
+):
+    running = capturing(model, ends, 3, monkeypatch, changes=lambda logits: logits.roll(1, -1))
+    with caplog.at_level("INFO"):
+        assert replies_of(running.run(iter(rows_of(prompts)))) == wanted
+    assert running.counts.replayed_steps == 0
+    assert "a replayed step gives other logits" in caplog.text
+
+
+def test_what_cannot_be_captured_runs_as_it_is(model, prompts, ends, wanted, monkeypatch, caplog):
+    running = capturing(model, ends, 3, monkeypatch)
+    asked = []
+
+    def capture(self, inputs):
+        asked.append(inputs)
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+    monkeypatch.setattr(steps.Steps, "_capture", capture)
+    with caplog.at_level("INFO"):
+        assert replies_of(running.run(iter(rows_of(prompts)))) == wanted
+    assert len(asked) == 1
+    assert "not permitted" in caplog.text

@@ -113,4 +113,4 @@ def test_waiting_and_preparing_are_timed():
 
 
 def test_one_processor_is_left_to_the_model():
-    assert 1 <= default_workers() <= 4
+    assert 1 <= default_workers() <= 8

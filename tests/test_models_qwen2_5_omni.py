@@ -89,3 +89,37 @@ def test_features_are_those_of_the_padding_to_300_s(thinker, frontend):
     expected = stock(sound["array"], sampling_rate=RATE, return_tensors="pt").input_features
     got = prompt.tensors["input_features"]
     torch.testing.assert_close(got[..., :200], expected[..., :200], rtol=0, atol=1e-4)
+
+
+def test_chunks_of_one_length_attend_together_and_to_themselves_as_one_by_one(thinker):
+    from mmaupro_ext.models.hf import packed
+
+    lm = HFAudioLM(str(thinker), device="cpu")
+    encoder = lm.model.model.audio_tower
+    assert encoder.config._attn_implementation == packed.NAME
+    chunk = 2 * encoder.n_window
+    frames = [5 * chunk + 31, chunk, 3 * chunk + 1, 2 * chunk]
+    features = torch.randn(encoder.num_mel_bins, sum(frames), generator=torch.manual_seed(0))
+    calls = []
+    attend = torch.nn.functional.scaled_dot_product_attention
+
+    def counted(query, *others, **options):
+        calls.append(tuple(query.shape[::2]))
+        return attend(query, *others, **options)
+
+    def encoded(implementation):
+        calls.clear()
+        encoder.config._attn_implementation = implementation
+        with torch.inference_mode(), pytest.MonkeyPatch.context() as patch:
+            patch.setattr(torch.nn.functional, "scaled_dot_product_attention", counted)
+            rows = encoder(features, feature_lens=torch.tensor(frames)).last_hidden_state
+        return rows, calls[:]
+
+    together, of_together = encoded(packed.NAME)
+    one_by_one, of_one_by_one = encoded("sdpa")
+    # Sums of float32 in another order: 1e-5 of numbers about 1.
+    torch.testing.assert_close(together, one_by_one, rtol=0, atol=1e-5)
+    layers = len(encoder.layers)
+    assert len(of_one_by_one) == (6 + 1 + 4 + 2) * layers
+    half = chunk // 2  # a convolution halves the frames
+    assert of_together == [(5, half), (1, 16), (4, half), (1, 1), (2, half)] * layers

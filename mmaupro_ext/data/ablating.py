@@ -305,18 +305,13 @@ def _is_rephrasing(entry: Any) -> bool:
 def _rephrased(doc: Doc, entries: Sequence[Mapping[str, Any]]) -> Iterator[Doc]:
     if not entries:
         raise _NotAskedError("the file has no rephrasing of it")
-    real = [
-        n for n, choice in enumerate(doc["choices"]) if choice
-    ]  # "" holds the place of a letter
     for number, entry in enumerate(entries, start=1):
         changes = dict(entry)
         if "choices" in entry:
-            if len(entry["choices"]) != len(real):
+            if len(entry["choices"]) != len(doc["choices"]):
                 raise ConfigError(
                     f"item {doc['id']}: its rephrasing {number} has {len(entry['choices'])} choices, the "
-                    f"item {len(real)}. Give as many, in the released order"
+                    f"item {len(doc['choices'])}. Give as many, in the released order"
                 )
-            texts = dict(zip(real, entry["choices"], strict=True))
-            changes["choices"] = [texts.get(n, "") for n in range(len(doc["choices"]))]
-            changes["answer"] = texts[min(_gold(doc))]
+            changes["answer"] = entry["choices"][min(_gold(doc))]
         yield _under(doc, "rephrase", str(number), **changes)

@@ -18,7 +18,7 @@ Result = TypeVar("Result")
 
 def default_workers() -> int:
     """Return how many threads prepare items: a few, and one processor is left to the model."""
-    return max(1, min(4, usable_cores() - 1))
+    return max(1, min(8, usable_cores() - 1))
 
 
 class Prefetcher(Generic[Item, Worker, Result]):

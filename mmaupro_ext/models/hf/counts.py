@@ -22,6 +22,8 @@ class Counts:
         Tokens that were not read, since an earlier prompt began with them.
     steps : int
         Passes that wrote one token of each reply.
+    replayed_steps : int
+        Those of them that ran as CUDA graphs alone.
     rows_in_steps, slots_in_steps : int
         Replies in the steps of slots, and rows that were computed for them.
     prefill_shapes : set of (int, int, int)
@@ -43,6 +45,7 @@ class Counts:
     prefilled_tokens: int = 0
     shared_tokens: int = 0
     steps: int = 0
+    replayed_steps: int = 0
     rows_in_steps: int = 0
     slots_in_steps: int = 0
     prefill_shapes: set[tuple[int, int, int]] = field(default_factory=set)

@@ -22,22 +22,24 @@ import torch
 from mmaupro_ext.failing import Failed, free_memory, is_out_of_memory
 from mmaupro_ext.models.hf import batching, prefill
 from mmaupro_ext.models.hf.memory import free_bytes
-from mmaupro_ext.models.hf.passes import Passes
-from mmaupro_ext.models.hf.prefill import Prefilled, kinds_of
+from mmaupro_ext.models.hf.passes import FILLING, Passes
+from mmaupro_ext.models.hf.prefill import Prefilled
 from mmaupro_ext.models.hf.row import Row, processors_of
 from mmaupro_ext.models.hf.shared import Standing
 from mmaupro_ext.models.hf.slots import BUCKET, NoSlotsError, Slots, bytes_of_token
+from mmaupro_ext.models.hf.steps import Steps
 
 logger = logging.getLogger(__name__)
 
 Key = TypeVar("Key")
 
-# Prompts are prefilled together once this share of the slots is free: few prefills, few idle slots.
+# Prompts are prefilled together once this share of the slots is free: few prefills, few idle slots. Longer
+# ones, which fill a pass, need not wait for each other.
 REFILL_SHARE = 8
 # One mark (`marks`) may be kept for so many slots, which hold more than it does.
 SLOTS_A_MARK = 4
 # Prompts that are looked at beyond those that come in next, where some may have to be marked for others.
-AHEAD = 4
+AHEAD = 8
 # Of the accelerator's free memory, what the slots may take; the rest is for prefills.
 MEMORY_SHARE = 0.5
 
@@ -104,6 +106,12 @@ class Decoder:
         NoSlotsError
             At the first prompt, when the model's cache cannot be kept in slots.
         """
+        try:
+            yield from self._run(rows)
+        finally:  # what refers to itself is let go of late, and slots hold much memory
+            self._let_go()
+
+    def _run(self, rows: Iterator[Row[Key]]) -> Iterator[Row[Key]]:
         waiting = self._waiting
         crowded = False
 
@@ -120,8 +128,9 @@ class Decoder:
                 return
             if waiting and not crowded and self._has_place_for(waiting[0]):
                 free = self._free_slots
-                fill(max(free, self._refill_at) + (AHEAD if self._standing.marks else 0))
-                if not self._active or free >= min(self._refill_at, len(waiting)):
+                refill_at = self._refill_at(waiting[0])
+                fill(max(free, refill_at) + (AHEAD if self._standing.marks else 0))
+                if not self._active or free >= min(refill_at, len(waiting)):
                     left = self._admit(self._next_group(free))
                     waiting.extendleft(row for row in reversed(left) if not row.finish)
                     yield from (row for row in left if row.finish)
@@ -150,9 +159,10 @@ class Decoder:
     def _free_slots(self) -> int:
         return (self._slots.count if self._slots else self.wanted) - len(self._active)
 
-    @property
-    def _refill_at(self) -> int:
-        return max(1, (self._slots.count if self._slots else self.wanted) // REFILL_SHARE)
+    def _refill_at(self, row: Row[Any]) -> int:
+        """Return how many slots are to be free before the next prompts, of which this is one, come in."""
+        share = (self._slots.count if self._slots else self.wanted) // REFILL_SHARE
+        return max(1, min(share, FILLING // self._standing.unread(row)))
 
     def _has_place_for(self, row: Row[Any]) -> bool:
         """Tell whether a row may come in now; where it cannot, the others end first."""
@@ -182,6 +192,7 @@ class Decoder:
     def _let_go(self) -> None:
         """Begin with no slots."""
         self._slots: Slots | None = None
+        self._steps: Steps | None = None
         self._rows: list[Row[Any] | None] = []
         self._standing.clear()
 
@@ -198,7 +209,11 @@ class Decoder:
             fitting.append(row)
         fitting = self._standing.together(fitting, waiting)
         lengths = [row.prompt.length for row in fitting]
-        group = fitting[: batching.batch_length(lengths, free, self.passes.budget.tokens)]
+        count = batching.batch_length(lengths, free, self.passes.budget.tokens)
+        unread = [self._standing.unread(row) for row in fitting[:count]]
+        while count > 1 and count * max(unread[:count]) > FILLING:
+            count -= 1
+        group = fitting[:count]
         for row in group:
             waiting.remove(row)
         self._standing.keep_for(waiting)
@@ -280,6 +295,7 @@ class Decoder:
             logger.info("%d replies of up to %d tokens go side by side", count, columns)
         self._rows, self._standing.reach = [None] * count, self._slots.reach
         self._standing.most_marks = max(2, count // SLOTS_A_MARK)
+        self._steps = Steps(self.passes, self._slots)
         return self._slots
 
     def _prefill(self, rows: Sequence[Row[Any]]) -> Prefilled:
@@ -290,10 +306,11 @@ class Decoder:
     def _step(self) -> Iterator[Row[Any]]:
         """Write one token of every row; yield the rows that end with it."""
         assert self._slots is not None
+        assert self._steps is not None
         count = self._slots.count if self._waiting else self._close_ranks()
         rows = self._rows[:count]
         try:
-            logits = self._forward(rows)
+            logits = self._steps(rows)
             active = [row for row in rows if row is not None]
             for row in active:
                 row.keys_held += 1
@@ -304,28 +321,6 @@ class Decoder:
             yield from self._ended()
             return
         yield from self._give_up(failed)
-
-    def _forward(self, rows: Sequence[Row[Any] | None]) -> torch.Tensor:
-        """Run one token of every row; return the logits of the rows that are there."""
-        assert self._slots is not None
-        mask = self._slots.begin_step([row.keys_held if row else 0 for row in rows])
-        tokens = torch.tensor([[row.tokens[-1] if row else 0] for row in rows])
-        positions = torch.tensor([[row.keys_held + row.delta if row else 0] for row in rows])
-        positions = self.passes.on_axes(positions)
-        there = [slot for slot, row in enumerate(rows) if row is not None]
-        passes, model = self.passes, self.passes.model
-        inputs = passes.to_device(
-            {"input_ids": tokens, "attention_mask": mask, "position_ids": positions}
-        )
-        kinds = kinds_of([row for row in rows if row is not None])
-        with passes.over(kinds), model._optimize_model_for_decode(), passes.part("decode"):
-            output = model(**inputs, past_key_values=self._slots.cache, use_cache=True)
-        logits = output.logits[:, -1]
-        self.counts.steps += 1
-        self.counts.rows_in_steps += len(there)
-        self.counts.slots_in_steps += len(rows)
-        self.counts.shapes.add((len(rows), mask.shape[1]))
-        return logits if len(there) == len(rows) else logits[there]
 
     def _write(self, rows: Sequence[Row[Any]], logits: torch.Tensor) -> None:
         """Choose the next token of each row, and note which rows end with it."""

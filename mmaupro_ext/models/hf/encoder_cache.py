@@ -172,7 +172,7 @@ class EncoderCache:
             return False
         rows = torch.cat([rows for found in alone for rows in found.values()])
         (together,) = both.values()
-        same = rows.shape == together.shape and _close(rows, together)
+        same = rows.shape == together.shape and batching.close(rows, together)
         if not same:
             logger.info("blocks of audio are not the same apart, and encoded together")
         return same
@@ -348,12 +348,6 @@ def _by_block(pieces: Sequence[_Piece], prompt: Any, rows: torch.Tensor) -> dict
     """Return block by block what was encoded of a prompt before it was known that this may be."""
     parts = rows.split([count for _, count in prompt.audio_blocks])
     return {piece.key: part.clone() for piece, part in zip(pieces, parts, strict=True)}
-
-
-def _close(one: torch.Tensor, other: torch.Tensor) -> bool:
-    """Tell whether rows differ by rounding only: other sizes of batches have other kernels."""
-    rounding = 1e-3 if one.dtype == torch.float32 else 0.05
-    return bool((one - other).abs().max() <= rounding * other.abs().max())
 
 
 def _equal(one: Any, other: Any) -> bool:

@@ -15,7 +15,7 @@ from transformers.cache_utils import DynamicLayer
 from mmaupro_ext.heard import LogProb
 from mmaupro_ext.models.hf import batching
 from mmaupro_ext.models.hf.batching import Inputs
-from mmaupro_ext.models.hf.passes import Passes
+from mmaupro_ext.models.hf.passes import FILLING, Passes
 from mmaupro_ext.models.hf.preparing import Choices, PreparedPrompt
 from mmaupro_ext.models.items import Score
 
@@ -38,6 +38,11 @@ def score(passes: Passes, batch: Sequence[Choices], *, shared: bool) -> list[lis
         Per prompt and continuation: the log-probability (natural logarithm) with the prompt's record,
         and whether every token is the most probable one.
     """
+    lengths = [choices.prompt.length for choices in batch]
+    count = batching.batch_length(lengths, len(batch), FILLING)
+    if count < len(batch):
+        parts = batch[:count], batch[count:]
+        return [row for part in parts for row in score(passes, part, shared=shared)]
     try:
         kinds = {choices.prompt.kinds for choices in batch}
         if len(kinds) > 1:  # the model may have other adapters for each

@@ -14,7 +14,7 @@ from mmaupro_ext.audio.decoding import AudioReader
 from mmaupro_ext.errors import ConfigError
 from mmaupro_ext.models.blocks import MULTI_AUDIO, Placer
 from mmaupro_ext.models.families import Family, find_family
-from mmaupro_ext.models.hf import batching, checks, generic, loading, ranks
+from mmaupro_ext.models.hf import batching, checks, generic, loading, packed, ranks
 from mmaupro_ext.models.hf.encoder_cache import EncoderCache
 from mmaupro_ext.models.hf.fingerprint import identity_of_loaded
 from mmaupro_ext.models.hf.frontend import RESAMPLERS, Frontend
@@ -33,7 +33,7 @@ from mmaupro_ext.util import require_choice, sha256_of_file
 
 logger = logging.getLogger(__name__)
 
-DECODINGS = ("slots", "generate")
+DECODINGS = ("slots", "slots-eager", "generate")
 
 
 class LoadedModel(ranks.Together):
@@ -63,8 +63,7 @@ class LoadedModel(ranks.Together):
     window_s : float, optional
         Longest window in seconds, if not the model's.
     max_audio_tokens : int, optional
-        Bound on the audio tokens of a prompt with `long_audio=uniform`; default: what the context
-        leaves.
+        Bound on the audio tokens of a prompt with `long_audio=uniform`; default: what the context leaves.
     multi_audio : {"list", "concat"}
         Several clips one by one, numbered; or joined into one, with 2 s of silence between them and
         a sentence that says so.
@@ -75,10 +74,10 @@ class LoadedModel(ranks.Together):
         Threads that prepare the next items meanwhile; 0 for none. Default: a few, by the processors.
     prefetch_mb : float
         Bound on items prepared ahead, in MiB.
-    decoding : {"slots", "generate"}
-        How greedy replies to requests with media are written: side by side, each leaving when it has
-        ended and the next prompt taking its place; or batch by batch by `generate` of transformers,
-        which also serves sampling, beams and models whose cache has no slots. Replies are the same.
+    decoding : {"slots", "slots-eager", "generate"}
+        How greedy replies to requests with media are written: side by side, each leaving when it has ended
+        and the next prompt taking its place ("eager": without CUDA graphs); or batch by batch by `generate`
+        of transformers, which also serves sampling, beams and models whose cache has no slots.
     family : str, optional
         A Python file that describes the family of the checkpoint, where nobody has or to take the place
         of the description here: see "A family of your own".
@@ -178,6 +177,7 @@ class LoadedModel(ranks.Together):
             self.family.loading if self.family is not None else None,
             EncoderCache.of(self.model, self.tokenizer, self.family, cache_bytes),
             Budget.of(self.device, self.batch_size == "auto"),
+            captures=decoding == "slots" and not kwargs.get("tp_plan"),
         )
         self._generator = Generator(
             self.passes, self.tokenizer, self.tok_decode, self.end_tokens, self.think_end_token
@@ -251,6 +251,7 @@ class LoadedModel(ranks.Together):
             note = family.loading.adapt_model(self.model)
             if note is not None:
                 self._add_note(note)
+        packed.unpack(self.model)
         described = self._own_family is None and find_family(self.config.model_type) is not None
         self._frontend = Frontend(frontend, self.processor, family.loading.extractor, described)
         if self._frontend.note is not None:

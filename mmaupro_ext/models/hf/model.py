@@ -245,7 +245,7 @@ class HFAudioLM(LoadedModel):
 
         if (
             options == {"do_sample": False}
-            and self.decoding == "slots"
+            and self.decoding != "generate"
             and self._generator.has_slots
         ):
             slots = self.media_batch_size

@@ -15,7 +15,7 @@ from mmaupro_ext.models.hf import batching
 from mmaupro_ext.models.hf.batching import Inputs
 from mmaupro_ext.models.hf.marks import Mark
 from mmaupro_ext.models.hf.passes import Passes
-from mmaupro_ext.models.hf.row import Row, processors_of
+from mmaupro_ext.models.hf.row import Row, kinds_of, processors_of
 from mmaupro_ext.models.hf.shared import Beginning, Standing
 from mmaupro_ext.models.hf.slots import Slots
 
@@ -95,7 +95,7 @@ def read(
         marks = [beginning.marks for beginning in known] or [()] * len(rows)
         if cut:
             marks = [(*marks[0], Mark.of(made.cache, cut))]
-            made = _on(passes, rows, made.cache, made.mask, [cut], rows[0].prompt.length - cut)
+            made = _on(passes, rows, made.cache, made.mask, [cut])
     except Exception as error:  # whatever a model says to it, prompts can be read whole
         if is_out_of_memory(error):
             raise
@@ -165,20 +165,15 @@ def after(
         Up to where; 0 for all.
     """
     shared = [beginning.length for beginning in beginnings]
-    own = [(cut or row.prompt.length) - length for row, length in zip(rows, shared, strict=True)]
-    before, width = widths(shared, own, passes.bucket)
+    before = max(shared)
     marks = [beginning.marks[-1] for beginning in beginnings if beginning.marks]
-    if marks:
-        width = max(own)
-    elif before + width > slots.reach:
-        before, width = max(shared), max(own)
     for row, beginning in zip(rows, beginnings, strict=True):
         row.delta = beginning.delta
     with torch.inference_mode():
         numbers = [beginning.slot for beginning in beginnings]
         cache = slots.beginnings(numbers, shared, before, marks)
     held = torch.arange(before) >= before - torch.tensor(shared)[:, None]
-    return _on(passes, rows, cache, held, shared, width, cut)
+    return _on(passes, rows, cache, held, shared, cut)
 
 
 def _on(
@@ -187,15 +182,15 @@ def _on(
     cache: Any,
     held: torch.Tensor,
     begins: Sequence[int],
-    width: int,
     cut: int = 0,
 ) -> Prefilled:
-    """Read tokens of prompts behind those that a cache holds, padded on the left to this width."""
+    """Read tokens of prompts behind those that a cache holds, padded on the left."""
     model = passes.model
     parts = [
         row.prompt.tensors["input_ids"][:, begin : cut or None]
         for row, begin in zip(rows, begins, strict=True)
     ]
+    width = max(part.shape[1] for part in parts)
     ids = [batching.pad(part, width, passes.pad_token_id, "left") for part in parts]
     # A row is two runs, each of them aligned on the right, with padding before either.
     own = torch.tensor([part.shape[1] for part in parts])
@@ -227,14 +222,3 @@ def _first(tensors: Inputs, count: int) -> Inputs:
         name: value[:, :count] if name in batching.PER_TOKEN_INPUTS else value
         for name, value in tensors.items()
     }
-
-
-def widths(shared: Sequence[int], own: Sequence[int], bucket: int) -> tuple[int, int]:
-    """Return to how many tokens beginnings, and what comes after them, are padded in one pass."""
-    # What comes after is short: a quarter of a bucket is enough.
-    return batching.round_up(max(shared), bucket), batching.round_up(max(own), max(1, bucket // 4))
-
-
-def kinds_of(rows: Sequence[Row[Any]]) -> frozenset[str]:
-    """Return the kinds of media in the prompts of rows."""
-    return frozenset().union(*(row.prompt.kinds for row in rows))

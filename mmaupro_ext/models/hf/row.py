@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
@@ -72,6 +73,11 @@ class Row(Generic[Key]):
         """Forget what was written."""
         self.tokens.clear()
         self.finish, self.failed, self.keys_held, self.delta, self.cut = "", None, 0, 0, 0
+
+
+def kinds_of(rows: Sequence[Row[Any]]) -> frozenset[str]:
+    """Return the kinds of media in the prompts of rows."""
+    return frozenset().union(*(row.prompt.kinds for row in rows))
 
 
 def processors_of(model: Any) -> Any:

@@ -178,6 +178,11 @@ class Standing:
                 found.append(Beginning(slot, marks[-1].length, held.delta, marks))
         return max(found, key=lambda beginning: beginning.length, default=None)
 
+    def unread(self, row: Row[Any]) -> int:
+        """Return how many tokens of a prompt are to be read behind what stands in a slot."""
+        beginning = self.beginning_of(row)
+        return row.prompt.length - (beginning.length if beginning else 0)
+
     def cut_of(self, row: Row[Any], waiting: Iterable[Row[Any]]) -> int:
         """Return after how many tokens a prompt is to be marked for others that wait, 0 if nowhere."""
         if not self.marks:
