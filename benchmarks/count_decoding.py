@@ -22,7 +22,6 @@ from mmaupro_ext.models.hf import batching, prefill
 from mmaupro_ext.models.hf.counts import Counts
 from mmaupro_ext.models.hf.decoding import SLOTS_A_MARK, Decoder
 from mmaupro_ext.models.hf.marks import Mark
-from mmaupro_ext.models.hf.passes import BUCKET as PREFILL_BUCKET
 from mmaupro_ext.models.hf.passes import Passes
 from mmaupro_ext.models.hf.preparing import PreparedPrompt
 from mmaupro_ext.models.hf.row import Row
@@ -35,9 +34,7 @@ LONGEST_REPLY = 512
 class Counted(Decoder):
     """The loop with passes that do nothing: each reply has the length that was drawn for it."""
 
-    def __init__(
-        self, slots: int, bucket: int = 1, shares: bool = True, reach: float = math.inf
-    ) -> None:
+    def __init__(self, slots: int, shares: bool = True, reach: float = math.inf) -> None:
         model = SimpleNamespace(
             _prepare_generation_config=lambda *_, **__: (None, None),
             _prepare_special_tokens=lambda *_, **__: None,
@@ -46,7 +43,6 @@ class Counted(Decoder):
         )
         loading = Loading(loader="", shared_prefix=shares)
         passes = Passes(model, torch.device("cpu"), 0, None, loading)
-        passes.bucket = bucket
         super().__init__(passes, slots, frozenset(), reach=reach)
 
     def _prefill(self, rows: Any) -> Any:
@@ -58,14 +54,11 @@ class Counted(Decoder):
         if len(known) == len(rows):
             shared = [beginning.length for beginning in known]
             own = [end - before for end, before in zip(ends, shared, strict=True)]
-            before, width = prefill.widths(shared, own, self.passes.bucket)
             marks = [beginning.marks for beginning in known]
-            self.counts.prefilled((len(rows), max(own) if marks[0] else width), before)
+            self.counts.prefilled((len(rows), max(own)), max(shared))
             self.counts.shared_tokens += sum(shared)
         else:
-            padded = min(ends) < max(ends)
-            width = batching.round_up(max(ends), self.passes.bucket if padded else 1)
-            self.counts.prefilled((len(rows), width))
+            self.counts.prefilled((len(rows), max(ends)))
             self.counts.encoded += len(rows)
         if cut:
             self.counts.prefilled((1, rows[0].prompt.length - cut), cut)
@@ -85,10 +78,11 @@ class Counted(Decoder):
             can_move=True,
         )  # type: ignore[assignment]
         self._rows = [None] * self.wanted
+        self._steps = self._count_step  # type: ignore[assignment]
         self._standing.most_marks = max(2, self.wanted // SLOTS_A_MARK)
         return self._slots
 
-    def _forward(self, rows: Any) -> torch.Tensor:
+    def _count_step(self, rows: Any) -> torch.Tensor:
         there = [row for row in rows if row is not None]
         keys = batching.round_up(max(row.keys_held for row in there) + 1, BUCKET)
         self.counts.steps += 1
@@ -130,13 +124,13 @@ def count_a_run(draw: random.Random) -> None:
         for number, (audio, text, _) in enumerate(items)
     ]
     print(
-        "| way | decode steps | rows computed that write nothing | shapes of decoding | prefills | shapes of "
-        "prefills | padding in prefills |"
+        "| way | decode steps | rows computed that write nothing | shapes of decoding | prefills | "
+        "padding in prefills |"
     )
-    print("| --- | ---: | ---: | ---: | ---: | ---: | ---: |")
+    print("| --- | ---: | ---: | ---: | ---: | ---: |")
     for size in (8, 16, 32):
         at = steps = computed = useful = batches = read = 0
-        shapes, widths = set(), set()
+        shapes = set()
         while at < ITEMS:
             count = batching.batch_length(lengths[at : at + size], size)
             part = replies[at : at + count]
@@ -145,23 +139,20 @@ def count_a_run(draw: random.Random) -> None:
             computed += count * (longest - 1)
             useful += sum(part) - count
             shapes |= {(count, lengths[at] + step) for step in range(1, longest)}
-            widths.add((count, lengths[at]))
             read += count * lengths[at]
             batches += 1
             at += count
         print(
             f"| `generate`, {size} | {steps:,} | {1 - useful / computed:.0%} | {len(shapes):,} | "
-            f"{batches:,} | {len(widths):,} | {read / sum(lengths) - 1:.1%} |"
+            f"{batches:,} | {read / sum(lengths) - 1:.1%} |"
         )
     for size in (8, 16, 32):
-        for bucket in (1, PREFILL_BUCKET):
-            counts = run(Counted(size, bucket), prompts, replies)
-            idle = 1 - counts.rows_in_steps / counts.slots_in_steps
-            print(
-                f"| slots, {size}, prefills in buckets of {bucket} | {counts.steps:,} | {idle:.0%} | "
-                f"{len(counts.shapes):,} | {counts.prefills:,} | {len(counts.prefill_shapes):,} | "
-                f"{counts.prefilled_tokens / sum(lengths) - 1:.1%} |"
-            )
+        counts = run(Counted(size), prompts, replies)
+        idle = 1 - counts.rows_in_steps / counts.slots_in_steps
+        print(
+            f"| slots, {size} | {counts.steps:,} | {idle:.0%} | {len(counts.shapes):,} | "
+            f"{counts.prefills:,} | {counts.prefilled_tokens / sum(lengths) - 1:.1%} |"
+        )
 
 
 def count_alike(draw: random.Random) -> None:

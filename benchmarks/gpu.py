@@ -18,6 +18,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +26,13 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
-# (decoding, batch size, attention of cuDNN): what is compared, each in a process of its own.
-WAYS = [
-    ("generate", 8, True),
-    ("slots", 8, True),
-    ("slots", 32, True),
-    ("slots", 32, False),
-    ("slots", "auto", True),
+# (decoding, batch size): what is compared, each in a process of its own.
+WAYS: list[tuple[str, int | str]] = [
+    ("generate", 8),
+    ("slots", 8),
+    ("slots-eager", 32),
+    ("slots", 32),
+    ("slots", "auto"),
 ]
 QUESTION = (
     "Which of these best describes the change of the sound over the whole recording?\n\n"
@@ -58,7 +59,7 @@ def make_clips(folder: Path, count: int, scale: float) -> list[str]:
         mono = 0.2 * np.sin(2 * np.pi * (220 + 30 * np.sin(0.5 * t)) * t)
         mono += 0.1 * rng.standard_normal(t.size)
         longest[rate, channels] = np.stack([mono, 0.7 * mono], 1)[:, :channels]
-    paths = []
+    clips = []
     for number in range(count):
         share = rng.random()
         if share < 0.41:
@@ -68,11 +69,11 @@ def make_clips(folder: Path, count: int, scale: float) -> list[str]:
         else:
             seconds = rng.uniform(180, 480) if share < 0.95 else rng.uniform(480, 600)
         rate, channels = formats[number % 4]
-        path = folder / f"{number}.{'flac' if number % 5 == 4 else 'wav'}"
-        samples = longest[rate, channels][: int(seconds * scale * rate)]
-        soundfile.write(path, samples, rate, subtype="PCM_16")
-        paths.append(str(path))
-    return paths
+        path = folder / f"{number:03}.{'flac' if number % 5 == 4 else 'wav'}"
+        clips.append((path, longest[rate, channels][: int(seconds * scale * rate)], rate))
+    with ThreadPoolExecutor() as threads:
+        list(threads.map(lambda clip: soundfile.write(*clip, subtype="PCM_16"), clips))
+    return [str(path) for path, _, _ in clips]
 
 
 def make_model(folder: Path, device: str, full: bool) -> tuple[Any, Any]:
@@ -113,6 +114,7 @@ def make_model(folder: Path, device: str, full: bool) -> tuple[Any, Any]:
         facts["text_config"]["rope_parameters"]["mrope_section"] = [16, 24, 24]
         facts["vision_config"].update(out_hidden_size=3584)
         config = Qwen2_5OmniThinkerConfig(**facts)
+    torch.manual_seed(SEED)
     with torch.device(device):
         model = Qwen2_5OmniThinkerForConditionalGeneration._from_config(
             config, dtype=torch.bfloat16 if device == "cuda" else torch.float32
@@ -254,20 +256,17 @@ def plain_loop(lm: Any, requests: list[Any], device: str) -> None:
     )
 
 
-def measure(decoding: str, batch_size: int | str, cudnn: bool, full: bool, device: str) -> None:
+def measure(
+    decoding: str, batch_size: int | str, paths: list[str], full: bool, device: str
+) -> None:
     """Answer the clips cold, and where that is quick enough, warm and in parts."""
     import logging
-
-    import torch
 
     logging.disable(logging.WARNING)
     from mmaupro_ext.models.hf.model import HFAudioLM
 
-    torch.backends.cuda.enable_cudnn_sdp(cudnn)
     with tempfile.TemporaryDirectory() as folder:
-        paths = make_clips(Path(folder), 96 if full else 6, 1.0 if full else 0.02)
-        checkpoint = Path(folder, "model")
-        checkpoint.mkdir()
+        checkpoint = Path(folder)
         model, tokenizer = make_model(checkpoint, device, full)
         lm = HFAudioLM(
             model,
@@ -280,10 +279,10 @@ def measure(decoding: str, batch_size: int | str, cudnn: bool, full: bool, devic
         lm.model.generation_config.eos_token_id = None
         lm._generator.ends = frozenset()
         requests = requests_of(paths, 64 if full else 4)
-        way = {"decoding": decoding, "batch_size": batch_size, "cudnn_attention": cudnn}
+        way = {"decoding": decoding, "batch_size": batch_size}
         answer(lm, requests_of(paths[:1], 2), device, what="first contact", **way)
         answer(lm, requests, device, what="cold", **way)
-        if decoding == "slots":
+        if decoding != "generate":
             answer(lm, requests, device, what="warm", **way)
             time_parts(lm, requests[:32])
         else:
@@ -297,10 +296,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--size", choices=("full", "tiny"), default="full")
     parser.add_argument("--way", type=int, help="one line of WAYS, in this process")
+    parser.add_argument("--clips", type=Path, help="the folder of clips, with --way")
     options = parser.parse_args()
     device = "cuda" if torch.cuda.is_available() else "cpu"
+    full = options.size == "full"
     if options.way is not None:
-        measure(*WAYS[options.way], options.size == "full", device)
+        paths = [str(path) for path in sorted(options.clips.iterdir())]
+        measure(*WAYS[options.way], paths, full, device)
         return
     import transformers
 
@@ -312,9 +314,11 @@ def main() -> None:
         transformers=transformers.__version__,
         native=native.info(),
     )
-    for number in range(len(WAYS)):
-        command = [sys.executable, __file__, "--size", options.size, "--way", str(number)]
-        subprocess.run(command, check=False)
+    with tempfile.TemporaryDirectory() as folder:
+        make_clips(Path(folder), 96 if full else 6, 1.0 if full else 0.02)
+        of_one = [sys.executable, __file__, "--size", options.size, "--clips", folder]
+        for number in range(len(WAYS)):
+            subprocess.run([*of_one, "--way", str(number)], check=False)
 
 
 if __name__ == "__main__":
