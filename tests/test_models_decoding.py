@@ -127,6 +127,29 @@ def test_prompts_are_taken_as_places_become_free(model, prompts, ends):
     assert len(taken) <= 4
 
 
+def test_slots_are_let_go_of_when_nobody_wants_them_any_more(model, prompts, ends):
+    running = decoder(model, ends, 2)
+    list(running.run(iter(rows_of(prompts))))
+    assert running._slots is None
+    assert running._steps is None
+    left = running.run(iter(rows_of(prompts)))
+    next(left)
+    assert running._slots is not None
+    left.close()
+    assert running._slots is None
+
+
+def test_prompts_are_read_together_up_to_what_fills_a_device(
+    model, prompts, ends, wanted, monkeypatch
+):
+    monkeypatch.setattr(decoding, "FILLING", 45)  # the three longest alone, the shortest together
+    running = decoder(model, ends, 16)
+    assert replies_of(running.run(iter(rows_of(prompts)))) == wanted
+    shapes = running.counts.prefill_shapes
+    assert all(rows * tokens <= 45 for rows, _, tokens in shapes if rows > 1)
+    assert {(1, 0, 40), (1, 0, 37), (1, 0, 31), (2, 0, 22)} <= shapes
+
+
 def test_stop_strings_end_a_reply(model, prompts, wanted):
     third = wanted[0][:3]
     made = list(
