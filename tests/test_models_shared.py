@@ -91,10 +91,10 @@ COMMON = {
 }
 
 
-def windows():
+def windows(window=WINDOW):
     kinds = ["sliding_attention", "sliding_attention", "full_attention"]
     config = Gemma3TextConfig(
-        **COMMON, num_hidden_layers=3, layer_types=kinds, sliding_window=WINDOW
+        **COMMON, num_hidden_layers=3, layer_types=kinds, sliding_window=window
     )
     return Gemma3ForCausalLM(config)
 
@@ -112,15 +112,19 @@ def states():
     return NemotronHForCausalLM(config)
 
 
-@pytest.fixture(scope="module", params=[windows, states], ids=["windows", "states"])
-def model(request):
+def ready(make, *options):
     torch.manual_seed(0)
-    made = request.param().eval()
+    made = make(*options).eval()
     with torch.no_grad():
         for weights in made.parameters():  # as they come, one token wins everywhere
             if weights.ndim > 1:
                 weights *= 8
     return made
+
+
+@pytest.fixture(scope="module", params=[windows, states], ids=["windows", "states"])
+def model(request):
+    return ready(request.param)
 
 
 def text(*parts):
@@ -145,23 +149,24 @@ TREE = [
 LIMIT = 12
 
 
-def alone(model, prompt):
+def alone(model, prompt, limit=LIMIT):
     with torch.inference_mode():
-        written = model.generate(**prompt.tensors, max_new_tokens=LIMIT, do_sample=False)
+        written = model.generate(**prompt.tensors, max_new_tokens=limit, do_sample=False)
     return written[0, prompt.length :].tolist()
 
 
-def decoder_of(model, slots, bucket=1):
+def decoder_of(model, slots):
     passes = Passes(model, torch.device("cpu"), 0, None, Loading(loader=""))
-    passes.bucket = bucket
-    reach = 0 if isinstance(model, NemotronHForCausalLM) else WINDOW - 1
+    reach = 0 if isinstance(model, NemotronHForCausalLM) else model.config.sliding_window - 1
     return Decoder(passes, slots, frozenset({2}), reach=reach)
 
 
-def answered(decoder, prompts):
+def answered(decoder, prompts, limits=None):
     """Return what was counted, after replies that are those of `generate` alone."""
-    wanted = [alone(decoder.passes.model, prompt) for prompt in prompts]
-    rows = list(decoder.run(iter([Row(n, prompt, LIMIT) for n, prompt in enumerate(prompts)])))
+    limits = limits or [LIMIT] * len(prompts)
+    asked = [Row(n, prompt, limits[n]) for n, prompt in enumerate(prompts)]
+    wanted = [alone(decoder.passes.model, row.prompt, row.limit) for row in asked]
+    rows = list(decoder.run(iter(asked)))
     written = {row.key: row.tokens for row in rows}
     assert len({tuple(reply) for reply in wanted}) > 1
     assert [written[n] for n in range(len(prompts))] == wanted
@@ -169,17 +174,24 @@ def answered(decoder, prompts):
     return decoder.passes.counts
 
 
-@pytest.mark.parametrize(("slots", "bucket"), [(1, 1), (2, 1), (3, 32), (8, 1), (8, 32)])
-def test_what_prompts_begin_with_is_read_once_where_layers_forget(
-    model, slots, bucket, monkeypatch
-):
+@pytest.mark.parametrize("slots", [1, 2, 3, 8])
+def test_what_prompts_begin_with_is_read_once_where_layers_forget(model, slots, monkeypatch):
     monkeypatch.setattr(shared, "WORTH_A_PASS", 20)
-    counts = answered(decoder_of(model, slots, bucket), TREE)
+    counts = answered(decoder_of(model, slots), TREE)
     whole = sum(prompt.length for prompt in TREE)
     assert counts.prefilled_tokens + counts.shared_tokens == whole
     # Each part once, but for the first question: where the clip is marked, the next prompt reads it again.
     once = 60 + 24 + 24 + 6 * 9 + 70 + 5 + (7 + 8 + 7 + 8) + 80
     assert counts.prefilled_tokens == once + 24
+
+
+def test_what_goes_on_from_a_whole_slot_is_marked_with_its_windows(monkeypatch):
+    """A prompt that fits a window begins with a slot, and its reply then writes over what others want."""
+    monkeypatch.setattr(shared, "WORTH_A_PASS", 20)
+    short, long = text((1, 20), (2, 10)), [text((1, 20), (3, 20), (n, 9)) for n in range(4, 9)]
+    decoder = decoder_of(ready(windows, 64), 1)
+    counts = answered(decoder, [short, *long], [8] + [30] * len(long))
+    assert counts.shared_tokens == 20 + (len(long) - 1) * 40
 
 
 def test_a_prompt_is_marked_where_that_is_worth_a_pass(model):

@@ -79,6 +79,9 @@ class _SlotLayer(DynamicLayer):
     def beginnings(self, slots: Sequence[int], lengths: Sequence[int], width: int) -> DynamicLayer:
         """Return a layer of copies of the first tokens in slots, aligned on the right."""
         layer = DynamicLayer()
+        if self.sliding_window:  # what goes on from it may be marked, its window as well
+            layer = DynamicSlidingWindowLayer(self.sliding_window)
+            layer.cumulative_length = width
         layer.lazy_initialization(self.keys, self.values)
         copies = []
         for part in (self.keys, self.values):
