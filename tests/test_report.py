@@ -522,6 +522,12 @@ def test_one_run_is_no_comparison(runs, capsys):
     assert "at least two runs" in capsys.readouterr().err
 
 
+def test_a_run_is_not_compared_with_itself(runs):
+    file = next((runs / "a").glob("results_*.json"))
+    with pytest.raises(ConfigError, match=f"are one run.*{file.name}: name another"):
+        comparison.compare(report.load(runs / "a", runs / "b" / ".." / "a" / file.name))
+
+
 def test_compare_prints_json(runs, capsys):
     with pytest.raises(SystemExit) as end:
         cli.main(["compare", str(runs / "a"), str(runs / "b"), "--json"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import pandas as pd
 
@@ -78,7 +79,8 @@ def compare(frames: Frames, accept_different: bool = False) -> list[Comparison]:
     Raises
     ------
     ConfigError
-        With fewer than two runs, without a shared scored item, or where the runs differ in what was asked.
+        With fewer than two runs or one run twice, without a shared scored item, or where the runs differ in
+        what was asked.
     """
     names = [name for name in frames.runs.index if frames.runs.loc[name, "items"]]
     if len(names) < 2:
@@ -91,6 +93,12 @@ def _pair(frames: Frames, first: str, second: str, accept_different: bool) -> Co
         frames.items[frames.items.run == name].set_index("id", drop=False)
         for name in (first, second)
     )
+    files = [Path(frames.runs.loc[name, "file"]) for name in (first, second)]
+    if files[0].resolve() == files[1].resolve():
+        raise ConfigError(
+            f"{first} and {second} are one run, {files[0]}: name another one, by its results_<time>.json where "
+            "a folder holds several"
+        )
     ablated = frames.runs.loc[[first, second], "condition"].tolist()
     refused = list(_unlike_settings(frames, first, second))
     unlike = list(_unlike_items(frames, one, two, first, second))
