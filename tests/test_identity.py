@@ -160,6 +160,7 @@ def test_everything_that_changes_replies_is_in_the_identity_and_nothing_else(fol
         {"dtype": "bfloat16"},
         {"think_end_token": "</think>"},
         {"max_length": 512},
+        {"decoding": "slots-eager"},  # in half precision near ties may fall otherwise
     ):
         assert make(str(folder), **arguments).identity().id != usual.identity().id, arguments
     fast = HFAudioLM(str(folder), device="cpu", batch_size=7, prefetch_workers=0, truncation=False)

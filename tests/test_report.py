@@ -539,6 +539,17 @@ def test_compare_prints_json(runs, capsys):
 # --- rows -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [("part", "a part: 40 of 100 items"), ("deviations", ["music: 4 items, the dataset has 8"])],
+)
+def test_a_run_on_a_part_of_the_items_has_no_row(frames, column, value):
+    runs = frames.runs.copy()
+    runs.at[runs.index[1], column] = value
+    with pytest.raises(ConfigError, match="has no row in a table of scores: run all items"):
+        rows.rows(dataclasses.replace(frames, runs=runs))
+
+
 def test_rows_are_the_paper_s_in_every_notation(frames):
     header, *found = csv.reader(io.StringIO(rows.rows(frames, "csv")))
     assert header[1:14] == [*published.COLUMNS, "Avg."]

@@ -96,8 +96,8 @@ def _pair(frames: Frames, first: str, second: str, accept_different: bool) -> Co
     files = [Path(frames.runs.loc[name, "file"]) for name in (first, second)]
     if files[0].resolve() == files[1].resolve():
         raise ConfigError(
-            f"{first} and {second} are one run, {files[0]}: name another one, by its results_<time>.json where "
-            "a folder holds several"
+            f"{first} and {second} are one run, {files[0]}: name another one, by its results_<time>.json "
+            "where a folder holds several"
         )
     ablated = frames.runs.loc[[first, second], "condition"].tolist()
     refused = list(_unlike_settings(frames, first, second))

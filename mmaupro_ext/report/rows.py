@@ -40,7 +40,8 @@ def rows(frames: Frames, notation: str = "markdown") -> str:
     Raises
     ------
     ConfigError
-        When there is no such notation, nothing was scored, or a run is ablated.
+        When there is no such notation, nothing was scored, or a run is ablated, or not of all items as they
+        were released.
     """
     require_choice("notation", notation, FORMATS)
     if frames.benchmark.name != MMAUPRO:
@@ -55,6 +56,12 @@ def rows(frames: Frames, notation: str = "markdown") -> str:
     ablated = [run for run in frames.runs.index if frames.runs.loc[run, "condition"] != FULL]
     if ablated:
         raise ConfigError(f"{', '.join(ablated)}: an ablated run has no row in a table of scores")
+    for run, about in frames.runs.iterrows():
+        if why := [note for note in (about.part, *about.deviations) if note]:
+            raise ConfigError(
+                f"{run}: {why[0]}. Such a run has no row in a table of scores: run all items of a category, "
+                "as they were released"
+            )
     found = [
         _row(frames, run, preset)
         for run in frames.runs.index
@@ -70,9 +77,6 @@ def rows(frames: Frames, notation: str = "markdown") -> str:
         "Identity",
     ]
     cells = [[row[name] for name in header] for row in found]
-    ablated = [name for name in frames.runs.index if frames.runs.loc[name, "condition"] != FULL]
-    if ablated:
-        raise ConfigError(f"{', '.join(ablated)}: an ablated run has no row in a table of scores")
     if notation == "model-index":
         return "\n---\n".join(_model_index(row) for row in found)
     if notation == "csv":

@@ -233,6 +233,7 @@ class Decoder:
         for slot in [slot for slot, row in enumerate(self._rows) if row in group]:
             self._rows[slot] = None
             self._standing.forget(slot)
+        marked = group[0].cut
         for row in group:
             row.start_again()
         if failed.out_of_memory:
@@ -242,7 +243,7 @@ class Decoder:
                 longest = max(row.prompt.length for row in group)
                 self.passes.budget.fall((len(group) + 1) // 2 * longest)
             return [row for part in batching.halves(group) for row in self._admit(list(part))]
-        if failed.out_of_memory and self._standing.let_marks_go():
+        if failed.out_of_memory and (self._standing.let_marks_go() or marked):
             return self._admit(group)
         if not (self._active and failed.out_of_memory):
             group[0].finish, group[0].failed = "error", failed

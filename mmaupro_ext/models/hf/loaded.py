@@ -51,15 +51,14 @@ class LoadedModel(ranks.Together):
     processor : str or transformers.ProcessorMixin, optional
         Where the processor is, if not with the model.
     channels : {"auto", "mono", "stereo-as-two"}
-        How files with two channels are heard: mixed to one, or as two labelled recordings, left
-        and right. "auto" follows `mmaupro_channels` in the checkpoint's configuration, and is
-        "mono" without it. Files with other numbers of channels are always mixed.
+        How files with two channels are heard: mixed to one, or as two labelled recordings, left and right.
+        "auto" follows `mmaupro_channels` in the checkpoint's configuration, and is "mono" without it. Files
+        with other numbers of channels are always mixed.
     long_audio : {"auto", "native", "windows", "uniform", "truncate"}
-        What is done with audio that is longer than what the model takes at once: its own way
-        (longer clips are errors), consecutive windows of equal length, as many evenly spread
-        windows as the context holds, or the first `window_s` seconds. "auto" is its own way where
-        that hears everything, else consecutive windows. Only "uniform" and "truncate" leave audio
-        out, and the results say so.
+        What is done with audio that is longer than what the model takes at once: its own way (longer clips
+        are errors), consecutive windows of equal length, as many evenly spread windows as the context
+        holds, or the first `window_s` seconds. "auto" is its own way where that hears everything, else
+        consecutive windows. Only "uniform" and "truncate" leave audio out, and the results say so.
     window_s : float, optional
         Longest window in seconds, if not the model's.
     max_audio_tokens : int, optional
@@ -140,6 +139,7 @@ class LoadedModel(ranks.Together):
         self._arguments = kwargs | {
             "quantization_config": quantization_config,
             "family": family and sha256_of_file(family),
+            "decoding": decoding if decoding != DECODINGS[0] else None,
         }
         if isinstance(pretrained, str) and pretrained in loading.BUILT_IN:
             pretrained, note = loading.BUILT_IN[pretrained](int(seed))

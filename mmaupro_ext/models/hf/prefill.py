@@ -82,7 +82,12 @@ def read(
     found = [standing.beginning_of(row) for row in rows]
     known = [beginning for beginning in found if beginning is not None]
     cut = rows[0].cut
-    if slots is None or len(known) < len(rows):
+    # Padding between would move a window, and change a state.
+    ways = {
+        (bool(beginning.marks), row.prompt.length - beginning.length if beginning.marks else 0)
+        for row, beginning in zip(rows, known, strict=False)
+    }
+    if slots is None or len(known) < len(rows) or len(ways) > 1:
         known = []
     if not (known or cut):
         return whole(passes, rows)

@@ -242,7 +242,7 @@ class Standing:
 
     def _keep_marks(self, most: int) -> None:
         latest = dict.fromkeys(
-            mark for held in reversed(self._held.values()) for mark in held.marks
+            mark for held in reversed(self._held.values()) for mark in reversed(held.marks)
         )
         kept = {*itertools.islice(latest, most)}
         for slot, held in self._held.items():

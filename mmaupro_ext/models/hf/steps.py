@@ -9,6 +9,7 @@ run both ways, and where the logits differ, or a model cannot be captured at all
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -112,15 +113,14 @@ class Steps:
         if captured is not None and captured.trusted:
             self._passes.counts.replayed_steps += 1
             return captured.replay(inputs)
-        replayed = captured.replay(inputs).clone() if captured is not None else None
         logits = self._run(inputs)
         try:
             if captured is None:
                 self._graphs[key] = self._capture(inputs)
-            elif replayed is not None and not batching.close(replayed, logits):
-                raise RuntimeError("a replayed step gives other logits")
-            else:
-                captured.trusted = True
+            else:  # the step writes the same keys once more
+                captured.trusted = batching.close(captured.replay(inputs), logits)
+                if not captured.trusted:
+                    raise RuntimeError("a replayed step gives other logits")
         except Exception as error:  # whatever does not like to be captured runs as it is
             reason = str(error).strip().partition("\n")[0]
             logger.info("steps are not replayed as CUDA graphs: %s", reason)
@@ -136,8 +136,17 @@ class Steps:
         if self._pool is None:
             self._pool = torch.cuda.graph_pool_handle()
         still = {name: value.clone() for name, value in inputs.items()}
-        graph = torch.cuda.CUDAGraph()
+        graph, device = torch.cuda.CUDAGraph(), self._passes.device
         # Other threads prepare items meanwhile, and may do as they like.
-        with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
+        with (
+            torch.cuda.device(device),
+            torch.cuda.graph(
+                graph,
+                pool=self._pool,
+                stream=torch.cuda.Stream(device),
+                capture_error_mode="thread_local",
+            ),
+        ):
             logits = self._run(still)
-        return _Graph(graph, still, logits)
+        # A graph that writes nothing is not to look right by what stood here.
+        return _Graph(graph, still, logits.fill_(math.nan))
