@@ -38,17 +38,25 @@ SLUGS = ("spatial_audio", "sound_music", "music_speech", "sound_speech", "voice_
 ITEMS = 29
 
 
+_printed: list[str] = []
+
+
+def _print(*told: object, **_: object) -> None:
+    """Stand for `print`; by a name, since Numba, imported meanwhile, looks for it by its name."""
+    _printed.append(" ".join(map(str, told)))
+
+
 def ablate(patch: pytest.MonkeyPatch, words: str) -> str:
     """Run the command; return what it printed on its standard output."""
-    printed: list[str] = []
-    patch.setattr("builtins.print", lambda *told, **_: printed.append(" ".join(map(str, told))))
+    _printed.clear()
+    patch.setattr("builtins.print", _print)
     patch.setattr(command, "status_of", lambda interruption: 130)  # it would end this process
     patch.setattr(sys, "argv", ["mmaupro", "ablate", *words.split()])
     try:
         run(patch, *words.split(), command="ablate")
     except SystemExit as end:
-        printed.append(f"exit {end.code}")
-    return "\n".join(printed)
+        _print(f"exit {end.code}")
+    return "\n".join(_printed)
 
 
 def here(patch: pytest.MonkeyPatch, words: list[str]) -> None:
