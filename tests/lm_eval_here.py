@@ -88,3 +88,17 @@ def loggers_as_they_were() -> Iterator[None]:
         for logger, (handlers, level, propagate) in zip(loggers, states, strict=True):
             logger.handlers, logger.propagate = handlers, propagate
             logger.setLevel(level)
+
+
+_printed: list[str] = []
+
+
+def _print(*told: object, **_: object) -> None:
+    _printed.append(" ".join(map(str, told)))
+
+
+def keep_prints(patch: pytest.MonkeyPatch) -> list[str]:
+    """Keep what is printed from now on; by a function that Numba, imported then, finds by its name."""
+    _printed.clear()
+    patch.setattr("builtins.print", _print)
+    return _printed

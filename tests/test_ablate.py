@@ -14,7 +14,7 @@ from statistics import fmean
 from types import SimpleNamespace
 
 import pytest
-from lm_eval_here import run
+from lm_eval_here import keep_prints, run
 
 import ablation_page
 from mmaupro_ext import report
@@ -38,25 +38,16 @@ SLUGS = ("spatial_audio", "sound_music", "music_speech", "sound_speech", "voice_
 ITEMS = 29
 
 
-_printed: list[str] = []
-
-
-def _print(*told: object, **_: object) -> None:
-    """Stand for `print`; by a name, since Numba, imported meanwhile, looks for it by its name."""
-    _printed.append(" ".join(map(str, told)))
-
-
 def ablate(patch: pytest.MonkeyPatch, words: str) -> str:
     """Run the command; return what it printed on its standard output."""
-    _printed.clear()
-    patch.setattr("builtins.print", _print)
+    printed = keep_prints(patch)
     patch.setattr(command, "status_of", lambda interruption: 130)  # it would end this process
     patch.setattr(sys, "argv", ["mmaupro", "ablate", *words.split()])
     try:
         run(patch, *words.split(), command="ablate")
     except SystemExit as end:
-        _print(f"exit {end.code}")
-    return "\n".join(_printed)
+        printed.append(f"exit {end.code}")
+    return "\n".join(printed)
 
 
 def here(patch: pytest.MonkeyPatch, words: list[str]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from lm_eval_here import run
+from lm_eval_here import keep_prints, run
 from logged_runs import DOCS, good_reply, line_of, score, write_lines, write_run
 from test_live import Request, Task
 
@@ -55,10 +55,7 @@ def ran(tmp_path_factory):
     """Run nano under noise, by the metadata of a plain run; return its folder and what was printed."""
     folder = tmp_path_factory.mktemp("ran")
     with pytest.MonkeyPatch.context() as patch:
-        printed = []
-        patch.setattr(
-            "builtins.print", lambda *words, **_: printed.append(" ".join(map(str, words)))
-        )
+        printed = keep_prints(patch)
         words = (
             "--model hf-audio --model_args pretrained=nano --batch_size 8 --limit 3 --log_samples "
             f"--tasks mmaupro-sample_spatial_audio --metadata condition=noise --output_path {folder}"
